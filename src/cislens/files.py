@@ -1,0 +1,72 @@
+"""Files are written whole or not at all."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cislens.errors import MissingFileError
+
+_BLOCK = 1 << 20
+
+
+def require_file(path: str | os.PathLike[str], what: str) -> Path:
+    """The path, if it is there; `what` names its role in the error.
+
+    Raises:
+        MissingFileError: if nothing is at `path`.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingFileError(f"{what} {path} does not exist; check the path.")
+    return path
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """sha256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as handle:
+        while block := handle.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sync(path: str | os.PathLike[str]) -> None:
+    """Flush a file's or a folder's entry to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes the place of `path` when the block succeeds.
+
+    Works for a file and for a folder. If the block raises, what was written aside is removed
+    and an earlier `path` is untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield aside
+        sync(aside)
+        if aside.is_dir() and path.is_dir():
+            shutil.rmtree(path)
+        aside.replace(path)
+        sync(path.parent)
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
+
+
+def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
+    """Write text (UTF-8) or bytes so that a reader sees the old content or the new, never half."""
+    with atomic_path(path) as aside:
+        aside.write_bytes(data.encode() if isinstance(data, str) else data)
