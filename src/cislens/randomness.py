@@ -10,7 +10,7 @@ def generator(*key: int | str) -> np.random.Generator:
 
     Keys that differ in any part, also in its type, give independent streams.
     """
-    text = "/".join(f"{type(part).__name__}:{part}" for part in key)
+    text = repr(tuple(part if isinstance(part, str) else int(part) for part in key))
     words = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=words))
 

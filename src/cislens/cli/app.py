@@ -1,0 +1,54 @@
+"""The `cislens` command: one verb a module, one clear message for a user's mistake."""
+
+import json
+import logging
+import sys
+
+import typer
+
+from cislens import __version__
+from cislens.cli import bench, data, demo, doctor, model, predict, report, train
+from cislens.errors import CislensError
+
+app = typer.Typer(
+    name="cislens",
+    help="Learn, judge and use representations of regulatory DNA.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("demo")(demo.command)
+app.add_typer(data.app, name="data")
+app.command("train")(train.command)
+app.command("bench")(bench.command)
+app.command("predict")(predict.command)
+app.command("report")(report.command)
+app.add_typer(model.app, name="model")
+app.command("doctor")(doctor.command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cislens {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    logging.getLogger("cislens").setLevel(logging.INFO)
+
+
+def main() -> None:
+    """Run the command line; exit code 2 and one message on a user's mistake."""
+    try:
+        app()
+    except CislensError as error:
+        if "--json" in sys.argv:
+            typer.echo(json.dumps({"error": str(error)}))
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,31 @@
+"""Options that every verb shares, and the one way to answer."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Resolve and check everything, print the plan, stop.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Seed = Annotated[int | None, typer.Option(help="Replaces the seed of the recipe.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that work at the same time.")]
+Recipe = Annotated[Path, typer.Argument(help="Recipe (YAML).")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
+
+
+def answer(result: dict[str, Any], as_json: bool, text: str | None = None) -> None:
+    """Print a verb's result: one JSON object, or `text`, or its keys and values a line each."""
+    if as_json:
+        typer.echo(json.dumps(result, default=str))
+    elif text is not None:
+        typer.echo(text)
+    else:
+        for key, value in result.items():
+            typer.echo(f"{key}: {_plain(value)}")
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, default=str) if isinstance(value, dict | list) else str(value)

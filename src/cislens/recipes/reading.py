@@ -1,0 +1,109 @@
+"""Recipes are typed YAML: every mistake names the file, the line and what was expected."""
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from cislens.errors import CislensError, nearest
+from cislens.example import example_path
+from cislens.files import require_file
+
+
+class Section(BaseModel):
+    """Base of all recipe sections: values are frozen, an unknown key names the nearest one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_every_key(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            for key in values:
+                if key not in cls.model_fields:
+                    message = f"unknown key {str(key)!r}. {nearest(str(key), cls.model_fields)}"
+                    raise PydanticCustomError("unknown_key", "{message}", _key(key, message))
+        return values
+
+
+def _key(key: str, message: str) -> dict[str, Any]:
+    return {"message": message, "key": key}
+
+
+def _resolve(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, str) and value.startswith(_PACKAGED):
+        return example_path(value.removeprefix(_PACKAGED))
+    folder = (info.context or {}).get("folder")
+    return folder / value if folder is not None and isinstance(value, str | Path) else value
+
+
+# A path in a recipe is relative to the recipe's own folder; `example:` names packaged data.
+_PACKAGED = "example:"
+RecipePath = Annotated[Path, BeforeValidator(_resolve)]
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def read_recipe(path: Path | str, kind: type[S]) -> S:
+    """Read a YAML recipe; relative paths in it are resolved against its folder.
+
+    Raises:
+        MissingFileError: if the recipe does not exist.
+        CislensError: for YAML that does not parse, an unknown key (the nearest one is named), a
+            missing key or a value of the wrong type, each with its line.
+    """
+    path = require_file(path, "recipe")
+    text = path.read_text()
+    try:
+        values = yaml.safe_load(text)
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise CislensError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise CislensError(f"{path} must hold keys and values, found {type(values).__name__}.")
+    try:
+        return kind.model_validate(values, context={"folder": path.resolve().parent})
+    except ValidationError as error:
+        lines = [_explain(path, tree, problem) for problem in error.errors()]
+        raise CislensError("\n".join(lines)) from None
+
+
+def write_recipe(recipe: BaseModel) -> str:
+    """The recipe as YAML with every default filled in and every path absolute."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def _explain(path: Path, tree: yaml.Node | None, problem: Any) -> str:
+    location = problem["loc"]
+    if problem["type"] == "unknown_key":
+        line = _line(tree, (*location, problem["ctx"]["key"]))
+        return f"{path} line {line}: {problem['msg']}"
+    where = f"{path} line {_line(tree, location)}"
+    name = ".".join(str(part) for part in location)
+    if problem["type"] == "missing":
+        return f"{where}: the key {name!r} is missing; add it."
+    return f"{where}: {name}: {problem['msg']}, found {problem['input']!r}."
+
+
+def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
+    """The 1-based line of the deepest part of `location` that the YAML has."""
+    line = 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            pairs = {key.value: (key, value) for key, value in node.value}
+            if part in pairs:  # the tag of a union is part of a location but not of the file
+                key, node = pairs[part]
+                line = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line

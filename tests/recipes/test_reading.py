@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cislens.errors import CislensError, MissingFileError
+from cislens.example import example_path
+from cislens.recipes.reading import RecipePath, Section, read_recipe, write_recipe
+from cislens.recipes.schema import TrainRecipe
+
+GOOD = """\
+store: data/store
+model: space-tiny
+training:
+  steps: 10
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_paths_are_resolved_against_the_recipe_folder(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, GOOD), TrainRecipe)
+    assert recipe.store == tmp_path / "data/store"
+
+
+def test_example_paths_point_into_the_package(tmp_path: Path) -> None:
+    class Genomes(Section):
+        yeast: RecipePath
+
+    path = write(tmp_path, "yeast: example:yeast_mini/chrom.sizes\n")
+    assert read_recipe(path, Genomes).yeast == example_path("yeast_mini/chrom.sizes")
+
+
+def test_defaults_are_written_out_and_read_back(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, GOOD), TrainRecipe)
+    text = write_recipe(recipe)
+    assert yaml.safe_load(text)["training"]["learning_rate"] == 3e-4
+    assert read_recipe(write(tmp_path, text), TrainRecipe) == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GOOD.replace("model", "modle"), ["line 2", "'modle'", "'model'"]),
+        (GOOD.replace("steps", "setps"), ["line 4", "'setps'", "'steps'"]),
+        (GOOD + "  batch_size: many\n", ["line 5", "training.batch_size", "'many'"]),
+        (GOOD.replace("steps: 10", "clip: 1"), ["line 3", "'training.steps' is missing"]),
+        (GOOD.replace("10", "0"), ["line 4", "training.steps", "greater than or equal to 1"]),
+        ("- a\n- b\n", ["must hold keys and values"]),
+        ("store: [unclosed\n", ["not valid YAML", "line 2"]),
+    ],
+)
+def test_a_mistake_names_file_line_and_what_to_do(
+    tmp_path: Path, text: str, expected: list[str]
+) -> None:
+    with pytest.raises(CislensError) as caught:
+        read_recipe(write(tmp_path, text), TrainRecipe)
+    for part in ["recipe.yaml", *expected]:
+        assert part in str(caught.value)
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"nowhere\.yaml does not exist"):
+        read_recipe(tmp_path / "nowhere.yaml", TrainRecipe)

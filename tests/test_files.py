@@ -1,0 +1,44 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from cislens.errors import CislensError, MissingFileError, nearest
+from cislens.files import atomic_path, file_digest, require_file, write_atomic
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "table.txt"
+    write_atomic(target, "old")
+    with pytest.raises(RuntimeError), atomic_path(target) as aside:
+        aside.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    target = tmp_path / "store"
+    for name in ("first", "second"):
+        with atomic_path(target) as aside:
+            aside.mkdir()
+            (aside / name).touch()
+    assert [path.name for path in target.iterdir()] == ["second"]
+
+
+def test_digest_is_sha256_of_the_bytes(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 8192  # longer than one block
+    write_atomic(tmp_path / "data", data)
+    assert file_digest(tmp_path / "data") == hashlib.sha256(data).hexdigest()
+
+
+def test_a_missing_file_is_a_user_error_that_names_its_role(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"genome .*x.fa does not exist") as caught:
+        require_file(tmp_path / "x.fa", "genome")
+    assert isinstance(caught.value, CislensError)
+    assert isinstance(caught.value, FileNotFoundError)
+
+
+def test_nearest_names_one_or_all() -> None:
+    assert nearest("chr", ["chr1", "scaffold"]) == "Did you mean 'chr1'?"
+    assert nearest("zzz", ["b", "a"]) == "Known: a, b."
