@@ -1,0 +1,85 @@
+"""Curves of a training run: one quantity per panel, training thin, validation bold."""
+
+from itertools import pairwise
+
+import matplotlib.ticker
+import numpy as np
+import polars as pl
+
+from cislens.report.figures.canvas import (
+    SERIES,
+    Picture,
+    canvas,
+    color,
+    picture,
+    plain,
+    shortened,
+    text_width,
+)
+from cislens.report.words import number
+
+_WIDTH, _HEIGHT, _LINE = 360, 216, 14
+_LEFT, _TOP, _FOOT = 46, 10, 40
+
+
+def curve(rows: pl.DataFrame) -> Picture:
+    """One metric against the step; a line per part and, where given, species.
+
+    Args:
+        rows: step, part, value, metric and optional species, of one metric.
+    """
+    metric = str(rows["metric"][0])
+    if "species" not in rows.columns:
+        rows = rows.with_columns(species=pl.lit(None, dtype=pl.String))
+    rows = rows.filter(pl.col("value").is_finite()).sort("step", maintain_order=True)
+    groups = rows.partition_by("species", "part", maintain_order=True, as_dict=True)
+    species = sorted({str(name) for name, _ in groups if name is not None})
+    ends, said = [], []
+    labels = {key: _label(*key) for key in groups}
+    margin = min(130.0, 14 + max((text_width(text, 10.5) for text in labels.values()), default=0))
+    with canvas(_WIDTH, _HEIGHT) as figure:
+        wide, high = _WIDTH - _LEFT - margin, _HEIGHT - _TOP - _FOOT
+        axes = figure.add_axes((_LEFT / _WIDTH, _FOOT / _HEIGHT, wide / _WIDTH, high / _HEIGHT))
+        for key, group in sorted(groups.items(), key=lambda item: (item[0][1], str(item[0][0]))):
+            name, part = key
+            tone = color(SERIES[species.index(str(name)) % len(SERIES)] if name else "series-1")
+            valid = part == "valid"
+            step, value = group["step"].to_numpy(), group["value"].to_numpy()
+            axes.plot(step, value, color=tone, lw=2.2 if valid else 1.2,
+                      alpha=1 if valid else 0.55, ls="-" if valid else (0, (3, 1.5)),
+                      marker="o" if valid and len(step) < 25 else "", ms=4)  # fmt: skip
+            ends.append((float(value[-1]), labels[key], tone, valid))
+            said.append(f"{labels[key]} ends at {number(float(value[-1]))}")
+        axes.grid(axis="y", color=color("grid"), lw=0.8)
+        axes.tick_params(labelsize=10.5)
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, integer=True))
+        axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
+        axes.set_xlabel("training step", fontsize=10.5, color=color("muted"))
+        low, top = axes.get_ylim()
+        for (_, text, tone, valid), place in zip(ends, _spread(ends, low, top, high), strict=True):
+            axes.annotate(
+                shortened(text, margin - 12, 10.5), (1, place), (8, 0), fontsize=10.5, color=tone,
+                xycoords=axes.get_yaxis_transform(), textcoords="offset points", va="center",
+                fontweight="bold" if valid else "normal", annotation_clip=False,
+            )  # fmt: skip
+        return picture(figure, plain(f"{metric} against the training step. {'; '.join(said)}."))
+
+
+def _label(species: object, part: object) -> str:
+    return f"{species} {part}" if species is not None else str(part)
+
+
+def _spread(
+    ends: list[tuple[float, str, str, bool]], low: float, top: float, pixels: float
+) -> list[float]:
+    """Heights of the line labels: at the line's end, pushed apart until none overlap."""
+    gap = _LINE * (top - low) / pixels
+    order = np.argsort([end[0] for end in ends], kind="stable")
+    places = np.clip([end[0] for end in ends], low, top)
+    for before, after in pairwise(order):
+        places[after] = max(places[after], places[before] + gap)
+    if len(order) and places[order[-1]] > top:
+        places[order[-1]] = top
+        for after, before in pairwise(order[::-1]):
+            places[before] = min(places[before], places[after] - gap)
+    return [float(place) for place in places]

@@ -1,0 +1,160 @@
+"""Numbers and verdicts in words, the same on the page and in the terminal."""
+
+import math
+import re
+from dataclasses import dataclass
+
+import polars as pl
+
+from cislens.report.inputs import ReportInput
+
+# What a verdict's text opens with, the chip it becomes, and the chip's mark.
+GAIN, LOSS, EQUIVALENT, NONE = "gain", "loss", "equivalent", "none"
+LABELS = {GAIN: "gain", LOSS: "loss", EQUIVALENT: "equivalent", NONE: "no detectable gain"}
+MARKS = {GAIN: "\u25b2", LOSS: "\u25bc", EQUIVALENT: "=", NONE: "\u25cb"}
+SUFFIXES = ("composition-explained", "not pretraining", "leakage")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A verdict text taken apart: which of the four outcomes, and what weakens it."""
+
+    outcome: str
+    suffixes: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The outcome as a reader sees it."""
+        return LABELS[self.outcome]
+
+
+def read_verdict(text: str) -> Verdict:
+    """Take a verdict text apart; an unknown opening counts as no detectable gain."""
+    opening = text.strip().lower()
+    outcome = next((name for name in (GAIN, LOSS, EQUIVALENT) if opening.startswith(name)), NONE)
+    return Verdict(outcome, tuple(name for name in SUFFIXES if name in opening))
+
+
+def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
+    """Fixed digits with a true minus sign; an absent or undefined value is a dash."""
+    if value is None or not math.isfinite(value):
+        return "\u2013"
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = f"{0:.{digits}f}"
+    return text.replace("-", "\u2212")
+
+
+def interval(
+    point: float | None, low: float | None, high: float | None, signed: bool = False
+) -> str:
+    """`0.873 [0.850, 0.891]`; without both ends nothing is printed but a dash."""
+    ends = [number(low, signed=signed), number(high, signed=signed)]
+    if "\u2013" in ends:
+        return "\u2013"
+    return f"{number(point, signed=signed)} [{ends[0]}, {ends[1]}]"
+
+
+def p_value(value: float | None) -> str:
+    """Three digits, and never a bare zero."""
+    if value is not None and math.isfinite(value) and value < 0.001:
+        return "<0.001"
+    return number(value)
+
+
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """`1 task`, `3 tasks`."""
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"
+
+
+def grouped(count: float) -> str:
+    """A whole number with thin groups of three: 12 345."""
+    return f"{count:,.0f}".replace(",", "\u2009")
+
+
+def kilobases(position: int) -> str:
+    """A coordinate in kb with its bases after the point."""
+    return f"{position / 1000:,.3f}".rstrip("0").rstrip(".")
+
+
+def main_comparisons(run: ReportInput) -> pl.DataFrame:
+    """The rows a report is about: trained arms against baselines, else every row."""
+    trained = [arm for arm in run.verdicts["arm"].unique() if run.kind(arm) == "trained"]
+    rows = run.verdicts.filter(pl.col("arm").is_in(trained))
+    return rows if len(rows) else run.verdicts
+
+
+def other_comparisons(run: ReportInput) -> pl.DataFrame:
+    """The comparisons that are not among the main ones."""
+    return run.verdicts.join(
+        main_comparisons(run), on=["task", "metric", "arm", "baseline"], how="anti",
+        maintain_order="left",
+    )  # fmt: skip
+
+
+def headline(run: ReportInput) -> list[str]:
+    """Plain sentences that say what came out, made from the verdicts alone.
+
+    One sentence per (arm, kind of what it is held against); then what weakens the result.
+    """
+    if run.verdicts.is_empty():
+        return ["This run holds no comparison, so nothing is claimed."]
+    rows = main_comparisons(run)
+    sentences = []
+    for arm in rows["arm"].unique(maintain_order=True):
+        own = rows.filter(pl.col("arm") == arm)
+        twin = pl.Series([run.kind(name) == "random" for name in own["baseline"]], dtype=pl.Boolean)
+        for part, against in ((own.filter(~twin), None), (own.filter(twin), "its untrained twin")):
+            if len(part):
+                sentences.append(_outcomes(arm, part, against or _rival(part)))
+    return sentences + _cautions(rows)
+
+
+def _rival(rows: pl.DataFrame) -> str:
+    """What the baselines of these rows have in common."""
+    names = rows["baseline"].unique().to_list()
+    if len(names) == 1:
+        return str(names[0])
+    if all(re.match(r"one-?hot", str(name), re.IGNORECASE) for name in names):
+        return "the strongest one-hot model"
+    return "the strongest baseline"
+
+
+def _outcomes(arm: str, rows: pl.DataFrame, rival: str) -> str:
+    found = [read_verdict(text).outcome for text in rows["verdict"]]
+    total = len(found)
+    count = {name: found.count(name) for name in LABELS}
+    if total == 1:
+        single = {
+            GAIN: "beats {rival}", LOSS: "does worse than {rival}",
+            EQUIVALENT: "is equivalent to {rival}", NONE: "shows no detectable gain over {rival}",
+        }  # fmt: skip
+        return f"{arm} {single[found[0]].format(rival=rival)} on {rows['task'][0]}."
+    opening = f"{arm} beats {rival} on {count[GAIN] or 'none'} of {counted(total, 'task')}"
+    rest = []
+    if count[LOSS]:
+        rest.append(f"does worse on {count[LOSS]}")
+    if count[EQUIVALENT]:
+        rest.append(f"is equivalent on {count[EQUIVALENT]}")
+    if count[NONE]:
+        rest.append(f"shows no detectable gain on {count[NONE]}")
+    return f"{opening}; it {_listed(rest)}." if rest else f"{opening}."
+
+
+def _cautions(rows: pl.DataFrame) -> list[str]:
+    meaning = {
+        "composition-explained": "base composition alone explains",
+        "not pretraining": "the untrained twin does as well in",
+        "leakage": "a leakage check failed for",
+    }
+    sentences = []
+    for suffix, words in meaning.items():
+        hit = [task for task, text in rows.select("task", "verdict").rows()
+               if suffix in read_verdict(text).suffixes]  # fmt: skip
+        if hit:
+            sentences.append(f"Caution: {words} {_listed(list(dict.fromkeys(hit)))}.")
+    return sentences
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
