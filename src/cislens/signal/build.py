@@ -1,0 +1,347 @@
+"""Building a profile store: in parallel, resumable, the same bytes for any number of workers.
+
+The store grows in `<out>.partial/store`. A unit of work is one shard of one species; when its
+shards are on disk, a marker in `<out>.partial/done` says so. The last step writes the manifest
+and renames the store to `<out>`, so that nothing half-written ever has that name.
+"""
+
+import errno
+import fcntl
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+import cislens
+from cislens.errors import CislensError
+from cislens.files import file_digest, sync, write_atomic
+from cislens.genome.codes import Codes
+from cislens.genome.reference import Genome
+from cislens.progress import track as progress
+from cislens.signal.bigwig import read_windows
+from cislens.signal.plan import SCHEMA_VERSION, ProfilePlan, SplitSpec, plan_profile_store
+from cislens.signal.shards import ArrayLayout, create_array, write_shard
+from cislens.signal.store import (
+    FORMAT,
+    MANIFEST,
+    ProfileStore,
+    manifest_text,
+    partial_folder,
+    species_folder,
+)
+from cislens.signal.tracks import Track, TrackTable
+from cislens.signal.transforms import to_float16, transform
+
+# Below this many values to read, threads are done before new processes have started.
+_PROCESSES_PAY = 4_000_000_000
+
+logger = logging.getLogger("cislens")
+
+
+def build_profile_store(
+    out: str | os.PathLike[str],
+    genomes: Mapping[str, Genome],
+    tracks: TrackTable,
+    *,
+    length: int,
+    bin_size: int,
+    crop: int = 0,
+    margin: int = 3,
+    stride: int | None = None,
+    split: SplitSpec | None = None,
+    workers: int = 1,
+    seed: int = 0,
+) -> ProfileStore:
+    """Plan and build a store; the arguments are those of `plan_profile_store`.
+
+    Raises:
+        CislensError: as `plan_profile_store` and `build_planned`.
+    """
+    plan = plan_profile_store(
+        genomes, tracks, length=length, bin_size=bin_size, crop=crop, margin=margin,
+        stride=stride, split=split, seed=seed,
+    )  # fmt: skip
+    return build_planned(out, plan, workers=workers)
+
+
+def build_planned(
+    out: str | os.PathLike[str], plan: ProfilePlan, *, workers: int = 1
+) -> ProfileStore:
+    """Build what was planned; a store of the same plan that exists already is opened instead.
+
+    A build that was killed, or ended by a full disk, goes on where it stopped when it is started
+    again with the same plan; what another plan left behind is discarded with a warning in the
+    log. The bytes do not depend on `workers` or on interruptions.
+
+    Raises:
+        CislensError: if `out` exists and is something else, another build of it is running, or
+            the disk is full.
+    """
+    out = Path(out)
+    partial = partial_folder(out)
+    if out.exists():
+        return _existing(out, plan)
+    with _claimed(partial):
+        store = partial / "store"
+        _prepare(partial, plan)
+        todo = [unit for unit in _units(plan) if not _marker(partial, unit).exists()]
+        _require_space(out, plan, todo)
+        try:
+            _run(partial, plan, todo, workers)
+            _finish(partial, plan)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            raise _disk_full(out, plan, partial) from error
+        store.rename(out)
+        sync(out.parent)
+    return ProfileStore.open(out)
+
+
+@dataclass(frozen=True)
+class _Unit:
+    species: str
+    shard: int
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that a worker needs for one unit; small enough to send to a process."""
+
+    folder: Path
+    marker: Path
+    shard: int
+    layouts: dict[str, ArrayLayout]
+    genome: Genome
+    chroms: npt.NDArray[np.object_]
+    starts: npt.NDArray[np.int64]
+    length: int
+    margin: int
+    bin_size: int
+    crop: int
+    tracks: list[Track]
+    chrom_names: dict[str, dict[str, str]]
+
+
+def _units(plan: ProfilePlan) -> list[_Unit]:
+    return [
+        _Unit(name, shard)
+        for name in plan.species
+        for shard in range(plan.layouts(name)["targets"].shards)
+    ]
+
+
+def _marker(partial: Path, unit: _Unit) -> Path:
+    return partial / "done" / f"{unit.species}.{unit.shard}.json"
+
+
+def _job(partial: Path, plan: ProfilePlan, unit: _Unit) -> _Job:
+    part, layouts = plan.species[unit.species], plan.layouts(unit.species)
+    first, last = layouts["targets"].span(unit.shard)
+    windows = part.windows[first:last]
+    return _Job(
+        folder=species_folder(partial / "store", unit.species),
+        marker=_marker(partial, unit),
+        shard=unit.shard,
+        layouts=layouts,
+        genome=part.genome,
+        chroms=windows["chrom"].to_numpy().astype(object),
+        starts=windows["start"].to_numpy().astype(np.int64),
+        length=plan.shape.length,
+        margin=plan.shape.margin,
+        bin_size=plan.shape.bin_size,
+        crop=plan.shape.crop,
+        tracks=part.tracks.rows(),
+        chrom_names=part.chrom_names,
+    )
+
+
+def _build_unit(job: _Job) -> None:
+    """Write both shards of a unit, then the marker with their digests."""
+    digests = {}
+    for name, rows in (("sequence", _sequence(job)), ("targets", _targets(job))):
+        digests[name] = write_shard(job.folder / name, job.layouts[name], job.shard, rows)
+    write_atomic(job.marker, json.dumps(digests))
+
+
+def _sequence(job: _Job) -> Codes:
+    """Codes (n, length + 2 * margin); each chromosome's stretch is read once."""
+    width = job.length + 2 * job.margin
+    found = np.empty((job.starts.size, width), np.uint8)
+    for chrom in dict.fromkeys(job.chroms.tolist()):
+        here = np.flatnonzero(job.chroms == chrom)
+        starts = job.starts[here] - job.margin
+        left = int(starts.min())
+        stretch = job.genome.fetch(chrom, left, int(starts.max()) + width)
+        found[here] = np.lib.stride_tricks.sliding_window_view(stretch, width)[starts - left]
+    return found
+
+
+def _targets(job: _Job) -> npt.NDArray[np.float16]:
+    """Bins (n, bins, T); each track's windows are read in one call."""
+    found = np.empty((job.starts.size, *job.layouts["targets"].row_shape), np.float16)
+    for t, track in enumerate(job.tracks):
+        names = job.chrom_names[track.id]
+        chroms = np.array([names.get(chrom, chrom) for chrom in job.chroms])
+        missing = 0.0 if track.uncovered == "zero" else np.nan
+        values = read_windows(track.file, chroms, job.starts, job.length, missing=missing)
+        bins = transform(values, track, bin_size=job.bin_size, crop=job.crop)
+        found[:, :, t] = to_float16(bins)
+    return found
+
+
+def _run(partial: Path, plan: ProfilePlan, todo: list[_Unit], workers: int) -> None:
+    if not todo:
+        return
+    with _executor(plan, min(workers, len(todo))) as executor:
+        futures = [executor.submit(_build_unit, _job(partial, plan, unit)) for unit in todo]
+        try:
+            for future in progress(as_completed(futures), "building", total=len(futures)):
+                future.result()
+        except BaseException:
+            executor.shutdown(cancel_futures=True)
+            raise
+
+
+def _executor(plan: ProfilePlan, workers: int) -> Executor:
+    """Processes for large builds, threads for small ones: reading and pooling leave the GIL.
+
+    Processes are spawned, as forking a process that has threads can hang.
+    """
+    if workers == 1 or plan.track_bases < _PROCESSES_PAY:
+        return ThreadPoolExecutor(workers)
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _prepare(partial: Path, plan: ProfilePlan) -> None:
+    """Keep what an earlier run of this plan left, or start anew."""
+    state = partial / "plan.json"
+    if state.exists():
+        if json.loads(state.read_text())["digest"] == plan.digest:
+            for stale in partial.rglob(".*.partial"):
+                stale.unlink()
+            done = len(list((partial / "done").glob("*.json")))
+            logger.info("resuming %s: %d of %d units are done", partial, done, len(_units(plan)))
+            return
+        logger.warning("%s was left by a build of other inputs or settings; starting anew", partial)
+    for name in ("done", "store"):
+        shutil.rmtree(partial / name, ignore_errors=True)
+    state.unlink(missing_ok=True)
+    (partial / "done").mkdir()
+    for name, part in plan.species.items():
+        folder = species_folder(partial / "store", name)
+        for key, layout in plan.layouts(name).items():
+            create_array(folder / key, layout)
+        files = pl.col("file").map_elements(lambda file: Path(file).name, return_dtype=pl.String)
+        part.tracks.frame.with_columns(files).write_parquet(folder / "tracks.parquet")
+        part.windows.write_parquet(folder / "windows.parquet")
+    write_atomic(state, json.dumps({"digest": plan.digest, "recipe": plan.recipe()}, indent=1))
+
+
+def _finish(partial: Path, plan: ProfilePlan) -> None:
+    """Write the manifest: the store is whole when it exists."""
+    store = partial / "store"
+    digests: dict[str, str] = {}
+    for unit in _units(plan):
+        for name, digest in json.loads(_marker(partial, unit).read_text()).items():
+            layout = plan.layouts(unit.species)[name]
+            folder = species_folder(store, unit.species) / name
+            digests[str(layout.shard_file(folder, unit.shard).relative_to(store))] = digest
+    files = sorted(file for file in store.rglob("*") if file.is_file() and file.name != MANIFEST)
+    entries = {}
+    for file in files:
+        name = str(file.relative_to(store))
+        entries[name] = {
+            "bytes": file.stat().st_size,
+            "sha256": digests.get(name) or file_digest(file),
+        }
+    write_atomic(store / MANIFEST, manifest_text(_manifest(plan, entries)))
+
+
+def _manifest(plan: ProfilePlan, files: dict[str, Any]) -> dict[str, Any]:
+    recipe, described = plan.recipe(), plan.describe()
+    params = ("length", "bin_size", "crop", "margin", "stride", "seed", "split", "shard_rows")
+    return {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "cislens": cislens.__version__,
+        "plan_digest": plan.digest,
+        "params": {name: recipe[name] for name in params},
+        "species": {
+            name: {
+                **{key: value for key, value in described["species"][name].items()
+                   if key not in {"genome", "first_bases"}},
+                "chrom_sizes": part.genome.chrom_sizes,
+                "inputs": recipe["species"][name],
+            }
+            for name, part in plan.species.items()
+        },
+        "files": files,
+    }  # fmt: skip
+
+
+def _existing(out: Path, plan: ProfilePlan) -> ProfileStore:
+    store = ProfileStore.open(out)
+    if store.manifest["plan_digest"] != plan.digest:
+        raise CislensError(
+            f"{out} is a profile store of other inputs or settings; remove it or choose another "
+            "path."
+        )
+    logger.info("%s is already built", out)
+    shutil.rmtree(partial_folder(out), ignore_errors=True)
+    return store
+
+
+@contextmanager
+def _claimed(partial: Path) -> Iterator[None]:
+    """Hold the partial folder against other builds; it is removed when the block succeeds."""
+    partial.mkdir(parents=True, exist_ok=True)
+    with (partial / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CislensError(
+                f"another process is building {partial}; wait for it or stop it."
+            ) from None
+        yield
+        shutil.rmtree(partial)
+
+
+def _require_space(out: Path, plan: ProfilePlan, todo: list[_Unit]) -> None:
+    needed = sum(
+        layout.shard_bytes(unit.shard)
+        for unit in todo
+        for layout in plan.layouts(unit.species).values()
+    )
+    free = shutil.disk_usage(out.parent).free
+    if needed > free:
+        raise CislensError(
+            f"{out} needs {needed:,} more bytes, {free:,} are free on its disk; free some space "
+            "or choose another path."
+        )
+
+
+def _disk_full(out: Path, plan: ProfilePlan, partial: Path) -> CislensError:
+    units = _units(plan)
+    left = [unit for unit in units if not _marker(partial, unit).exists()]
+    needed = sum(
+        layout.shard_bytes(unit.shard)
+        for unit in left
+        for layout in plan.layouts(unit.species).values()
+    )
+    return CislensError(
+        f"the disk is full: {out} needs {plan.total_bytes:,} bytes, {needed:,} of them are still "
+        f"to be written. {len(units) - len(left)} of {len(units)} units are done and kept in "
+        f"{partial}; free some space and run the same command again."
+    )

@@ -1,0 +1,366 @@
+"""What a profile store will hold, with every check of its inputs, before any work is done."""
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from cislens.errors import CislensError, CislensWarning, nearest
+from cislens.files import file_digest
+from cislens.genome.chromosomes import match_names
+from cislens.genome.codes import N, decode
+from cislens.genome.intervals import tile
+from cislens.genome.reference import Genome, report_ambiguous
+from cislens.signal.bigwig import BigWigSummary, summarize
+from cislens.signal.shards import ArrayLayout
+from cislens.signal.tracks import Track, TrackTable, track_table
+
+SCHEMA_VERSION = 1
+MAX_N_FRACTION = 0.5
+# A unit of work holds about this many bases a track, and at most this many windows.
+_UNIT_BASES = 1 << 23
+_UNIT_WINDOWS = 256
+# Bases x tracks that one core turns into bins in a second, measured; for the estimate only.
+_BASES_A_SECOND = 4e8
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """How windows are divided into train, valid and test.
+
+    With chromosomes named in `valid` or `test` (species -> names) the split is by chromosome;
+    else by contiguous blocks of `block_bp`, joined where they are homologous, in `fractions`.
+    """
+
+    fractions: Mapping[str, float] = field(
+        default_factory=lambda: {"train": 0.8, "valid": 0.1, "test": 0.1}
+    )
+    block_bp: int = 262_144
+    valid: Mapping[str, list[str]] = field(default_factory=dict)
+    test: Mapping[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a store: window and margin in bp, bins of `bin_size` bp, `crop` bins a side."""
+
+    length: int
+    bin_size: int
+    crop: int
+    margin: int
+
+    @property
+    def bins(self) -> int:
+        return self.length // self.bin_size - 2 * self.crop
+
+    @property
+    def width(self) -> int:
+        """Bases stored for a window: its length and a margin for shifts at either side."""
+        return self.length + 2 * self.margin
+
+
+@dataclass(frozen=True)
+class SpeciesPlan:
+    """The part of one species.
+
+    Attributes:
+        windows: chrom, start, end, block, split; in the order of the arrays' rows.
+        tracks: with `uncovered` resolved.
+        chrom_names: track id -> chromosome of the genome -> its name in the track's file.
+        name_reports: track id -> what was renamed or left out, where anything was.
+        tiled, dropped_n, dropped_split: windows at first, then left out for too many N, then
+            left out by the split.
+    """
+
+    genome: Genome
+    windows: pl.DataFrame
+    tracks: TrackTable
+    chrom_names: dict[str, dict[str, str]]
+    name_reports: dict[str, str]
+    ambiguous: dict[str, dict[str, int]]
+    track_digests: dict[str, str]
+    tiled: int
+    dropped_n: int
+    dropped_split: int
+    first_bases: str
+
+
+@dataclass(frozen=True)
+class ProfilePlan:
+    """Everything a build does, resolved; `describe` is what a dry run prints."""
+
+    shape: Shape
+    stride: int
+    seed: int
+    split: SplitSpec
+    species: dict[str, SpeciesPlan]
+
+    @property
+    def shard_rows(self) -> int:
+        """Windows in a shard, the unit of work."""
+        return max(1, min(_UNIT_WINDOWS, _UNIT_BASES // self.shape.length))
+
+    def layouts(self, species: str) -> dict[str, ArrayLayout]:
+        """The arrays of one species by name."""
+        part = self.species[species]
+        return array_layouts(self.shape, part.windows.height, len(part.tracks), self.shard_rows)
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of all arrays on disk."""
+        return sum(
+            layout.total_bytes for name in self.species for layout in self.layouts(name).values()
+        )
+
+    @property
+    def track_bases(self) -> int:
+        """Values to read: bases of all windows times tracks."""
+        windows = (part.windows.height * len(part.tracks) for part in self.species.values())
+        return sum(windows) * self.shape.length
+
+    def recipe(self) -> dict[str, Any]:
+        """What determines the store's bytes: sizes, split and the digests of every input."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **asdict(self.shape),
+            "stride": self.stride,
+            "seed": self.seed,
+            "split": asdict(self.split),
+            "shard_rows": self.shard_rows,
+            "species": {name: _inputs(part) for name, part in self.species.items()},
+        }
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the recipe."""
+        return hashlib.sha256(json.dumps(self.recipe(), sort_keys=True).encode()).hexdigest()
+
+    def describe(self, workers: int = 1) -> dict[str, Any]:
+        """Counts, sizes, estimates, resolved names and first bases, ready for JSON."""
+        return {
+            "bins": self.shape.bins,
+            "stride": self.stride,
+            "bytes": self.total_bytes,
+            "estimated_seconds": round(self.track_bases / _BASES_A_SECOND / workers, 1),
+            "species": {
+                name: {
+                    "genome": str(part.genome.path),
+                    "tracks": len(part.tracks),
+                    "windows": part.windows.height,
+                    "split": dict(sorted(part.windows["split"].value_counts().iter_rows())),
+                    "tiled": part.tiled,
+                    "dropped_n": part.dropped_n,
+                    "dropped_split": part.dropped_split,
+                    "chromosome_names": part.name_reports,
+                    "ambiguous_bases": part.ambiguous,
+                    "first_bases": part.first_bases,
+                }
+                for name, part in self.species.items()
+            },
+        }
+
+
+def array_layouts(shape: Shape, rows: int, tracks: int, shard_rows: int) -> dict[str, ArrayLayout]:
+    """The two arrays of a species: `sequence` and `targets`."""
+    return {
+        "sequence": ArrayLayout(rows, (shape.width,), "uint8", shard_rows),
+        "targets": ArrayLayout(rows, (shape.bins, tracks), "float16", shard_rows),
+    }
+
+
+def plan_profile_store(
+    genomes: Mapping[str, Genome],
+    tracks: TrackTable,
+    *,
+    length: int,
+    bin_size: int,
+    crop: int = 0,
+    margin: int = 3,
+    stride: int | None = None,
+    split: SplitSpec | None = None,
+    seed: int = 0,
+) -> ProfilePlan:
+    """Check every input and decide on the windows; nothing is written.
+
+    Windows of `length` bp are tiled every `stride` bp (by default so that the bins of neighbours
+    meet), those with more than half N are left out, and the rest is split.
+
+    Args:
+        genomes: species -> genome; the species of the track table.
+        bin_size: bp; divides `length`. `crop` bins at either side have no target.
+        margin: bp stored at either side of a window, for shifts; beyond a chromosome it is N.
+
+    Raises:
+        CislensError: for sizes that do not fit, a window longer than every chromosome, an
+            unknown species, a file that is missing, truncated or not a bigWig, chromosome names
+            that do not match, or a track that reaches beyond its chromosome.
+    """
+    shape = _checked_shape(length, bin_size, crop, margin)
+    stride = shape.bins * bin_size if stride is None else stride
+    split = split or SplitSpec()
+    _check_species(genomes, tracks)
+    species = {
+        name: _plan_species(name, genome, tracks.for_species(name), shape, stride, split, seed)
+        for name, genome in genomes.items()
+    }
+    return ProfilePlan(shape, stride, seed, split, species)
+
+
+def _checked_shape(length: int, bin_size: int, crop: int, margin: int) -> Shape:
+    if bin_size < 1 or length < 1 or length % bin_size:
+        raise CislensError(
+            f"length {length} is not a positive multiple of bin_size {bin_size}; choose "
+            f"{max(1, round(length / max(bin_size, 1))) * max(bin_size, 1)}."
+        )
+    if crop < 0 or margin < 0:
+        raise CislensError(f"crop {crop} and margin {margin} must not be negative.")
+    shape = Shape(length, bin_size, crop, margin)
+    if shape.bins < 1:
+        raise CislensError(
+            f"crop {crop} leaves none of the {length // bin_size} bins of a window; "
+            f"choose at most {(length // bin_size - 1) // 2}."
+        )
+    return shape
+
+
+def _check_species(genomes: Mapping[str, Genome], tracks: TrackTable) -> None:
+    for name in tracks.species():
+        if name not in genomes:
+            raise CislensError(
+                f"the track table names species {name!r}, which has no genome. "
+                f"{nearest(name, genomes)}"
+            )
+    for name in genomes:
+        if not _NAME.fullmatch(name):
+            raise CislensError(
+                f"species name {name!r} cannot name a folder; use letters, digits, _, . and -."
+            )
+        if name not in tracks.species():
+            raise CislensError(f"species {name!r} has a genome but no track in the track table.")
+
+
+def _plan_species(
+    name: str,
+    genome: Genome,
+    tracks: TrackTable,
+    shape: Shape,
+    stride: int,
+    split: SplitSpec,
+    seed: int,
+) -> SpeciesPlan:
+    resolved: list[Track] = []
+    names: dict[str, dict[str, str]] = {}
+    reports: dict[str, str] = {}
+    for track in tracks.rows():
+        summary = summarize(track.file)
+        names[track.id], report = _chromosome_names(track, summary, genome)
+        if report:
+            reports[track.id] = report
+        resolved.append(_resolve(track, summary))
+    tiled = tile(genome.chrom_sizes, shape.length, stride)
+    called = tiled.filter(pl.Series(_n_fraction(genome, tiled) <= MAX_N_FRACTION))
+    if called.is_empty():
+        raise CislensError(
+            f"all {tiled.height} windows of {genome.path} are more than half N; check the genome."
+        )
+    windows = _split(name, genome, called, shape, split, seed)
+    first = windows.row(0, named=True)
+    bases = decode(genome.fetch(first["chrom"], first["start"], first["start"] + 30))
+    return SpeciesPlan(
+        genome=genome,
+        windows=windows,
+        tracks=track_table(resolved),
+        chrom_names=names,
+        name_reports=reports,
+        ambiguous=report_ambiguous(genome, genome.chrom_sizes),
+        track_digests={track.id: file_digest(track.file) for track in resolved},
+        tiled=tiled.height,
+        dropped_n=tiled.height - called.height,
+        dropped_split=called.height - windows.height,
+        first_bases=f"{first['chrom']}:{first['start']} {bases}",
+    )
+
+
+def _chromosome_names(
+    track: Track, summary: BigWigSummary, genome: Genome
+) -> tuple[dict[str, str], str]:
+    """Genome chromosome -> the file's name for it; the report, unless all names are the same."""
+    where = f"track {track.id!r} ({track.file})"
+    matched = match_names(
+        list(summary.chrom_sizes), list(genome.chrom_sizes), f"track {track.id!r}"
+    )
+    for found, known in matched.mapping.items():
+        size, limit = summary.chrom_sizes[found], genome.chrom_sizes[known]
+        if size > limit:
+            raise CislensError(
+                f"{where} has {found} of {size:,} bp, beyond the end of {known} of "
+                f"{genome.path} at {limit:,} bp; is it of another assembly?"
+            )
+        if size < limit:
+            warnings.warn(
+                f"{where} has {found} of {size:,} bp, {known} of {genome.path} has {limit:,} bp; "
+                "if it is of another assembly its values are misplaced.",
+                CislensWarning,
+            )
+    same = matched.mapping == {name: name for name in summary.chrom_sizes}
+    names = {known: found for found, known in matched.mapping.items()}
+    return names, "" if same else matched.report
+
+
+def _resolve(track: Track, summary: BigWigSummary) -> Track:
+    if summary.total * track.scale < 0:
+        warnings.warn(
+            f"track {track.id!r} ({track.file}) is negative on the whole after its scale of "
+            f"{track.scale:g}; a minus strand stored below zero needs a negative scale.",
+            CislensWarning,
+        )
+    if track.uncovered == "auto":
+        track = replace(track, uncovered="zero" if summary.leaves_zeros_out else "baseline")
+    return track
+
+
+def _n_fraction(genome: Genome, windows: pl.DataFrame) -> npt.NDArray[np.float64]:
+    fraction = np.empty(windows.height)
+    chroms = windows["chrom"].to_numpy()
+    start, end = windows["start"].to_numpy(), windows["end"].to_numpy()
+    for chrom in windows["chrom"].unique(maintain_order=True):
+        here = np.flatnonzero(chroms == chrom)
+        before = np.concatenate([[0], np.cumsum(genome.chromosome(chrom) == N, dtype=np.int64)])
+        fraction[here] = (before[end[here]] - before[start[here]]) / (end[here] - start[here])
+    return fraction
+
+
+def _split(
+    name: str, genome: Genome, windows: pl.DataFrame, shape: Shape, spec: SplitSpec, seed: int
+) -> pl.DataFrame:
+    from cislens.genome.splits import split_by_chromosome, split_windows
+
+    if spec.valid or spec.test:
+        found = split_by_chromosome(windows, spec.valid.get(name, []), spec.test.get(name, []))
+    else:
+        found = split_windows(genome, windows, spec.fractions, spec.block_bp, seed)
+    order = {chrom: i for i, chrom in enumerate(genome.chrom_sizes)}
+    rank = pl.col("chrom").replace_strict(order, return_dtype=pl.Int64)
+    return found.select("chrom", "start", "end", "block", "split").sort(rank, "start")
+
+
+def _inputs(part: SpeciesPlan) -> dict[str, Any]:
+    rows = [asdict(track) | {"file": Path(track.file).name} for track in part.tracks.rows()]
+    for row in rows:
+        row["clip"] = str(row["clip"])  # JSON has no infinity
+        row["sha256"] = part.track_digests[row["id"]]
+    table = part.windows.write_csv().encode()
+    return {
+        "genome": {"name": part.genome.name, "sha256": part.genome.digest},
+        "windows": {"rows": part.windows.height, "sha256": hashlib.sha256(table).hexdigest()},
+        "tracks": rows,
+    }

@@ -1,0 +1,160 @@
+"""Arrays of rows on disk: zarr v3, one row a chunk, uncompressed, many rows a shard.
+
+zarr writes the metadata and any zarr v3 reader can read the arrays. The shards themselves are
+written and read here: uncompressed chunks in row order make a shard's head a plain array, so
+that a batch is gathered from a memory map without a call per chunk. docs/formats.md has the
+bytes and the measurement behind leaving compression out.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cislens.errors import CislensError
+from cislens.files import atomic_path
+
+_ABSENT = np.iinfo(np.uint64).max
+_INDEX_ENTRY = 16
+_CHECKSUM = 4
+
+
+@dataclass(frozen=True)
+class ArrayLayout:
+    """An array of `rows` rows of `row_shape`, `shard_rows` rows to a shard."""
+
+    rows: int
+    row_shape: tuple[int, ...]
+    dtype: str
+    shard_rows: int
+
+    @property
+    def row_bytes(self) -> int:
+        return int(np.prod(self.row_shape)) * np.dtype(self.dtype).itemsize
+
+    @property
+    def shards(self) -> int:
+        return -(-self.rows // self.shard_rows)
+
+    def span(self, shard: int) -> tuple[int, int]:
+        """First row of a shard and the row after its last."""
+        return shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.rows)
+
+    def shard_bytes(self, shard: int) -> int:
+        """Size of a shard's file: its rows, an index entry for each possible row, a checksum."""
+        first, last = self.span(shard)
+        return (last - first) * self.row_bytes + self.shard_rows * _INDEX_ENTRY + _CHECKSUM
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of all shard files."""
+        return sum(self.shard_bytes(shard) for shard in range(self.shards))
+
+    def shard_file(self, folder: Path, shard: int) -> Path:
+        return folder.joinpath("c", str(shard), *("0" for _ in self.row_shape))
+
+
+def create_array(folder: Path, layout: ArrayLayout) -> None:
+    """Write the array's zarr metadata; its shards follow by `write_shard`."""
+    import zarr
+
+    zarr.create_array(
+        folder,
+        shape=(layout.rows, *layout.row_shape),
+        dtype=layout.dtype,
+        chunks=(1, *layout.row_shape),
+        shards=(layout.shard_rows, *layout.row_shape),
+        compressors=None,
+        filters=None,
+        fill_value=0,
+    )
+
+
+def write_shard(folder: Path, layout: ArrayLayout, shard: int, rows: npt.NDArray[Any]) -> str:
+    """Write one whole shard, synced to disk before its name appears; returns its sha256."""
+    import google_crc32c
+
+    first, last = layout.span(shard)
+    assert rows.shape == (last - first, *layout.row_shape), "a shard is written whole"
+    data = np.ascontiguousarray(rows, dtype=np.dtype(layout.dtype).newbyteorder("<"))
+    index = np.full((layout.shard_rows, 2), _ABSENT, dtype="<u8")
+    index[: len(data), 0] = np.arange(len(data), dtype=np.uint64) * np.uint64(layout.row_bytes)
+    index[: len(data), 1] = layout.row_bytes
+    entries = index.tobytes()
+    tail = entries + int(google_crc32c.value(entries)).to_bytes(_CHECKSUM, "little")
+    digest = hashlib.sha256(data.data.cast("B"))
+    digest.update(tail)
+    with atomic_path(layout.shard_file(folder, shard)) as aside, aside.open("wb") as handle:
+        handle.write(data.data.cast("B"))
+        handle.write(tail)
+    return digest.hexdigest()
+
+
+class RowArray:
+    """Rows of a sharded array, from memory maps or, after `load`, from memory.
+
+    Raises:
+        CislensError: if a shard is absent or its size is not what the layout says.
+    """
+
+    def __init__(self, folder: Path, layout: ArrayLayout) -> None:
+        self.folder = folder
+        self.layout = layout
+        self._shards: dict[int, npt.NDArray[Any]] = {}
+        self._loaded: npt.NDArray[Any] | None = None
+        for shard in range(layout.shards):
+            _check_size(layout.shard_file(folder, shard), layout.shard_bytes(shard))
+
+    def load(self) -> None:
+        """Read every row into memory; later reads come from there."""
+        if self._loaded is None:
+            self._loaded = np.empty((self.layout.rows, *self.layout.row_shape), self.layout.dtype)
+            for shard in range(self.layout.shards):
+                first, last = self.layout.span(shard)
+                self._loaded[first:last] = self._shard(shard)
+            self._shards.clear()
+
+    def row(self, index: int) -> npt.NDArray[Any]:
+        """One row as a read-only view."""
+        if self._loaded is not None:
+            loaded: npt.NDArray[Any] = self._loaded[index]
+            return loaded
+        shard, within = divmod(index, self.layout.shard_rows)
+        mapped: npt.NDArray[Any] = self._shard(shard)[within]
+        return mapped
+
+    def gather(self, rows: Sequence[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
+        """Rows (n, *row_shape) in the order asked for, copied."""
+        index = np.asarray(rows, dtype=np.int64)
+        if self._loaded is not None:
+            return self._loaded[index]
+        found = np.empty((index.size, *self.layout.row_shape), self.layout.dtype)
+        shards = index // self.layout.shard_rows
+        for shard in np.unique(shards).tolist():
+            here = np.flatnonzero(shards == shard)
+            found[here] = self._shard(shard)[index[here] - shard * self.layout.shard_rows]
+        return found
+
+    def _shard(self, shard: int) -> npt.NDArray[Any]:
+        if shard not in self._shards:
+            first, last = self.layout.span(shard)
+            self._shards[shard] = np.memmap(
+                self.layout.shard_file(self.folder, shard),
+                dtype=np.dtype(self.layout.dtype).newbyteorder("<"),
+                mode="r",
+                shape=(last - first, *self.layout.row_shape),
+            ).view(np.ndarray)
+        return self._shards[shard]
+
+
+def _check_size(path: Path, expected: int) -> None:
+    found = path.stat().st_size if path.exists() else 0
+    if found != expected:
+        raise CislensError(
+            f"{path} has {found:,} bytes, expected {expected:,}: the store is truncated or "
+            "damaged; copy or build it again."
+        )

@@ -1,0 +1,207 @@
+"""Profile stores on disk: windows of sequence and of binned tracks, ready to train on."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from cislens.errors import CislensError, nearest
+from cislens.files import require_file
+from cislens.genome.codes import Codes
+from cislens.signal.plan import SCHEMA_VERSION, Shape, array_layouts
+from cislens.signal.shards import RowArray
+from cislens.signal.tracks import TrackTable
+
+FORMAT = "cislens profile store"
+MANIFEST = "manifest.json"
+
+Rows = Sequence[int] | npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class _Species:
+    windows: pl.DataFrame
+    tracks: TrackTable
+    sequence: RowArray
+    targets: RowArray
+    chrom_sizes: dict[str, int]
+
+
+class ProfileStore:
+    """A finished store; `ProfileStore.open(path)`.
+
+    Attributes:
+        species: names, in the order that batches number them.
+        length, bin_size, margin: bp. crop: bins without target at either side.
+        digest: sha256 of the manifest, which holds the digest of every other file.
+        manifest: what was built from what; see docs/formats.md.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any], digest: str) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.digest = digest
+        params = manifest["params"]
+        self.shape = Shape(*(params[name] for name in ("length", "bin_size", "crop", "margin")))
+        self.species: tuple[str, ...] = tuple(manifest["species"])
+        self._parts = {name: self._open_species(name) for name in self.species}
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "ProfileStore":
+        """Open a store after checking its version, tables and the size of every file.
+
+        Raises:
+            CislensError: if the build did not finish, a file is missing or of another size, the
+                folder is no profile store, or a newer cislens wrote it.
+        """
+        path = Path(path)
+        if not path.exists() and partial_folder(path).exists():
+            raise CislensError(
+                f"the build of {path} did not finish; run it again, it resumes from "
+                f"{partial_folder(path)}."
+            )
+        require_file(path, "profile store")
+        manifest, digest = _read_manifest(path)
+        for name, size in manifest["files"].items():
+            file = path / name
+            found = file.stat().st_size if file.exists() else None
+            if found != size["bytes"]:
+                state = "is missing" if found is None else f"has {found:,} bytes"
+                raise CislensError(
+                    f"profile store {path} is truncated or damaged: {name} {state}, expected "
+                    f"{size['bytes']:,} bytes; copy or build it again."
+                )
+        return cls(path, manifest, digest)
+
+    @property
+    def length(self) -> int:
+        return self.shape.length
+
+    @property
+    def bin_size(self) -> int:
+        return self.shape.bin_size
+
+    @property
+    def crop(self) -> int:
+        return self.shape.crop
+
+    @property
+    def margin(self) -> int:
+        return self.shape.margin
+
+    @property
+    def bins(self) -> int:
+        """Bins with a target: length // bin_size - 2 * crop."""
+        return self.shape.bins
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of all sequences and targets, which `load` reads into memory."""
+        return sum(
+            array.layout.rows * array.layout.row_bytes
+            for part in self._parts.values()
+            for array in (part.sequence, part.targets)
+        )
+
+    def load(self) -> None:
+        """Read all arrays into memory; reads give the same values as before, sooner."""
+        for part in self._parts.values():
+            part.sequence.load()
+            part.targets.load()
+
+    def windows(self, species: str) -> pl.DataFrame:
+        """`chrom, start, end, block, split` by row; the interval without margin."""
+        return self._part(species).windows
+
+    def tracks(self, species: str) -> TrackTable:
+        """The tracks in the order of the targets' last axis."""
+        return self._part(species).tracks
+
+    def chrom_sizes(self, species: str) -> dict[str, int]:
+        """Chromosome lengths of the genome the windows come from."""
+        return dict(self._part(species).chrom_sizes)
+
+    def sequence(self, species: str, rows: Rows) -> Codes:
+        """Codes (n, length + 2 * margin) uint8; column `margin` is the window's first base."""
+        return self._part(species).sequence.gather(rows)
+
+    def targets(self, species: str, rows: Rows) -> npt.NDArray[np.float16]:
+        """Targets (n, bins, T) float16, transformed as the track table says."""
+        return self._part(species).targets.gather(rows)
+
+    def arrays(self, species: str) -> tuple[RowArray, RowArray]:
+        """The sequence and target arrays, for reading row by row."""
+        part = self._part(species)
+        return part.sequence, part.targets
+
+    def _part(self, species: str) -> _Species:
+        if species not in self._parts:
+            raise CislensError(
+                f"profile store {self.path} has no species {species!r}. "
+                f"{nearest(species, self._parts)}"
+            )
+        return self._parts[species]
+
+    def _open_species(self, name: str) -> _Species:
+        folder = species_folder(self.path, name)
+        entry = self.manifest["species"][name]
+        windows = pl.read_parquet(folder / "windows.parquet")
+        tracks = TrackTable(pl.read_parquet(folder / "tracks.parquet"))
+        if windows.height != entry["windows"] or len(tracks) != entry["tracks"]:
+            raise CislensError(
+                f"profile store {self.path} is damaged: the tables of {name!r} have "
+                f"{windows.height} windows and {len(tracks)} tracks, its manifest says "
+                f"{entry['windows']} and {entry['tracks']}; build it again."
+            )
+        layouts = array_layouts(
+            self.shape, windows.height, len(tracks), self.manifest["params"]["shard_rows"]
+        )
+        arrays = {key: RowArray(folder / key, layout) for key, layout in layouts.items()}
+        return _Species(
+            windows, tracks, arrays["sequence"], arrays["targets"], dict(entry["chrom_sizes"])
+        )
+
+
+def species_folder(store: Path, species: str) -> Path:
+    """Where a store keeps one species."""
+    return store / "species" / species
+
+
+def partial_folder(store: Path) -> Path:
+    """Where an unfinished build of `store` is kept."""
+    return store.with_name(f"{store.name}.partial")
+
+
+def manifest_text(manifest: Mapping[str, Any]) -> str:
+    """The manifest's one and only spelling, so that equal stores have equal bytes."""
+    return json.dumps(manifest, indent=1, sort_keys=False) + "\n"
+
+
+def _read_manifest(path: Path) -> tuple[dict[str, Any], str]:
+    file = path / MANIFEST
+    if not file.is_file():
+        raise CislensError(
+            f"{path} has no {MANIFEST}: it is not a profile store, or one that was not finished; "
+            "build it with `cislens data profile`."
+        )
+    data = file.read_bytes()
+    try:
+        manifest = json.loads(data)
+    except ValueError:
+        raise CislensError(f"{file} is not JSON; the store is damaged, build it again.") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise CislensError(f"{file} is not the manifest of a {FORMAT}.")
+    version = manifest.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise CislensError(
+            f"profile store {path} has schema version {version}, this cislens reads "
+            f"{SCHEMA_VERSION}; update cislens or build the store again."
+        )
+    return manifest, hashlib.sha256(data).hexdigest()

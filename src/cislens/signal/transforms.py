@@ -1,0 +1,90 @@
+"""From values per base to the bins a model is trained on, and back.
+
+The order is that of Basenji's data reader: fill uncovered bases, crop, scale, pool, soft clip,
+hard clip, float16. Values stay float32 until the last step. Two of that reader's habits are not
+taken over: it rounds to float16 before pooling, and one uncovered base makes its baseline 0.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from cislens.signal.tracks import Track
+
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+Values = npt.NDArray[np.float32]
+
+
+def transform(values: Values, track: Track, *, bin_size: int, crop: int = 0) -> Values:
+    """Bins (n, L // bin_size - 2 * crop) of windows of values per base (n, L), float32.
+
+    NaN marks a base without a value, see `Track.uncovered` (`auto` acts as `zero` here; the
+    builder looks at the file and resolves it first). The scale is applied to the pooled bins,
+    which is the same as scaling each base.
+
+    Args:
+        bin_size: bases in a bin; divides L.
+        crop: bins left out at either side. The baseline is still that of the whole window.
+    """
+    n, length = values.shape
+    values = fill_uncovered(values, track)
+    cut = crop * bin_size
+    binned = values[:, cut : length - cut].reshape(n, -1, bin_size)
+    pooled: Values = binned.sum(axis=2, dtype=np.float32)
+    pooled *= np.float32(track.scale / (bin_size if track.sum_stat == "mean" else 1))
+    return clip(pooled, track)
+
+
+def fill_uncovered(values: Values, track: Track) -> Values:
+    """Values with NaN replaced: by 0, or by the median of the window's measured bases.
+
+    A window without any measured base is 0.
+    """
+    uncovered = np.isnan(values)
+    rows = np.flatnonzero(uncovered.any(axis=1))
+    if rows.size == 0:
+        return values
+    filled = np.where(uncovered, np.float32(0), values)
+    if track.uncovered == "baseline":
+        for row in rows:
+            measured = values[row, ~uncovered[row]]
+            if measured.size:
+                filled[row, uncovered[row]] = np.median(measured)
+    return filled
+
+
+def clip(pooled: Values, track: Track) -> Values:
+    """Clip bins as the track asks.
+
+    `soft` turns v > c into c - 1 + sqrt(v - c + 1), which is c at c and has slope 1/2 there;
+    `hard` cuts at -c and c.
+    """
+    if track.clip_mode == "hard":
+        return np.clip(pooled, np.float32(-track.clip), np.float32(track.clip))
+    if track.clip_mode == "soft":
+        c = np.float32(track.clip)
+        root = np.sqrt(np.maximum(pooled - c + 1, 1, dtype=np.float32))
+        return np.where(pooled > c, c - 1 + root, pooled)
+    return pooled
+
+
+def untransform(bins: Values, track: Track, *, bin_size: int | None = None) -> Values:
+    """Undo soft clip and scale: bins in the units of the track's file, float32.
+
+    A bin is the sum or the mean of its bases as `track.sum_stat` says; with `bin_size` it is
+    their mean in either case, which is what a browser track shows. What a hard clip cut off
+    stays cut off.
+    """
+    values = np.asarray(bins, dtype=np.float32)
+    if track.clip_mode == "soft":
+        c = np.float32(track.clip)
+        values = np.where(values > c, c - 1 + np.square(values - c + 1), values)
+    values = values / np.float32(track.scale)
+    if bin_size is not None and track.sum_stat == "sum":
+        values = values / np.float32(bin_size)
+    return np.asarray(values, dtype=np.float32)
+
+
+def to_float16(bins: Values) -> npt.NDArray[np.float16]:
+    """Bins as float16; what lies beyond its range becomes its largest number, not infinity."""
+    return np.clip(bins, -FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)
