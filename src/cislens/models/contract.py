@@ -1,0 +1,62 @@
+"""What every encoder gives: DNA in, one vector per bin out.
+
+Dimensions: B window, L base pair, N bin, D channel.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from cislens.nn.experts import Routing
+
+# Index of a window whose species is unknown or hidden.
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Vectors of consecutive bins, from the first base of the input on.
+
+    Attributes:
+        values_BND: one vector per bin.
+        bin_size: base pairs per bin.
+        valid_BN: False for bins without any called base (padding, assembly gaps). Their
+            vectors are finite, mean nothing, and no other bin depends on them.
+        routing: where each expert layer sent the bins; empty without experts.
+    """
+
+    values_BND: Tensor
+    bin_size: int
+    valid_BN: Tensor
+    routing: tuple[Routing, ...] = ()
+
+    def mean(self) -> Tensor:
+        """Mean over the valid bins, (B, D); zeros for a window without any."""
+        weight_BN1 = self.valid_BN.unsqueeze(2).to(self.values_BND.dtype)
+        # `where`, not a product: no value of an invalid bin may reach the sum.
+        kept = self.values_BND.where(self.valid_BN.unsqueeze(2), 0.0)
+        return kept.sum(dim=1) / weight_BN1.sum(dim=1).clamp_min(1.0)
+
+
+class Encoder(nn.Module):
+    """DNA -> embedding.
+
+    Attributes:
+        bin_size: base pairs per bin.
+        dim: channels of the embedding.
+        species: names of the species that the encoder tells apart, in index order; empty when
+            it does not.
+    """
+
+    bin_size: int
+    dim: int
+    species: tuple[str, ...]
+
+    def forward(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Embedding:
+        """Embed one-hot windows of any length L > 0.
+
+        Args:
+            x_B4L: one-hot A, C, G, T; N is all zeros. Padded on the right with N to whole bins.
+            species_B: index into `species` per window; -1, or None for all, means unknown.
+        """
+        raise NotImplementedError

@@ -1,0 +1,188 @@
+"""The Enformer trunk: convolution tower, transformer, pointwise layer (Avsec et al. 2021).
+
+Dimensions: B window, L position, N bin, C channel, D transformer channel, R relative distance,
+F position feature.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from cislens.models.contract import Embedding, Encoder
+from cislens.nn.attention import RelativeAttention
+from cislens.nn.convolution import SLOPE, ConvBlock, Convolution, Residual, position_mask
+from cislens.nn.pooling import AttentionPool
+from cislens.nn.positions import Positions, RelativeBasis
+
+
+class EnformerConfig(BaseModel):
+    """Shape of an Enformer trunk.
+
+    Attributes:
+        dim: channels of the transformer; the embedding has twice as many.
+        depth: transformer blocks.
+        heads, key_dim: attention heads and channels of a key.
+        stem_dim: channels at full resolution (dim / 2 as published). The time of a training
+            step on a CPU is mostly spent there.
+        width_multiple: the widths of the tower are rounded to it.
+        bin_size: base pairs per bin, a power of two from 4 on; sets the depth of the tower.
+        dropout: after attention and in the feed-forward layers.
+        positions: see `cislens.nn.positions.relative_basis`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["enformer"] = "enformer"
+    dim: int = Field(gt=0)
+    depth: int = Field(ge=0)
+    heads: int = Field(gt=0)
+    key_dim: int = Field(64, gt=0)
+    stem_dim: int | None = Field(None, gt=0)
+    width_multiple: int = Field(16, gt=0)
+    bin_size: int = 128
+    dropout: float = Field(0.2, ge=0, lt=1)
+    positions: Positions = "bp"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "EnformerConfig":
+        if self.bin_size < 4 or self.bin_size & (self.bin_size - 1):
+            raise ValueError(f"bin_size {self.bin_size} is not a power of two from 4 on")
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} does not divide into {self.heads} heads")
+        if self.dim // self.heads < 6:
+            raise ValueError(f"dim / heads is {self.dim // self.heads}; positions need at least 6")
+        return self
+
+    @property
+    def stem_width(self) -> int:
+        """Channels at full resolution."""
+        return self.stem_dim or self.dim // 2
+
+    @property
+    def tower_widths(self) -> list[int]:
+        """Channels after each stage of the tower: geometric from the stem's width to dim."""
+        stages = self.bin_size.bit_length() - 2
+        if stages == 1:
+            return [self.dim]
+        ratio = (self.dim / self.stem_width) ** (1 / (stages - 1))
+        multiple = self.width_multiple
+        widths = [self.stem_width * ratio**stage for stage in range(stages - 1)]
+        return [max(1, round(width / multiple)) * multiple for width in widths] + [self.dim]
+
+    @property
+    def position_features(self) -> int:
+        """F: as many as one head has value channels, in whole sixes."""
+        return self.dim // self.heads // 6 * 6
+
+
+class Tower(nn.Module):
+    """One-hot windows to bins: a stem at full resolution, then halving stages."""
+
+    def __init__(self, config: EnformerConfig) -> None:
+        super().__init__()
+        stem = config.stem_width
+        self.stem = nn.Sequential(
+            Convolution(4, stem, 15), Residual(ConvBlock(stem, stem, 1)), AttentionPool(stem)
+        )
+        widths = config.tower_widths
+        self.widen = nn.ModuleList(
+            ConvBlock(inputs, outputs, 5)
+            for inputs, outputs in zip([stem, *widths[:-1]], widths, strict=True)
+        )
+        self.refine = nn.ModuleList(
+            nn.Sequential(Residual(ConvBlock(width, width, 1)), AttentionPool(width))
+            for width in widths
+        )
+
+    def forward(self, x_BLC: Tensor, valid_BN: Tensor | None) -> Tensor:
+        """(B, L, 4) -> (B, N, D). Only where `valid_BN` is None no bin is masked."""
+        x_BLC = self.stem(x_BLC)
+        for widen, refine in zip(self.widen, self.refine, strict=True):
+            mask = None if valid_BN is None else position_mask(valid_BN, x_BLC.shape[1])
+            x_BLC = refine(widen(x_BLC, mask))
+        return x_BLC
+
+
+class Pointwise(nn.Module):
+    """The last layer of the trunk; its output, D -> 2D, is the embedding."""
+
+    def __init__(self, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.block = ConvBlock(dim, 2 * dim, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        h: Tensor = self.dropout(self.block(x_BND))
+        return h * torch.sigmoid(SLOPE * h)
+
+
+class Block(nn.Module):
+    """x + attention(LN x), then x + MLP(LN x) with one hidden layer of 2 D."""
+
+    def __init__(self, config: EnformerConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = make_attention(config)
+        self.attention_dropout = nn.Dropout(config.dropout)
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp = make_mlp(dim, config.dropout)
+
+    def forward(self, x_BND: Tensor, basis_RF: Tensor, valid_BN: Tensor | None) -> Tensor:
+        attended = self.attention(self.attention_norm(x_BND), basis_RF, valid_BN)
+        x_BND = x_BND + self.attention_dropout(attended)
+        update: Tensor = self.mlp(self.mlp_norm(x_BND))
+        return x_BND + update
+
+
+def make_attention(config: EnformerConfig) -> RelativeAttention:
+    """The attention of one block."""
+    return RelativeAttention(config.dim, config.heads, config.key_dim, config.position_features)
+
+
+def make_mlp(dim: int, dropout: float) -> nn.Sequential:
+    """The dense feed-forward layer, D -> 2D -> D."""
+    return nn.Sequential(
+        nn.Linear(dim, 2 * dim),
+        nn.Dropout(dropout),
+        nn.ReLU(),
+        nn.Linear(2 * dim, dim),
+        nn.Dropout(dropout),
+    )
+
+
+class EnformerEncoder(Encoder):
+    """Tower, dense transformer blocks and pointwise layer; the same for every species."""
+
+    def __init__(self, config: EnformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.bin_size = config.bin_size
+        self.dim = 2 * config.dim
+        self.species = ()
+        self.tower = Tower(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.pointwise = Pointwise(config.dim, config.dropout / 8)
+        self.basis = RelativeBasis(config.position_features, config.positions, config.bin_size)
+
+    def forward(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Embedding:
+        x_BND, valid_BN, mask_BN = self.embed_bins(x_B4L)
+        basis_RF = self.basis.table(x_BND.shape[1], x_BND.device)
+        for block in self.blocks:
+            x_BND = block(x_BND, basis_RF, mask_BN)
+        return Embedding(self.pointwise(x_BND), self.bin_size, valid_BN)
+
+    def embed_bins(self, x_B4L: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Output of the tower, which bins are valid, and the same as a mask if one is needed."""
+        missing = -x_B4L.shape[2] % self.bin_size
+        x_B4L = F.pad(x_B4L, (0, missing)) if missing else x_B4L
+        called_BL = x_B4L.detach().ne(0).any(dim=1)
+        valid_BN = called_BL.view(len(x_B4L), -1, self.bin_size).any(dim=2)
+        mask_BN: Tensor | None = valid_BN
+        # On a CPU the look is free and saves a pass over every activation.
+        if x_B4L.device.type == "cpu" and bool(valid_BN.all()):
+            mask_BN = None
+        return self.tower(x_B4L.transpose(1, 2), mask_BN), valid_BN, mask_BN

@@ -1,0 +1,107 @@
+"""The model folder, in the shape of Hugging Face's: config.json, model.safetensors, README.md.
+
+No pickles, and no code is executed from the folder. Weights are read strictly: a key that is
+missing, extra or of another shape is an error that names it.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cislens import __version__
+from cislens.errors import CislensError
+from cislens.files import atomic_path, require_file
+from cislens.models.config import read_config
+from cislens.models.profile import ProfileModel, ProfileModelConfig
+
+FORMAT = 1
+_NAMED_KEYS = 5
+
+
+def save_model(model: ProfileModel, folder: str | os.PathLike[str], card: str) -> None:
+    """Write a model folder, whole or not at all; an earlier folder is replaced.
+
+    Args:
+        card: the model card, Markdown: what the model was trained on, how, and how good it is.
+    """
+    config = {
+        "format": FORMAT,
+        "cislens_version": __version__,
+        "model_type": "cislens-profile",
+        "config": model.config.model_dump(mode="json"),
+    }
+    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    with atomic_path(folder) as aside:
+        aside.mkdir()
+        (aside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file(weights, aside / "model.safetensors", metadata={"format": "pt"})
+        (aside / "README.md").write_text(card, encoding="utf-8")
+
+
+def load_model(folder: str | os.PathLike[str]) -> ProfileModel:
+    """The model of a folder, on the CPU, in eval mode.
+
+    Raises:
+        MissingFileError: if the folder or a file of it is missing.
+        CislensError: if it is of another format or kind, damaged, or its weights do not fit.
+    """
+    path = require_file(folder, "model folder")
+    config_path = require_file(path / "config.json", "model configuration")
+    weights_path = require_file(path / "model.safetensors", "model weights")
+    try:
+        stored = json.loads(config_path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CislensError(f"{config_path} is not JSON ({error}); restore the folder.") from None
+    if not isinstance(stored, dict) or stored.get("model_type") != "cislens-profile":
+        raise CislensError(f"{config_path} does not describe a cislens profile model.")
+    if stored.get("format") != FORMAT:
+        raise CislensError(
+            f"{config_path} has format {stored.get('format')!r}; this cislens reads {FORMAT}. "
+            f"It was written by cislens {stored.get('cislens_version')}."
+        )
+    config = read_config(ProfileModelConfig, stored.get("config", {}), str(config_path))
+    try:
+        weights = load_file(weights_path)
+    except SafetensorError as error:
+        raise CislensError(
+            f"{weights_path} is not a whole safetensors file ({error}); restore the folder."
+        ) from None
+    with torch.device("meta"):
+        model = ProfileModel(config)
+    load_weights(model, weights, str(weights_path))
+    return model.eval()
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Put `weights` into `model`, whose keys and shapes must be exactly these.
+
+    Raises:
+        CislensError: naming the missing, extra and mis-shaped keys.
+    """
+    expected: dict[str, Any] = model.state_dict()
+    problems = _named("missing", [key for key in expected if key not in weights])
+    problems += _named("not of this model", [key for key in weights if key not in expected])
+    problems += _named(
+        "of another shape",
+        [
+            f"{key} (found {tuple(weights[key].shape)}, expected {tuple(value.shape)})"
+            for key, value in expected.items()
+            if key in weights and weights[key].shape != value.shape
+        ],
+    )
+    if problems:
+        raise CislensError(f"{source} does not fit the model. {' '.join(problems)}")
+    model.load_state_dict(dict(weights), strict=True, assign=True)
+
+
+def _named(what: str, keys: list[str]) -> list[str]:
+    if not keys:
+        return []
+    more = f" and {len(keys) - _NAMED_KEYS} more" if len(keys) > _NAMED_KEYS else ""
+    return [f"{len(keys)} {what}: {', '.join(keys[:_NAMED_KEYS])}{more}."]

@@ -1,0 +1,250 @@
+"""A mixture of feed-forward experts: one shared expert and the top k of n routed ones.
+
+Dimensions: T token (windows x bins), D channel, H hidden channel, E expert, K kept expert,
+S species. Router, softmax and combination are fp32 under autocast. Nothing here reads a value
+back from the device: experts are chosen by sorting, never by testing for nonzero.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Where one expert layer sent its tokens; everything stays on the device and in the graph.
+
+    Attributes:
+        logits_TE, gates_TE: router logits, and the weights of the kept experts (0 elsewhere;
+            each row sums to 1).
+        kept_TK: indices of the kept experts.
+        weight_T: 1 for tokens of valid bins, 0 for padding.
+        species_T: species index, -1 where unknown.
+    """
+
+    logits_TE: Tensor
+    gates_TE: Tensor
+    kept_TK: Tensor
+    weight_T: Tensor
+    species_T: Tensor
+
+    @property
+    def load(self) -> Tensor:
+        """Share of the routed slots that each expert received, (E,); sums to 1."""
+        slots_TE = torch.zeros_like(self.gates_TE).scatter(1, self.kept_TK, 1.0)
+        counts_E = self.weight_T @ slots_TE
+        return (counts_E / counts_E.sum().clamp_min(1.0)).detach()
+
+    def species_mass(self, species: int) -> Tensor:
+        """Sum of the gates of each known species' valid tokens, (S, E)."""
+        known_TS = F.one_hot(self.species_T + 1, species + 1)[:, 1:].to(self.gates_TE.dtype)
+        return (known_TS * self.weight_T[:, None]).T @ self.gates_TE
+
+    def entropy(self) -> Tensor:
+        """Mean entropy of the router's distribution over ln n: 1 undecided, 0 certain."""
+        log_p_TE = self.logits_TE.log_softmax(dim=-1)
+        entropy_T = -(log_p_TE.exp() * log_p_TE).sum(dim=-1)
+        mean = (entropy_T * self.weight_T).sum() / self.weight_T.sum().clamp_min(1.0)
+        return (mean / math.log(self.logits_TE.shape[1])).detach()
+
+
+@dataclass(frozen=True)
+class ExpertUsage:
+    """How the experts of a model were used on a batch; detached, on the device.
+
+    Attributes:
+        load_XE: share of the routed slots per layer and expert; rows sum to 1.
+        entropy_X: mean router entropy over ln n.
+        information_X: mutual information of species and expert, nats.
+        species_XSE: share of each species' gates that each expert got; a present species' row
+            sums to 1, an absent one's to 0.
+    """
+
+    load_XE: Tensor
+    entropy_X: Tensor
+    information_X: Tensor
+    species_XSE: Tensor
+
+    @property
+    def dead(self) -> Tensor:
+        """Share of experts with less than a tenth of an equal load."""
+        return (self.load_XE < 0.1 / self.load_XE.shape[1]).float().mean()
+
+
+def usage_of(routings: Sequence[Routing], species: int) -> ExpertUsage | None:
+    """Usage of every expert layer, None for a model without."""
+    if not routings:
+        return None
+    joints = [joint_of_mass(routing.species_mass(species)).detach() for routing in routings]
+    joint_XSE = torch.stack(joints)
+    mass_XS1 = joint_XSE.sum(dim=2, keepdim=True)
+    return ExpertUsage(
+        load_XE=torch.stack([routing.load for routing in routings]),
+        entropy_X=torch.stack([routing.entropy() for routing in routings]),
+        information_X=torch.stack([mutual_information(joint) for joint in joints]),
+        species_XSE=joint_XSE / mass_XS1.where(mass_XS1 > 0, 1.0),
+    )
+
+
+def balance_loss(routing: Routing, load_E: Tensor | None = None) -> Tensor:
+    """`n * sum_e f_e P_e` (Switch Transformer): 1 when balanced, n/k when collapsed on k experts.
+
+    f is the share of routed slots (`load_E`, averaged over devices, if given) and carries no
+    gradient; P is the mean router probability.
+    """
+    p_TE = routing.logits_TE.softmax(dim=-1)
+    weight_T = routing.weight_T
+    mean_E = (weight_T @ p_TE) / weight_T.sum().clamp_min(1.0)
+    load_E = routing.load if load_E is None else load_E
+    return p_TE.shape[1] * (load_E * mean_E).sum()
+
+
+def z_loss(routing: Routing) -> Tensor:
+    """Mean squared log-sum-exp of the router logits: keeps them small."""
+    z_T = routing.logits_TE.logsumexp(dim=-1).square()
+    return (z_T * routing.weight_T).sum() / routing.weight_T.sum().clamp_min(1.0)
+
+
+def joint_of_mass(mass_SE: Tensor) -> Tensor:
+    """Joint distribution of species and expert in which every present species has equal mass.
+
+    Does not depend on how many windows, bins or masked tokens a species had; absent species
+    get probability 0.
+    """
+    row_S1 = mass_SE.sum(dim=1, keepdim=True)
+    present_S1 = (row_S1 > 0).to(mass_SE.dtype)
+    share_SE = mass_SE / torch.where(row_S1 > 0, row_S1, torch.ones_like(row_S1))
+    return share_SE / present_S1.sum().clamp_min(1.0)
+
+
+def mutual_information(joint_SE: Tensor) -> Tensor:
+    """Mutual information in nats of a joint distribution; 0 where only one species is present."""
+    independent_SE = joint_SE.sum(dim=1, keepdim=True) * joint_SE.sum(dim=0, keepdim=True)
+    tiny = torch.finfo(joint_SE.dtype).tiny
+    ratio_SE = joint_SE.clamp_min(tiny).log() - independent_SE.clamp_min(tiny).log()
+    return (joint_SE * ratio_SE).sum()
+
+
+class Experts(nn.Module):
+    """`shared(z) + sum_k g_k expert_k(z)`; as many multiplications as a dense D -> 2D -> D.
+
+    The shared expert has hidden width D, each of the k = 2 active routed ones D / 2.
+    """
+
+    def __init__(self, dim: int, experts: int, kept: int, code_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.kept = kept
+        hidden = dim // 2
+        self.shared = nn.Sequential(
+            nn.Linear(dim, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, dim)
+        )
+        self.router = nn.Linear(dim, experts, bias=False)
+        self.species_router = nn.Linear(code_dim, experts, bias=False)
+        nn.init.normal_(self.species_router.weight, std=0.02)
+        self.w_in = nn.Parameter(_uniform(experts, dim, hidden))
+        self.w_out = nn.Parameter(_uniform(experts, hidden, dim))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, z_BND: Tensor, code_BC: Tensor, species_B: Tensor, valid_BN: Tensor
+    ) -> tuple[Tensor, Routing]:
+        """The layer's update of normalized tokens z, and where they were sent.
+
+        Args:
+            code_BC: species code of each window (zeros where the species is unknown).
+            species_B: species index, -1 where unknown; for the statistics only.
+            valid_BN: False for padded bins; they are computed but not counted.
+        """
+        batch, bins, dim = z_BND.shape
+        routing = self.route(z_BND, code_BC, species_B, valid_BN)
+        z_TD = z_BND.reshape(-1, dim)
+        weight_TK = routing.gates_TE.gather(1, routing.kept_TK)
+        y_TKD = self._apply_experts(z_TD, routing.kept_TK)
+        routed_TD = (y_TKD.float() * weight_TK[..., None]).sum(dim=1)
+        shared_BND: Tensor = self.shared(z_BND)
+        update = shared_BND + routed_TD.view(batch, bins, dim).to(shared_BND.dtype)
+        return self.dropout(update), routing
+
+    def route(self, z_BND: Tensor, code_BC: Tensor, species_B: Tensor, valid_BN: Tensor) -> Routing:
+        """Router distribution and kept experts, in fp32."""
+        bins = z_BND.shape[1]
+        with torch.autocast(z_BND.device.type, enabled=False):
+            by_token = F.linear(z_BND.float(), self.router.weight.float())
+            by_species = F.linear(code_BC.float(), self.species_router.weight.float())
+            logits_TE = (by_token + by_species[:, None, :]).flatten(0, 1)
+            p_TE = logits_TE.softmax(dim=-1)
+            p_TK, kept_TK = p_TE.topk(self.kept, dim=-1)
+            weight_TK = p_TK / p_TK.sum(dim=-1, keepdim=True)
+            gates_TE = torch.zeros_like(p_TE).scatter(1, kept_TK, weight_TK)
+        return Routing(
+            logits_TE=logits_TE,
+            gates_TE=gates_TE,
+            kept_TK=kept_TK,
+            weight_T=valid_BN.flatten().to(logits_TE.dtype),
+            species_T=species_B.repeat_interleave(bins),
+        )
+
+    def _apply_experts(self, z_TD: Tensor, kept_TK: Tensor) -> Tensor:
+        """Every token's kept experts, (T, K, D)."""
+        device = z_TD.device.type
+        if torch.is_autocast_enabled(device):
+            z_TD = z_TD.to(torch.get_autocast_dtype(device))
+        tokens, kept = kept_TK.shape
+        order = kept_TK.flatten().argsort(stable=True)
+        slots = z_TD[:, None, :].expand(-1, kept, -1).reshape(tokens * kept, -1)[order]
+        counts_E = torch.zeros(self.w_in.shape[0], dtype=torch.int32, device=z_TD.device)
+        ones = torch.ones_like(order, dtype=torch.int32)
+        counts_E = counts_E.index_add(0, kept_TK.flatten(), ones)
+        ends_E = counts_E.cumsum(0, dtype=torch.int32)
+        product = choose_product(z_TD)
+        hidden = F.relu(product(slots, self.w_in.to(z_TD.dtype), ends_E))
+        out = product(hidden, self.w_out.to(z_TD.dtype), ends_E)
+        slot = torch.arange(tokens * kept, device=order.device)
+        inverse = torch.empty_like(order).scatter(0, order, slot)
+        y_TKD: Tensor = out[inverse].view(tokens, kept, -1)
+        return y_TKD
+
+
+Product = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def choose_product(x: Tensor) -> Product:
+    """The fastest way to multiply sorted rows by their expert's matrix on x's device."""
+    if x.device.type == "cpu":
+        return looped_product
+    if x.dtype == torch.bfloat16 and hasattr(F, "grouped_mm"):
+        return grouped_product
+    return masked_product
+
+
+def looped_product(rows_RI: Tensor, weight_EIO: Tensor, ends_E: Tensor) -> Tensor:
+    """Rows `ends[e-1]:ends[e]` times matrix e, one product per expert; reads `ends` on the host."""
+    ends = [0, *ends_E.tolist()]
+    parts = [
+        rows_RI[start:end] @ weight
+        for start, end, weight in zip(ends[:-1], ends[1:], weight_EIO, strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def grouped_product(rows_RI: Tensor, weight_EIO: Tensor, ends_E: Tensor) -> Tensor:
+    """The same in one kernel, without reading `ends` on the host."""
+    product: Tensor = F.grouped_mm(rows_RI, weight_EIO, offs=ends_E)
+    return product
+
+
+def masked_product(rows_RI: Tensor, weight_EIO: Tensor, ends_E: Tensor) -> Tensor:
+    """The same by all experts on all rows: n times the work, no host read, any device and type."""
+    row_R = torch.arange(rows_RI.shape[0], device=rows_RI.device)
+    expert_R = torch.bucketize(row_R, ends_E, right=True)
+    chosen_RE = F.one_hot(expert_R, weight_EIO.shape[0]).to(rows_RI.dtype)
+    return torch.einsum("ri,eio,re->ro", rows_RI, weight_EIO, chosen_RE)
+
+
+def _uniform(experts: int, inputs: int, outputs: int) -> Tensor:
+    bound = inputs**-0.5
+    return torch.empty(experts, inputs, outputs).uniform_(-bound, bound)

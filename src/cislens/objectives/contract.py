@@ -1,0 +1,55 @@
+"""What a model is trained to do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from cislens.nn.experts import ExpertUsage
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The loss of a batch.
+
+    Attributes:
+        total: what is minimized; a scalar in the graph.
+        terms: its parts before weighting, by name, detached; the same names and formulas in
+            training and evaluation.
+        predictions: what the metrics need, detached, by name.
+        expert_stats: how the experts were used on the batch, if the model has any.
+    """
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
+    predictions: Mapping[str, Tensor] = field(default_factory=dict)
+    expert_stats: ExpertUsage | None = None
+
+
+class Metrics(Protocol):
+    """Streaming metrics of one pass over a data split."""
+
+    def update(self, predictions: Any, targets: Any) -> None:
+        """Take in the predictions and targets of one batch."""
+
+    def merge(self, other: Any) -> None:
+        """Take in what another process saw."""
+
+
+class Objective(nn.Module):
+    """A model together with its loss.
+
+    Attributes:
+        model: the module that is trained and, at the end, saved.
+    """
+
+    model: nn.Module
+
+    def loss(self, batch: Any) -> Losses:
+        """Forward pass and loss of a batch that lies on the model's device."""
+        raise NotImplementedError
+
+    def metrics(self) -> Metrics:
+        """Fresh metrics for one pass."""
+        raise NotImplementedError

@@ -1,0 +1,237 @@
+"""Streaming metrics of predicted profiles, in fp64, mergeable across shards.
+
+Dimensions: W window, N bin, T track. Two Pearson correlations are in use in the field and
+differ by tenths on the same predictions; each is its own type here, and mixing them is an error.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cislens.errors import CislensError
+from cislens.nn.losses import poisson_terms
+
+Values = npt.NDArray[np.float64]
+Metric = TypeVar("Metric", bound="StreamingMetric")
+
+
+class MetricMismatch(CislensError):  # noqa: N818 - named in the specification
+    """Two numbers of different metrics were merged or compared."""
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """A metric of every track.
+
+    Attributes:
+        name: the metric; values of different names never meet.
+        per_track: (T,), NaN where nothing could be measured.
+        excluded: number of windows (pearson_window) or tracks (others) left out because their
+            target was constant.
+    """
+
+    name: str
+    per_track: Values
+    excluded: int
+
+    @property
+    def mean(self) -> float:
+        """Mean over the tracks that could be measured; NaN if none could."""
+        kept = self.per_track[~np.isnan(self.per_track)]
+        return float(kept.mean()) if kept.size else float("nan")
+
+    @property
+    def median(self) -> float:
+        """Median over the same tracks."""
+        kept = self.per_track[~np.isnan(self.per_track)]
+        return float(np.median(kept)) if kept.size else float("nan")
+
+    def minus(self, other: "MetricValue") -> Values:
+        """Difference track by track.
+
+        Raises:
+            MetricMismatch: if the other value is of another metric or other tracks.
+        """
+        if self.name != other.name or self.per_track.shape != other.per_track.shape:
+            raise MetricMismatch(
+                f"{self.name} of {self.per_track.size} tracks cannot be compared with "
+                f"{other.name} of {other.per_track.size} tracks."
+            )
+        return self.per_track - other.per_track
+
+
+class StreamingMetric:
+    """Sums over what was seen so far; `merge` gives the sums over both shards."""
+
+    name: str
+
+    def __init__(self, tracks: int) -> None:
+        self.tracks = tracks
+
+    def update(self, rate_WNT: Tensor, target_WNT: Tensor) -> None:
+        """Take in windows; both tensors of one shape, on any device."""
+        raise NotImplementedError
+
+    def merge(self: Metric, other: Metric) -> None:
+        """Take in the sums of another shard.
+
+        Raises:
+            MetricMismatch: if it measured something else.
+        """
+        if type(self) is not type(other) or self.tracks != other.tracks:
+            raise MetricMismatch(
+                f"{self.name} of {self.tracks} tracks cannot be merged with "
+                f"{getattr(other, 'name', other)} of {getattr(other, 'tracks', '?')} tracks."
+            )
+        self._add(other)
+
+    def _add(self: Metric, other: Metric) -> None:
+        raise NotImplementedError
+
+    def compute(self) -> MetricValue:
+        """The metric of everything seen so far."""
+        raise NotImplementedError
+
+
+class PearsonPooled(StreamingMetric):
+    """Correlation over all windows x bins of a track.
+
+    Keeps the count, means and centered second moments (x prediction, y target) and combines
+    them by the pairwise formula of Chan, Golub and LeVeque, which loses no digits when the
+    mean is large against the spread.
+    """
+
+    name = "pearson_pooled"
+
+    def __init__(self, tracks: int) -> None:
+        super().__init__(tracks)
+        self.count = 0
+        self.mean_2T = torch.zeros(2, tracks, dtype=torch.float64)
+        self.moments_3T = torch.zeros(3, tracks, dtype=torch.float64)  # xx, yy, xy
+
+    def update(self, rate_WNT: Tensor, target_WNT: Tensor) -> None:
+        x_PT, y_PT = (v.reshape(-1, self.tracks).double() for v in (rate_WNT, target_WNT))
+        mean_2T = torch.stack([x_PT.mean(dim=0), y_PT.mean(dim=0)])
+        x_PT, y_PT = x_PT - mean_2T[0], y_PT - mean_2T[1]
+        moments = [(a * b).sum(dim=0) for a, b in ((x_PT, x_PT), (y_PT, y_PT), (x_PT, y_PT))]
+        self._combine(x_PT.shape[0], mean_2T.cpu(), torch.stack(moments).cpu())
+
+    def _add(self, other: "PearsonPooled") -> None:
+        self._combine(other.count, other.mean_2T, other.moments_3T)
+
+    def _combine(self, count: int, mean_2T: Tensor, moments_3T: Tensor) -> None:
+        total = self.count + count
+        if not count:
+            return
+        step_2T = mean_2T - self.mean_2T
+        products = torch.stack([step_2T[0] ** 2, step_2T[1] ** 2, step_2T[0] * step_2T[1]])
+        self.moments_3T = self.moments_3T + moments_3T + products * (self.count * count / total)
+        self.mean_2T = self.mean_2T + step_2T * (count / total)
+        self.count = total
+
+    def compute(self) -> MetricValue:
+        """NaN for a track with a constant target; 0 where only the prediction is constant."""
+        xx_T, yy_T, xy_T = self.moments_3T
+        return MetricValue(self.name, _correlation(xx_T, yy_T, xy_T), int((yy_T == 0).sum()))
+
+
+class PearsonWindow(StreamingMetric):
+    """Correlation over the bins of each window, averaged over windows.
+
+    Windows with a constant target have no correlation: they are left out and counted. A
+    constant prediction of a varying target scores 0.
+    """
+
+    name = "pearson_window"
+
+    def __init__(self, tracks: int) -> None:
+        super().__init__(tracks)
+        self.sum_T = torch.zeros(tracks, dtype=torch.float64)
+        self.count_T = torch.zeros(tracks, dtype=torch.int64)
+        self.excluded = 0
+
+    def update(self, rate_WNT: Tensor, target_WNT: Tensor) -> None:
+        x_WNT, y_WNT = rate_WNT.double(), target_WNT.double()
+        x_WNT = x_WNT - x_WNT.mean(dim=1, keepdim=True)
+        y_WNT = y_WNT - y_WNT.mean(dim=1, keepdim=True)
+        xx_WT, yy_WT = x_WNT.square().sum(dim=1), y_WNT.square().sum(dim=1)
+        scale_WT = (xx_WT * yy_WT).sqrt()
+        r_WT = (x_WNT * y_WNT).sum(dim=1) / scale_WT.where(scale_WT > 0, 1.0)
+        measured_WT = yy_WT > 0
+        self.sum_T = self.sum_T + (r_WT * measured_WT).sum(dim=0).cpu()
+        self.count_T = self.count_T + measured_WT.sum(dim=0).cpu()
+        self.excluded += int((~measured_WT).sum())
+
+    def _add(self, other: "PearsonWindow") -> None:
+        self.sum_T = self.sum_T + other.sum_T
+        self.count_T = self.count_T + other.count_T
+        self.excluded += other.excluded
+
+    def compute(self) -> MetricValue:
+        return MetricValue(self.name, (self.sum_T / self.count_T).numpy(), self.excluded)
+
+
+class PoissonNll(StreamingMetric):
+    """Mean Poisson negative log-likelihood per bin, without the constant ln t!."""
+
+    name = "poisson_nll"
+
+    def __init__(self, tracks: int) -> None:
+        super().__init__(tracks)
+        self.count = 0
+        self.sum_T = torch.zeros(tracks, dtype=torch.float64)
+
+    def update(self, rate_WNT: Tensor, target_WNT: Tensor) -> None:
+        terms_PT = poisson_terms(rate_WNT, target_WNT).reshape(-1, self.tracks)
+        self.sum_T = self.sum_T + terms_PT.double().sum(dim=0).cpu()
+        self.count += terms_PT.shape[0]
+
+    def _add(self, other: "PoissonNll") -> None:
+        self.sum_T = self.sum_T + other.sum_T
+        self.count += other.count
+
+    def compute(self) -> MetricValue:
+        return MetricValue(self.name, (self.sum_T / max(self.count, 1)).numpy(), 0)
+
+
+class ProfileMetrics:
+    """The metrics of every species' tracks."""
+
+    def __init__(self, tracks: Mapping[str, Sequence[str]]) -> None:
+        self.tracks = {species: tuple(ids) for species, ids in tracks.items()}
+        self.metrics: dict[str, list[StreamingMetric]] = {
+            species: [kind(len(ids)) for kind in (PearsonPooled, PearsonWindow, PoissonNll)]
+            for species, ids in self.tracks.items()
+        }
+
+    def update(self, predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
+        """Take in predicted rates and targets of each species that occurs, (W, N, T)."""
+        for species, rate_WNT in predictions.items():
+            for metric in self.metrics[species]:
+                metric.update(rate_WNT, targets[species])
+
+    def merge(self, other: "ProfileMetrics") -> None:
+        """Take in what another process saw of the same tracks."""
+        if self.tracks != other.tracks:
+            raise MetricMismatch("Metrics of different tracks cannot be merged.")
+        for species, metrics in self.metrics.items():
+            for mine, theirs in zip(metrics, other.metrics[species], strict=True):
+                mine.merge(theirs)
+
+    def compute(self) -> dict[str, dict[str, MetricValue]]:
+        """By species, then by metric name."""
+        return {
+            species: {metric.name: metric.compute() for metric in metrics}
+            for species, metrics in self.metrics.items()
+        }
+
+
+def _correlation(xx_T: Tensor, yy_T: Tensor, xy_T: Tensor) -> Values:
+    scale_T = (xx_T * yy_T).sqrt()
+    r_T = xy_T / scale_T.where(scale_T > 0, 1.0)
+    return np.asarray(r_T.where(yy_T > 0, float("nan")).numpy(), dtype=np.float64)
