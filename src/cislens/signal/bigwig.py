@@ -85,7 +85,7 @@ def summarize(path: str | os.PathLike[str]) -> BigWigSummary:
 
 def read_windows(
     source: "str | os.PathLike[str] | BigWigReader",
-    chroms: str | Sequence[str] | npt.NDArray[Any],
+    chroms: str | list[str] | npt.NDArray[Any],
     starts: Sequence[int] | npt.NDArray[np.int64],
     width: int,
     *,
@@ -121,7 +121,7 @@ def read_windows(
 
 def _read_before_zero(
     reader: "BigWigReader",
-    chroms: str | Sequence[str] | npt.NDArray[Any],
+    chroms: str | list[str] | npt.NDArray[Any],
     starts: npt.NDArray[np.int64],
     width: int,
     missing: float,
@@ -140,7 +140,7 @@ def _read_before_zero(
 def write_bigwig(
     path: str | os.PathLike[str],
     chrom_sizes: Mapping[str, int],
-    chroms: str | Sequence[str] | npt.NDArray[Any],
+    chroms: str | list[str] | npt.NDArray[Any],
     starts: Sequence[int] | npt.NDArray[np.int64],
     ends: Sequence[int] | npt.NDArray[np.int64],
     values: npt.NDArray[np.floating[Any]],

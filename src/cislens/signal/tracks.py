@@ -1,4 +1,4 @@
-"""The table of measured tracks: what each one is, where its file lies, how its values are scaled."""
+"""The table of measured tracks: what each is, where its file lies, how it is scaled."""
 
 import csv
 import math
@@ -134,7 +134,7 @@ def read_tracks(path: str | os.PathLike[str], species: str | None = None) -> Tra
     """
     path = require_file(path, "track table")
     with path.open(newline="", encoding="utf-8-sig") as handle:
-        lines = [line for line in csv.reader(handle, delimiter="\t")]
+        lines = list(csv.reader(handle, delimiter="\t"))
     if not lines:
         raise CislensError(f"{path} is empty; expected a header line with {', '.join(_REQUIRED)}.")
     header = [name.strip() for name in lines[0]]
@@ -244,9 +244,8 @@ def _check_pairs(tracks: list[Track]) -> None:
             continue
         what = f"track {track.id!r} names strand_pair {track.strand_pair!r}"
         if track.strand_pair not in known:
-            raise CislensError(
-                f"{what}, which is not in the table. {nearest(track.strand_pair, known)}"
-            )
+            hint = nearest(track.strand_pair, known)
+            raise CislensError(f"{what}, which is not in the table. {hint}")
         pair = known[track.strand_pair]
         if pair.strand_pair != track.id:
             raise CislensError(
