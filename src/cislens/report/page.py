@@ -100,7 +100,7 @@ _LOCI = (
     "Regions held out from training. Measured signal grows upwards, the prediction is mirrored "
     "downwards on the same scale, whose top is printed at each track; r is the Pearson "
     "correlation over the bins of that panel alone. A few loci show what the model draws; they "
-    "are no measure of how well it does."
+    "are no measure of how well it does. Positions in titles are 1-based, as browsers take them."
 )
 _NO_INTERVAL_NOTE = "The manifest does not say what the intervals cover."
 
@@ -136,7 +136,7 @@ def _comparison_rows(run: ReportInput, frame: pl.DataFrame) -> list[dict[str, An
                 "mark": MARKS[verdict.outcome], "suffixes": verdict.suffixes,
                 "difference": point, "difference_ends": ends,
                 "score": interval(row["point"], row["low"], row["high"]),
-                "baseline_score": interval(*rival) if len(held) else "",
+                "baseline_score": interval(*rival) if len(held) else "\u2013",
                 "p": p_value(row["p_holm"]), "mde": number(row["mde"]),
             }
         )  # fmt: skip

@@ -75,7 +75,7 @@ def curve_panels(run: ReportInput) -> list[Panel]:
     balance = [name for name in present if name.startswith("balance")]
     panels = []
     for name in [*(key for key in _CURVES if key in present), *balance]:
-        title, sub = _CURVES.get(name, (name.replace("_", " "), "how unevenly experts are used"))
+        title, sub = _CURVES.get(name, (_balance(name), "how unevenly experts are used"))
         rows = run.training.filter(pl.col("metric") == name, pl.col("value").is_finite())
         if len(rows):
             panels.append(Panel(title, sub, curve(rows)))
@@ -88,13 +88,13 @@ def locus_panels(run: ReportInput) -> list[Panel]:
     for locus in run.loci:
         if not locus.tracks:
             continue
-        where = f"{locus.chrom}:{grouped(locus.start)}\u2013{grouped(locus.end)}"
+        where = f"{locus.chrom}:{grouped(locus.start + 1)}-{grouped(locus.end)}"
         shown = [locus.species, f"{grouped(locus.bins)} bins of {counted(locus.bin_size, 'base')}"]
         if locus.annotations is not None:
             shown.append(f"bars below are {locus.annotated_as}")
-        panels.append(Panel(locus.title or where, ", ".join(shown), locus_panel(locus)))
         if locus.title:
-            panels[-1] = Panel(locus.title, ", ".join([where, *shown]), panels[-1].picture)
+            shown.insert(0, where)
+        panels.append(Panel(locus.title or where, ", ".join(shown), locus_panel(locus)))
     return panels
 
 
@@ -115,6 +115,12 @@ def expert_panels(run: ReportInput) -> list[Panel]:
             for index, layer in enumerate(use.layers)
         ]  # fmt: skip
     return panels
+
+
+def _balance(metric: str) -> str:
+    """`balance_switch` as a title: Balance, switch."""
+    opening, _, rest = metric.partition("_")
+    return f"{opening.capitalize()}, {rest.replace('_', ' ')}" if rest else opening.capitalize()
 
 
 def _of(frame: pl.DataFrame, task: str, metric: str) -> pl.DataFrame:

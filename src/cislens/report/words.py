@@ -68,8 +68,8 @@ def counted(count: int, singular: str, plural: str | None = None) -> str:
 
 
 def grouped(count: float) -> str:
-    """A whole number with thin groups of three: 12 345."""
-    return f"{count:,.0f}".replace(",", "\u2009")
+    """A whole number in groups of three: 12,345."""
+    return f"{count:,.0f}"
 
 
 def kilobases(position: int) -> str:

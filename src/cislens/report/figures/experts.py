@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 from cislens.report.figures.canvas import Picture, canvas, color, picture, plain, shortened
 from cislens.report.inputs import Values
 
-_WIDTH, _ROW, _HEAD, _NAME, _RIGHT = 360, 30, 24, 96, 64
+_WIDTH, _ROW, _HEAD, _NAME, _RIGHT = 360, 32, 26, 92, 72
 
 
 def effective_experts(load: Values) -> Values:
@@ -41,12 +41,12 @@ def load_map(rows: Sequence[str], load: Values, what: str) -> Picture:
         for column in range(experts):
             if experts <= 16 or column % 4 == 0:
                 axes.text(_NAME + (column + 0.5) * cell, _HEAD - 8, str(column + 1), ha="center",
-                          fontsize=10.5, color=color("muted"))  # fmt: skip
-        axes.text(_WIDTH, _HEAD - 8, "effective", ha="right", fontsize=10.5, color=color("muted"))
+                          fontsize=11.5, color=color("muted"))  # fmt: skip
+        axes.text(_WIDTH, _HEAD - 8, "effective", ha="right", fontsize=11.5, color=color("muted"))
         for index, name in enumerate(rows):
             top = _HEAD + index * _ROW
             middle = top + _ROW / 2
-            axes.text(0, middle, shortened(name, _NAME - 8, 11.5), va="center", fontsize=11.5)
+            axes.text(0, middle, shortened(name, _NAME - 8, 12.5), va="center", fontsize=12.5)
             for column, share in enumerate(load[index]):
                 strength = float(share) / top_share
                 place = (_NAME + column * cell + 1, top + 1)
@@ -56,10 +56,10 @@ def load_map(rows: Sequence[str], load: Values, what: str) -> Picture:
                                          alpha=strength))  # fmt: skip
                 if cell >= 24:
                     axes.text(place[0] + cell / 2 - 1, middle, f"{100 * share:.0f}", ha="center",
-                              va="center", fontsize=10.5,
+                              va="center", fontsize=11.5,
                               color=color("on-heat" if strength > 0.6 else "ink"))  # fmt: skip
             axes.text(_WIDTH, middle, f"{effective[index]:.1f} of {experts}", ha="right",
-                      va="center", fontsize=11)  # fmt: skip
+                      va="center", fontsize=11.5)  # fmt: skip
         said = "; ".join(f"{name}: {value:.1f} effective experts of {experts}"
                          for name, value in zip(rows, effective, strict=True))  # fmt: skip
         return picture(figure, plain(f"Load per expert in percent, one row per {what}. {said}."))

@@ -10,10 +10,18 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from cislens.report.figures.canvas import Picture, canvas, color, picture, plain, shortened
+from cislens.report.figures.canvas import (
+    Picture,
+    canvas,
+    color,
+    picture,
+    plain,
+    shortened,
+    text_width,
+)
 from cislens.report.words import interval, read_verdict
 
-_WIDTH, _ROW, _BAR, _FOOT, _SIDE = 360, 42, 20, 30, 10
+_WIDTH, _ROW, _BAR, _FOOT, _SIDE = 360, 46, 19, 26, 4
 _MARKER = {"trained": "o", "random": "D", "baseline": "s"}
 
 
@@ -123,7 +131,7 @@ def _panel(rows: Sequence[Row], limits: tuple[float, float], alt: str, zero: boo
         axes = figure.add_axes(box)
         axes.set(xlim=limits, ylim=(_ROW * len(rows), 0), yticks=[])
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-        axes.tick_params(axis="x", labelsize=10.5)
+        axes.tick_params(axis="x", labelsize=11.5)
         for index, row in enumerate(rows):
             _row(axes, row, _ROW * index, limits, zero)
         axes.xaxis.set_major_formatter(lambda value, _: _tick(value, signed=zero))
@@ -140,10 +148,10 @@ def _row(axes: Axes, row: Row, top: float, limits: tuple[float, float], zero: bo
     left, right = limits
     edge = axes.get_yaxis_transform()
     strong = row.kind == "trained"
-    room = _WIDTH - 2 * _SIDE - 8 - 6.6 * len(row.numbers)
-    axes.text(0, bar_top - 3, shortened(row.name, room, 11.5), fontsize=11.5, transform=edge,
+    room = _WIDTH - 2 * _SIDE - 10 - text_width(row.numbers, 12)
+    axes.text(0, bar_top - 5, shortened(row.name, room, 12.5), fontsize=12.5, transform=edge,
               va="baseline", fontweight="bold" if strong else "normal")  # fmt: skip
-    axes.text(1, bar_top - 3, row.numbers, fontsize=11, transform=edge, ha="right", va="baseline",
+    axes.text(1, bar_top - 5, row.numbers, fontsize=12, transform=edge, ha="right", va="baseline",
               color=color("ink" if strong else "muted"))  # fmt: skip
     if row.band:
         low, high = max(row.band[0], left), min(row.band[1], right)

@@ -17,7 +17,10 @@ from cislens.report.figures.canvas import (
 from cislens.report.inputs import Locus, LocusTrack, Values
 from cislens.report.words import kilobases, number
 
-_WIDTH, _TRACK, _NAME, _LANE, _FOOT, _SIDE = 480, 66, 17, 15, 38, 10
+_WIDTH, _TRACK, _NAME, _LANE, _FOOT, _SIDE = 400, 60, 18, 16, 40, 4
+
+# lane, start, end, label, whether the label stands before the bar
+_Mark = tuple[int, int, int, str, bool]
 
 
 def correlation(track: LocusTrack) -> float:
@@ -46,12 +49,12 @@ def locus_panel(locus: Locus) -> Picture:
             _mirrored(axes, locus, track)
         axis = figure.add_axes((_SIDE / _WIDTH, _FOOT / height, inner, max(notes, 1) / height))
         axis.set(xlim=(locus.start, locus.end), ylim=(_LANE * max(rows, 1), 0), yticks=[])
-        for lane, start, end, text in lanes:
-            _annotation(axis, lane, start, end, text)
+        for mark in lanes:
+            _annotation(axis, *mark)
         axis.xaxis.set_major_formatter(lambda value, _: kilobases(round(value)))
         axis.locator_params(axis="x", nbins=5)
-        axis.tick_params(labelsize=10.5)
-        axis.set_xlabel(f"position on {plain(locus.chrom)} (kb)", fontsize=10.5,
+        axis.tick_params(labelsize=11)
+        axis.set_xlabel(f"position on {plain(locus.chrom)} (kb)", fontsize=11,
                         color=color("muted"))  # fmt: skip
         said = "; ".join(f"{track.name}: r = {number(correlation(track), 2)}"
                          for track in locus.tracks)  # fmt: skip
@@ -70,14 +73,14 @@ def _mirrored(axes: Axes, locus: Locus, track: LocusTrack) -> None:
     axes.axhline(0, color=color("muted"), lw=0.8)
     r = f"r = {number(correlation(track), 2)}"
     scale = f"0\u2013{top:.3g} {plain(track.unit)}"
-    taken = text_width(r, 11.5) + text_width(scale, 10.5) + 36
-    name = shortened(track.name, _WIDTH - 2 * _SIDE - taken, 11.5)
+    taken = text_width(r, 12) + text_width(scale, 11) + 36
+    name = shortened(track.name, _WIDTH - 2 * _SIDE - taken, 12)
     axes.annotate(name, (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points",
-                  fontsize=11.5, fontweight="bold")  # fmt: skip
+                  fontsize=12, fontweight="bold")  # fmt: skip
     axes.annotate(r, (1, 1), (0, 3), xycoords="axes fraction", textcoords="offset points",
-                  fontsize=11.5, ha="right")  # fmt: skip
-    axes.annotate(scale, (1, 1), (-text_width(r, 11.5) - 16, 3), xycoords="axes fraction",
-                  textcoords="offset points", fontsize=10.5, ha="right",
+                  fontsize=12, ha="right")  # fmt: skip
+    axes.annotate(scale, (1, 1), (-text_width(r, 12) - 16, 3), xycoords="axes fraction",
+                  textcoords="offset points", fontsize=11, ha="right",
                   color=color("muted"))  # fmt: skip
 
 
@@ -86,8 +89,8 @@ def _filled(values: Values) -> Values:
     return filled
 
 
-def _lanes(locus: Locus, most: int = 3) -> tuple[list[tuple[int, int, int, str]], int]:
-    """(lane, start, end, label) of what the locus overlaps, packed without overlaps."""
+def _lanes(locus: Locus, most: int = 3) -> tuple[list[_Mark], int]:
+    """What the locus overlaps, packed into lanes so that nothing lies on another."""
     if locus.annotations is None:
         return [], 0
     inside = locus.annotations.filter(
@@ -96,26 +99,28 @@ def _lanes(locus: Locus, most: int = 3) -> tuple[list[tuple[int, int, int, str]]
         & (pl.col("start") < locus.end)
     ).sort("start", "end")
     per_pixel = max(locus.end - locus.start, 1) / (_WIDTH - 2 * _SIDE)
-    packed: list[tuple[int, int, int, str]] = []
+    packed: list[_Mark] = []
     free = [float("-inf")] * most
     for row in inside.iter_rows(named=True):
         start, end = max(row["start"], locus.start), min(row["end"], locus.end)
         arrow = {"+": " \u203a", "-": " \u2039"}.get(str(row.get("strand")), "")
         name = str(row.get("name") or "")
         text = plain(name + arrow) if name not in ("", ".") else ""
-        reach = end + per_pixel * (text_width(text, 10) + 10 if text else 3)
-        if reach > locus.end and text:
-            text, reach = "", end + 3 * per_pixel
-        lane = next((lane for lane in range(most) if free[lane] <= start), None)
+        room = round(per_pixel * (text_width(text, 11) + 10)) if text else 0
+        # The name stands right of the bar, or left of it at the locus's right edge.
+        before = room if end + room > locus.end else 0
+        left, reach = start - before, end + (3 * per_pixel if before else room)
+        lane = next((lane for lane in range(most) if free[lane] <= left), None)
         if lane is not None:
             free[lane] = reach
-            packed.append((lane, start, end, text))
+            packed.append((lane, start, end, text, bool(before)))
     return packed, max((lane + 1 for lane, *_ in packed), default=0)
 
 
-def _annotation(axes: Axes, lane: int, start: int, end: int, text: str) -> None:
+def _annotation(axes: Axes, lane: int, start: int, end: int, text: str, before: bool) -> None:
     top = lane * _LANE
     axes.add_patch(Rectangle((start, top + 4), end - start, 6, lw=0, fc=color("muted")))
     if text:
-        axes.annotate(text, (end, top + 7), (4, 0), textcoords="offset points", fontsize=10,
-                      va="center", color=color("muted"))  # fmt: skip
+        axes.annotate(text, (start if before else end, top + 7), (-4 if before else 4, 0),
+                      textcoords="offset points", fontsize=11, va="center",
+                      ha="right" if before else "left", color=color("muted"))  # fmt: skip

@@ -18,8 +18,8 @@ from cislens.report.figures.canvas import (
 )
 from cislens.report.words import number
 
-_WIDTH, _HEIGHT, _LINE = 360, 216, 14
-_LEFT, _TOP, _FOOT = 46, 10, 40
+_WIDTH, _HEIGHT, _LINE = 360, 226, 15
+_LEFT, _TOP, _FOOT = 46, 10, 42
 
 
 def curve(rows: pl.DataFrame) -> Picture:
@@ -36,7 +36,7 @@ def curve(rows: pl.DataFrame) -> Picture:
     species = sorted({str(name) for name, _ in groups if name is not None})
     ends, said = [], []
     labels = {key: _label(*key) for key in groups}
-    margin = min(130.0, 14 + max((text_width(text, 10.5) for text in labels.values()), default=0))
+    margin = min(130.0, 14 + max((text_width(text, 11.5) for text in labels.values()), default=0))
     with canvas(_WIDTH, _HEIGHT) as figure:
         wide, high = _WIDTH - _LEFT - margin, _HEIGHT - _TOP - _FOOT
         axes = figure.add_axes((_LEFT / _WIDTH, _FOOT / _HEIGHT, wide / _WIDTH, high / _HEIGHT))
@@ -51,14 +51,14 @@ def curve(rows: pl.DataFrame) -> Picture:
             ends.append((float(value[-1]), labels[key], tone, valid))
             said.append(f"{labels[key]} ends at {number(float(value[-1]))}")
         axes.grid(axis="y", color=color("grid"), lw=0.8)
-        axes.tick_params(labelsize=10.5)
+        axes.tick_params(labelsize=11.5)
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, integer=True))
         axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
-        axes.set_xlabel("training step", fontsize=10.5, color=color("muted"))
+        axes.set_xlabel("training step", fontsize=11.5, color=color("muted"))
         low, top = axes.get_ylim()
         for (_, text, tone, valid), place in zip(ends, _spread(ends, low, top, high), strict=True):
             axes.annotate(
-                shortened(text, margin - 12, 10.5), (1, place), (8, 0), fontsize=10.5, color=tone,
+                shortened(text, margin - 12, 11.5), (1, place), (8, 0), fontsize=11.5, color=tone,
                 xycoords=axes.get_yaxis_transform(), textcoords="offset points", va="center",
                 fontweight="bold" if valid else "normal", annotation_clip=False,
             )  # fmt: skip
