@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from cislens.errors import CislensError
@@ -173,6 +175,34 @@ def _with_summit(rows: Rows, frame: pl.DataFrame) -> pl.DataFrame:
         raise rows.error(row, f"summit offset {offset[row]} lies outside the peak.")
     summit = pl.when(pl.col("summit_offset") >= 0).then(pl.col("start") + pl.col("summit_offset"))
     return frame.with_columns(summit=summit).drop("summit_offset")
+
+
+@dataclass(frozen=True)
+class Spans:
+    """The union of intervals on one chromosome, for fast questions about overlap."""
+
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, intervals: pl.DataFrame) -> "Spans":
+        """The union of intervals, whatever their chromosome."""
+        ordered = intervals.select("start", "end").sort("start")
+        starts, reach = ordered["start"].to_numpy(), ordered["end"].cum_max().to_numpy()
+        opens = np.ones(len(starts), bool)
+        opens[1:] = starts[1:] > reach[:-1]
+        closes = np.append(opens[1:], True) if len(starts) else opens
+        return cls(starts[opens], reach[closes])
+
+    def overlap(
+        self, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether each of the intervals [start, end) shares a base with the union."""
+        following = np.searchsorted(self.ends, starts, side="right")
+        inside = following < len(self.starts)
+        found = np.zeros(len(starts), bool)
+        found[inside] = self.starts[following[inside]] < ends[inside]
+        return found
 
 
 def tile(chrom_sizes: Mapping[str, int], width: int, stride: int) -> pl.DataFrame:
