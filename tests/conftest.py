@@ -1,8 +1,15 @@
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from cislens.cli.data import plan_store
 from cislens.example import core_data as find_core_data
+from cislens.example import example_path
+from cislens.recipes.reading import read_recipe
+from cislens.recipes.schema import DataRecipe
+from cislens.signal.build import build_planned
+from cislens.signal.store import ProfileStore
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +19,31 @@ def core_data() -> Path:
     if folder is None:
         pytest.skip("the development data is not here: set CISLENS_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory) -> ProfileStore:
+    """Packaged yeast and fly in windows of 1 kb: a real store of two species, built in seconds."""
+    recipe = tmp_path_factory.mktemp("recipe") / "data.yaml"
+    recipe.write_text(
+        "genomes:\n"
+        "  yeast: example:yeast_mini/sacCer3_II_IV_XVI.fa.gz\n"
+        "  fly: example:fly_mini/dm6_chr2L_4_7Mb.fa.gz\n"
+        f"tracks: {tracks_of(recipe.parent, 'yeast', 'fly')}\n"
+        "length: 1024\n"
+        "stride: 4096\n"
+        "split: {block_bp: 65536}\n"
+    )
+    out = tmp_path_factory.mktemp("store") / "store"
+    return build_planned(out, plan_store(read_recipe(recipe, DataRecipe)))
+
+
+def tracks_of(folder: Path, *species: str) -> Path:
+    """A copy of the packaged track table with the tracks of some species only."""
+    table = pl.read_csv(example_path("tracks.tsv"), separator="\t")
+    root = str(example_path("tracks.tsv").parent)
+    table = table.filter(pl.col("species").is_in(species)).with_columns(
+        pl.concat_str(pl.lit(root + "/"), "file").alias("file")
+    )
+    table.write_csv(folder / "tracks.tsv", separator="\t")
+    return folder / "tracks.tsv"

@@ -1,4 +1,4 @@
-"""The recipes: what `cislens train` and `cislens bench` read."""
+"""The recipes: what `cislens data profile`, `cislens train` and `cislens bench` read."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,6 +7,33 @@ from pydantic import Field
 from cislens.recipes.reading import RecipePath, Section
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Split(Section):
+    """How windows are divided: by chromosome where any is named, else by homology-aware blocks."""
+
+    fractions: dict[Literal["train", "valid", "test"], Fraction] = {
+        "train": 0.8,
+        "valid": 0.1,
+        "test": 0.1,
+    }
+    block_bp: int = Field(default=262_144, ge=1)
+    valid: dict[str, list[str]] = {}  # species -> chromosomes
+    test: dict[str, list[str]] = {}
+
+
+class DataRecipe(Section):
+    """`cislens data profile`: genomes and a track table, cut into windows."""
+
+    genomes: dict[str, RecipePath] = Field(min_length=1)  # species -> FASTA or 2bit
+    tracks: RecipePath  # track table (TSV)
+    length: int = Field(ge=1)  # bp of a window
+    bin_size: int = Field(default=128, ge=1)  # bp
+    crop: int = Field(default=0, ge=0)  # bins without target at either side
+    margin: int = Field(default=3, ge=0)  # bp kept at either side, for shifts
+    stride: int | None = Field(default=None, ge=1)  # bp; so that bins meet, unless given
+    split: Split = Split()
+    seed: int = 0
 
 
 class Training(Section):

@@ -1,0 +1,57 @@
+"""`cislens data`: from genomes and measured tracks to what models train on."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cislens.cli.options import AsJson, DryRun, Recipe, Seed, Workers, answer
+from cislens.recipes.reading import read_recipe
+from cislens.recipes.schema import DataRecipe
+
+app = typer.Typer(help="Build the stores that models train on.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `profile` a verb of its own while it is the only one."""
+
+
+@app.command("profile")
+def profile(
+    recipe: Recipe,
+    out: Annotated[Path, typer.Option("--out", help="Store to write (a folder).")],
+    workers: Workers = 1,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    seed: Seed = None,
+) -> None:
+    """Genomes and a track table -> ProfileStore. Resumes a build that was interrupted."""
+    from cislens.signal.build import build_planned
+
+    read = read_recipe(recipe, DataRecipe)
+    plan = plan_store(read if seed is None else read.model_copy(update={"seed": seed}))
+    if not dry_run:
+        store = build_planned(out, plan, workers)
+    result: dict[str, Any] = {"store": str(out), **plan.describe(workers)}
+    answer(result if dry_run else {**result, "digest": store.digest}, as_json)
+
+
+def plan_store(recipe: DataRecipe) -> Any:
+    """The checked plan of a recipe's store."""
+    from cislens.genome.reference import open_genome
+    from cislens.signal.plan import SplitSpec, plan_profile_store
+    from cislens.signal.tracks import read_tracks
+
+    split = recipe.split
+    return plan_profile_store(
+        {name: open_genome(path, name) for name, path in recipe.genomes.items()},
+        read_tracks(recipe.tracks),
+        length=recipe.length,
+        bin_size=recipe.bin_size,
+        crop=recipe.crop,
+        margin=recipe.margin,
+        stride=recipe.stride,
+        split=SplitSpec(dict(split.fractions), split.block_bp, split.valid, split.test),
+        seed=recipe.seed,
+    )

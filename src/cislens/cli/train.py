@@ -1,0 +1,53 @@
+"""`cislens train`: a recipe to a trained representation."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cislens.cli.options import AsJson, DryRun, Recipe, Seed, answer
+from cislens.recipes.reading import read_recipe
+from cislens.recipes.schema import TrainRecipe
+
+
+def command(
+    recipe: Recipe,
+    out: Annotated[Path, typer.Option("--out", help="Run folder.")],
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    seed: Seed = None,
+) -> None:
+    """Train the recipe's model. The same command again resumes a run that was interrupted."""
+    read = read_recipe(recipe, TrainRecipe)
+    if seed is not None:
+        read = read.model_copy(update={"seed": seed})
+    if dry_run:
+        answer(plan(read), as_json)
+        return
+    from cislens.training.fit import fit
+
+    run = fit(read, out)
+    answer({"run": str(run.folder), "model": str(run.model_folder), **run.manifest}, as_json)
+
+
+def plan(recipe: TrainRecipe) -> dict[str, Any]:
+    """What training would do: windows, steps, parameters, and the first bases it would see."""
+    from cislens.genome.codes import decode
+    from cislens.signal.loader import ProfileLoader
+    from cislens.signal.store import ProfileStore
+    from cislens.training.fit import model_for
+
+    store = ProfileStore.open(recipe.store)
+    model = model_for(recipe, store)
+    training = recipe.training
+    loader = ProfileLoader(store, "train", training.batch_size, recipe.seed, training.shift)
+    first = loader.batch(0, 0)
+    return {
+        "store": str(store.path),
+        "species": {name: len(store.tracks(name)) for name in store.species},
+        "parameters": sum(value.numel() for value in model.parameters()),
+        "steps": training.steps,
+        "epochs": round(training.steps / len(loader), 2),
+        "bases": training.steps * training.batch_size * store.length,
+        "first_window": decode(first.codes_BL[0, :60]),
+    }

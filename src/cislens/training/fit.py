@@ -1,0 +1,200 @@
+"""From a recipe to a run folder: recipe.yaml, manifest.json, metrics.parquet, checkpoints/, model/.
+
+A run that was interrupted goes on from its last checkpoint and ends with the same weights.
+"""
+
+import json
+import logging
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger
+
+from cislens.errors import CislensError
+from cislens.files import write_atomic
+from cislens.models.presets import preset_config
+from cislens.models.profile import ProfileModel, build_model
+from cislens.models.saving import load_model, save_model
+from cislens.objectives.profile import ProfileObjective
+from cislens.randomness import seed_of
+from cislens.recipes.reading import write_recipe
+from cislens.recipes.schema import TrainRecipe
+from cislens.signal.loader import ProfileLoader
+from cislens.signal.store import ProfileStore
+from cislens.training.data import SplitPass, StepStream
+from cislens.training.manifest import run_manifest
+from cislens.training.module import ObjectiveModule
+from cislens.training.monitor import SELECTION, Monitor
+
+logger = logging.getLogger("cislens")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run folder."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def model_folder(self) -> Path:
+        return self.folder / "model"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.folder / "metrics.parquet"
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run | None":
+        """The run in `folder`, or None if it is not finished."""
+        manifest = folder / "manifest.json"
+        return cls(folder, json.loads(manifest.read_text())) if manifest.exists() else None
+
+
+def model_for(recipe: TrainRecipe, store: ProfileStore) -> ProfileModel:
+    """The recipe's model with fresh weights (a function of the seed) and the store's tracks.
+
+    Raises:
+        CislensError: on an unknown preset or key, or bins that the store does not have.
+    """
+    changes = {"preset": recipe.model} if isinstance(recipe.model, str) else dict(recipe.model)
+    if "preset" not in changes:
+        raise CislensError("model: name a preset, e.g. {preset: space-tiny, depth: 3}.")
+    preset = changes.pop("preset")
+    tracks = {name: store.tracks(name).frame["id"].to_list() for name in store.species}
+    config = preset_config(preset, tracks, store.crop, **changes)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(recipe.seed, "weights"))
+        model = build_model(config)
+    if model.encoder.bin_size != store.bin_size:
+        raise CislensError(
+            f"model {preset} has bins of {model.encoder.bin_size} bp and {store.path} bins of "
+            f"{store.bin_size} bp; build the store with the model's bin size."
+        )
+    return model
+
+
+def fit(recipe: TrainRecipe, folder: Path) -> Run:
+    """Train the recipe's model; resume if `folder` holds an unfinished run of the same recipe.
+
+    Raises:
+        CislensError: if `folder` holds a run of another recipe, or the recipe does not fit the
+            store.
+    """
+    store = ProfileStore.open(recipe.store)
+    _claim(folder, recipe)
+    if finished := Run.open(folder):
+        logger.info("training: %s is already finished", folder)
+        return finished
+    training = recipe.training
+    objective = ProfileObjective(model_for(recipe, store))
+    loader = ProfileLoader(
+        store, "train", training.batch_size, recipe.seed, training.shift,
+        training.reverse_complement,
+    )  # fmt: skip
+    valid = ProfileLoader(store, "valid", training.batch_size, shift=0, reverse_complement=False)
+    stream = StepStream(loader, training.steps, training.validate_every)
+    monitor = Monitor(folder / "metrics.parquet", stream)
+    best = ModelCheckpoint(
+        folder / "checkpoints", filename="best", monitor=SELECTION, save_last=True,
+        enable_version_counter=False,
+    )  # fmt: skip
+    trainer = _trainer(
+        recipe, folder, [EMAWeightAveraging(decay=training.ema_decay), monitor, best]
+    )
+    stream.rank = trainer.global_rank
+    stream.world = trainer.world_size
+    seed_everything(recipe.seed, verbose=False)
+    module = ObjectiveModule(objective, training, recipe.seed)
+    last = folder / "checkpoints" / "last.ckpt"
+    if last.exists():
+        stream.next_step = _step_of(last)
+        logger.info("training: resuming %s at step %d", folder, stream.next_step)
+    passes = SplitPass(valid, trainer.global_rank, trainer.world_size)
+    with warnings.catch_warnings():
+        # Lightning asks for more loader workers; ours is a thread that is never waited for.
+        warnings.filterwarnings("ignore", message=".*num_workers.*|.*does not have many workers.*")
+        trainer.fit(module, stream, passes, ckpt_path=last if last.exists() else None)
+    if trainer.global_step < training.steps:
+        raise KeyboardInterrupt
+    return _finish(recipe, store, folder, module, monitor, best)
+
+
+def _claim(folder: Path, recipe: TrainRecipe) -> None:
+    """Write the resolved recipe, or refuse a folder that holds a run of another one."""
+    text, path = write_recipe(recipe), folder / "recipe.yaml"
+    if path.exists() and path.read_text() != text:
+        raise CislensError(
+            f"{folder} holds a run of another recipe ({path} differs); choose another --out, or "
+            "remove the folder to start over."
+        )
+    write_atomic(path, text)
+
+
+def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[Any]) -> Trainer:
+    training = recipe.training
+    gpu = torch.cuda.is_available()
+    bf16 = training.precision == "bf16" or (training.precision == "auto" and gpu)
+    interactive = sys.stderr.isatty()
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return Trainer(
+        accelerator="gpu" if gpu else "cpu",
+        precision="bf16-mixed" if bf16 else "32-true",
+        max_steps=training.steps,
+        max_epochs=-1,
+        gradient_clip_val=training.clip,
+        callbacks=callbacks,
+        logger=_loggers(recipe, folder),
+        default_root_dir=folder,
+        enable_progress_bar=interactive,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        sync_batchnorm=True,
+        log_every_n_steps=training.validate_every,
+    )
+
+
+def _loggers(recipe: TrainRecipe, folder: Path) -> list[Logger]:
+    from lightning.pytorch import loggers
+
+    makers = {
+        "tensorboard": loggers.TensorBoardLogger,
+        "wandb": loggers.WandbLogger,
+        "mlflow": loggers.MLFlowLogger,
+    }
+    wanted = [makers[name](save_dir=str(folder / "logs")) for name in recipe.training.loggers]
+    return [CSVLogger(folder, name="logs", version=""), *wanted]
+
+
+def _step_of(checkpoint: Path) -> int:
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    return int(state["global_step"])
+
+
+def _finish(
+    recipe: TrainRecipe,
+    store: ProfileStore,
+    folder: Path,
+    module: ObjectiveModule,
+    monitor: Monitor,
+    best: ModelCheckpoint,
+) -> Run:
+    """Keep the weights of the best validation, then write model and manifest."""
+    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    module.load_state_dict(state["state_dict"])
+    model = module.objective.model.cpu().eval()
+    assert isinstance(model, ProfileModel)
+    manifest = run_manifest(recipe, store, model, monitor, chosen_step=int(state["global_step"]))
+    save_model(model, folder / "model", manifest["card"])
+    load_model(folder / "model")
+    del manifest["card"]
+    write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    return Run(folder, manifest)

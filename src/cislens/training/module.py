@@ -1,0 +1,85 @@
+"""An objective as a Lightning module: optimizer, schedule, seeds of each step, metrics."""
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from cislens.objectives.contract import Metrics, Objective
+from cislens.randomness import seed_of
+from cislens.recipes.schema import Training
+
+
+class ObjectiveModule(LightningModule):
+    """Trains an `Objective` with AdamW, warm-up and a cosine schedule.
+
+    Dropout is seeded by (seed, step, rank) before every step, so that an interrupted run that is
+    resumed draws the same masks as one that was not.
+
+    Attributes:
+        term_sums: sum of each loss term over the steps since `take_terms`, on the device.
+        valid_metrics: streaming metrics of the validation pass.
+    """
+
+    def __init__(self, objective: Objective, training: Training, seed: int) -> None:
+        super().__init__()
+        self.objective = objective
+        self.recipe = training
+        self.seed = seed
+        self.term_sums: dict[str, Tensor] = {}
+        self.term_steps = 0
+        self.valid_metrics: Metrics | None = None
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        torch.manual_seed(seed_of(self.seed, "dropout", self.global_step, self.global_rank))
+        losses = self.objective.loss(batch)
+        for name, value in losses.terms.items():
+            self.term_sums[name] = self.term_sums.get(name, torch.zeros_like(value)) + value
+        self.term_steps += 1
+        return losses.total
+
+    def take_terms(self) -> dict[str, float]:
+        """Mean of each loss term since the last call."""
+        terms = {name: float(value) / self.term_steps for name, value in self.term_sums.items()}
+        self.term_sums, self.term_steps = {}, 0
+        return terms
+
+    def on_validation_epoch_start(self) -> None:
+        self.valid_metrics = self.objective.metrics()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        assert self.valid_metrics is not None
+        self.valid_metrics.update(self.objective.loss(batch).predictions, batch.targets)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(
+            parameter_groups(self.objective, self.recipe.weight_decay),
+            lr=self.recipe.learning_rate,
+            betas=(0.9, 0.95),
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warmup_cosine(step, self.recipe.steps, self.recipe.warmup)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two AdamW groups: matrices and kernels decay, vectors (biases, norms) do not."""
+    parameters = [value for value in module.parameters() if value.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def warmup_cosine(step: int, steps: int, warmup: float) -> float:
+    """Factor of the learning rate: linear over the first `warmup * steps`, then cosine to 0."""
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))

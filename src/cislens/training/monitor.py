@@ -1,0 +1,134 @@
+"""What a run reports while it goes: one tidy table, and how long the loader kept it waiting."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from cislens.files import atomic_path
+from cislens.objectives.metrics import ProfileMetrics
+from cislens.training.data import StepStream
+from cislens.training.module import ObjectiveModule
+
+SCHEMA = {"step": pl.Int64, "split": pl.String, "metric": pl.String, "value": pl.Float64}
+# The number that checkpoints are chosen by; lower is better.
+SELECTION = "poisson_nll"
+
+logger = logging.getLogger("cislens")
+
+
+class Monitor(Callback):
+    """Collects `step, split, metric, value` rows and writes `metrics.parquet` at validation.
+
+    Training terms are means over the steps since the rows before. The rows travel in the
+    checkpoint, so a resumed run continues its own table.
+
+    Attributes:
+        train_seconds: time in training steps, loading included, validation excluded.
+        wait_seconds: the part of it in which the loader was waited for.
+    """
+
+    def __init__(self, path: Path, stream: StepStream) -> None:
+        self.path = path
+        self.stream = stream
+        self.rows: list[dict[str, Any]] = []
+        self.train_seconds = 0.0
+        self.wait_seconds = 0.0
+        self._started = 0.0
+        self._waited = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.perf_counter()
+        self._waited = self.stream.loader.wait_seconds
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *batch: Any, **more: Any
+    ) -> None:
+        now, waited = time.perf_counter(), self.stream.loader.wait_seconds
+        self.train_seconds += now - self._started
+        self.wait_seconds += waited - self._waited
+        self._started, self._waited = now, waited
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, ObjectiveModule)
+        step = trainer.global_step
+        terms = pl_module.take_terms() if pl_module.term_steps else {}
+        self._add(step, "train", terms)
+        metrics = pl_module.valid_metrics
+        assert isinstance(metrics, ProfileMetrics)
+        self._add(step, "valid", _flat(_merged(trainer, metrics)))
+        value = self.last(SELECTION)
+        pl_module.log(SELECTION, value, rank_zero_only=True, sync_dist=False)
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            self._write()
+            self._say(step, trainer.max_steps, terms)
+
+    def last(self, metric: str) -> float:
+        """The newest validation value of a metric, averaged over species."""
+        return float(next(r["value"] for r in reversed(self.rows) if r["metric"] == metric))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "train_seconds": self.train_seconds,
+            "wait_seconds": self.wait_seconds,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+        self.train_seconds = state_dict["train_seconds"]
+        self.wait_seconds = state_dict["wait_seconds"]
+
+    def _add(self, step: int, split: str, values: dict[str, float]) -> None:
+        self.rows += [
+            {"step": step, "split": split, "metric": name, "value": value}
+            for name, value in values.items()
+        ]
+
+    def _write(self) -> None:
+        with atomic_path(self.path) as aside:
+            pl.DataFrame(self.rows, schema=SCHEMA).write_parquet(aside)
+
+    def _say(self, step: int, steps: int, terms: dict[str, float]) -> None:
+        logger.info(
+            "training: step %d/%d, train poisson %.4f, valid poisson %.4f, pearson_pooled %.3f",
+            step,
+            steps,
+            terms.get("poisson", float("nan")),
+            self.last(SELECTION),
+            self.last("pearson_pooled"),
+        )
+
+
+def _flat(metrics: ProfileMetrics) -> dict[str, float]:
+    """`metric/species` for each, and their mean over species under the metric's own name."""
+    computed = metrics.compute()
+    values = {
+        f"{name}/{species}": value.mean
+        for species, by_name in computed.items()
+        for name, value in by_name.items()
+    }
+    for name in next(iter(computed.values())):
+        # A species without a validation window has no value.
+        parts = [by_name[name].mean for by_name in computed.values()]
+        parts = [part for part in parts if part == part]
+        values[name] = sum(parts) / len(parts) if parts else float("nan")
+    return values
+
+
+def _merged(trainer: Trainer, metrics: ProfileMetrics) -> ProfileMetrics:
+    """The metrics of all devices together."""
+    if trainer.world_size == 1:
+        return metrics
+    import torch.distributed as dist
+
+    gathered: list[Any] = [None] * trainer.world_size
+    dist.all_gather_object(gathered, metrics)
+    whole, *others = gathered
+    for other in others:
+        whole.merge(other)
+    assert isinstance(whole, ProfileMetrics)
+    return whole

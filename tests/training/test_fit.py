@@ -1,0 +1,104 @@
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from cislens.errors import CislensError
+from cislens.models.saving import load_model
+from cislens.recipes.schema import Training, TrainRecipe
+from cislens.signal.store import ProfileStore
+from cislens.training import fit as fitting
+from cislens.training.fit import Run, fit, model_for
+
+TINY = {"preset": "space-tiny", "dim": 24, "stem_dim": 8, "depth": 1, "heads": 2}
+
+
+@pytest.fixture
+def recipe(small_store: ProfileStore) -> TrainRecipe:
+    training = Training(steps=10, batch_size=8, validate_every=4, ema_decay=0.5)
+    return TrainRecipe(store=small_store.path, model=TINY, training=training)
+
+
+class Interrupt(Callback):
+    """Raises in the middle of an interval between two checkpoints."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer, *rest) -> None:  # type: ignore[no-untyped-def]
+        if trainer.global_step == self.step:
+            raise SystemError("pulled the plug")
+
+
+def weights(run: Run) -> bytes:
+    return (run.model_folder / "model.safetensors").read_bytes()
+
+
+def test_a_resumed_run_ends_with_the_same_bytes(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fit(recipe, tmp_path / "whole")
+    make = fitting._trainer
+    with monkeypatch.context() as patch, pytest.raises(SystemError, match="pulled the plug"):
+        patch.setattr(fitting, "_trainer", lambda r, f, c: make(r, f, [*c, Interrupt(6)]))
+        fit(recipe, tmp_path / "parts")
+    assert Run.open(tmp_path / "parts") is None
+    parts = fit(recipe, tmp_path / "parts")
+    assert weights(parts) == weights(whole)
+    a, b = (pl.read_parquet(run.metrics_path) for run in (whole, parts))
+    assert a.equals(b)
+    assert a.filter(split="valid")["step"].unique().sort().to_list() == [4, 8, 10]
+
+
+def test_a_run_folder_is_complete_and_its_model_is_the_chosen_one(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    run = fit(recipe, tmp_path / "run")
+    manifest = json.loads((run.folder / "manifest.json").read_text())
+    rows = pl.read_parquet(run.metrics_path).filter(metric="poisson_nll", split="valid")
+    best = rows.sort("value").row(0, named=True)
+    assert manifest["selection"]["step"] == best["step"]
+    assert manifest["ledger"]["windows"] == 80
+    assert 0 <= manifest["ledger"]["loader_wait_share"] < 1
+    model = load_model(run.model_folder)
+    assert torch.isfinite(model(torch.zeros(1, 4, 1024), species="fly")).all()
+    # A finished run is returned as it is.
+    assert fit(recipe, tmp_path / "run").manifest == manifest
+
+
+def test_another_recipe_in_the_same_folder_is_refused(recipe: TrainRecipe, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("store: elsewhere\n")
+    with pytest.raises(CislensError, match="holds a run of another recipe"):
+        fit(recipe, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("space-tny", "Did you mean 'space-tiny'"),
+        ({"preset": "space-tiny", "dept": 1}, "'dept'"),
+        ({"depth": 1}, "name a preset"),
+    ],
+)
+def test_a_wrong_model_is_explained(
+    recipe: TrainRecipe, small_store: ProfileStore, model: object, message: str
+) -> None:
+    with pytest.raises(CislensError, match=message):
+        model_for(recipe.model_copy(update={"model": model}), small_store)
+
+
+def test_fresh_weights_are_a_function_of_the_seed(
+    recipe: TrainRecipe, small_store: ProfileStore
+) -> None:
+    def first_weights(seed: int) -> torch.Tensor:
+        model = model_for(recipe.model_copy(update={"seed": seed}), small_store)
+        return torch.cat([value.flatten() for value in model.parameters()])
+
+    torch.manual_seed(1)
+    a = first_weights(0)
+    torch.manual_seed(2)
+    assert torch.equal(a, first_weights(0))
+    assert not torch.equal(a, first_weights(1))
