@@ -1,0 +1,1 @@
+"""Anything that turns sequences into features: encoders, their random twins, baselines."""

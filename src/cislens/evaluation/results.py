@@ -1,0 +1,272 @@
+"""The results store: an append-only folder from which every table and figure is made.
+
+Layout, one folder for each (task, arm, seed), each file written whole or not at all:
+
+    plan.json                                   which arms and seeds each task is to have
+    tasks/<task>/                               the task as it was judged
+    results/<task>/<arm>/seed<r>/frozen.json    configuration, before any test example is scored
+                                 scores.parquet example_id, score (list): test predictions
+                                 ledger.parquet what the result cost, by stage
+                                 record.parquet one row; its presence makes the result complete
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from cislens.errors import CislensError
+from cislens.evaluation.statistics import Predictions
+from cislens.evaluation.tasks.task import Task
+from cislens.files import atomic_path, require_file, write_atomic
+
+_SAFE = re.compile(r"[A-Za-z0-9._+-]+")
+
+
+@dataclass(frozen=True)
+class Key:
+    """What one result belongs to."""
+
+    task: str
+    arm: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """One (task, arm, seed) as a row.
+
+    Attributes:
+        kind: trained, random, onehot or composition.
+        twin_of: for a random twin, the arm it is the twin of.
+        digest: of the representation or the architecture trained from scratch.
+        config_hash: as `freeze` returned it, before the test examples were scored.
+        valid_metric, valid_score: by which the configuration was chosen.
+        parameters: of the representation and the head together.
+        settings_hash: of the bench settings.
+    """
+
+    task: str
+    arm: str
+    seed: int
+    task_hash: str
+    kind: str
+    twin_of: str | None
+    digest: str
+    config_hash: str
+    valid_metric: str
+    valid_score: float
+    parameters: int
+    settings_hash: str
+
+    @property
+    def key(self) -> Key:
+        return Key(self.task, self.arm, self.seed)
+
+
+_RECORD_SCHEMA: dict[str, pl.DataType] = {
+    field.name: {"seed": pl.Int64(), "parameters": pl.Int64(), "valid_score": pl.Float64()}.get(
+        field.name, pl.String()
+    )
+    for field in fields(Record)
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One stage of one result: embed, tune, train or predict."""
+
+    stage: str
+    wall_s: float
+    parameters: int
+    bp: int
+
+
+class ResultStore:
+    """Results of a bench in the folder `path`; it is made if it is not there."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        (self.path / "results").mkdir(parents=True, exist_ok=True)
+
+    def plan(self, task: Task, arms: Iterable[str], seeds: int) -> None:
+        """Add a task and its arms to what is to be judged.
+
+        Raises:
+            CislensError: if the store has another task of that name, or other seeds.
+        """
+        name = task.card.name
+        plan = self._plan()
+        known = plan.setdefault(name, {"task_hash": task.task_hash, "arms": [], "seeds": seeds})
+        if known["task_hash"] != task.task_hash or known["seeds"] != seeds:
+            raise CislensError(
+                f"{self.path} holds task {name} with {known['seeds']} seeds and hash "
+                f"{known['task_hash'][:12]}; now it has {seeds} seeds and hash "
+                f"{task.task_hash[:12]}. Results of different tasks are not mixed: choose another "
+                "output folder."
+            )
+        known["arms"] += [arm for arm in arms if arm not in known["arms"]]
+        bad = [arm for arm in known["arms"] if not _SAFE.fullmatch(arm)]
+        if bad:
+            raise CislensError(f"arm {bad[0]!r}: names take letters, digits and . _ + - only.")
+        if not (self.path / "tasks" / name).exists():
+            task.save(self.path / "tasks" / name)
+        write_atomic(self.path / "plan.json", json.dumps(plan, indent=1, sort_keys=True))
+
+    def freeze(self, key: Key, config: dict[str, object]) -> str:
+        """Fix a configuration, chosen on validation, before test examples are scored.
+
+        Returns:
+            Its hash. Freezing the same configuration again changes nothing.
+
+        Raises:
+            CislensError: if another configuration was frozen for this key.
+        """
+        text = json.dumps(config, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        path = self._folder(key) / "frozen.json"
+        if path.exists():
+            frozen = json.loads(path.read_text())["config_hash"]
+            if frozen != digest:
+                raise CislensError(
+                    f"{path} fixes another configuration ({frozen[:12]}, now {digest[:12]}); a "
+                    "configuration is chosen once. Choose another output folder."
+                )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps({"config": config, "config_hash": digest}, sort_keys=True))
+        return digest
+
+    def append(
+        self, record: Record, ids: Iterable[str], scores: npt.NDArray[np.float32], cost: list[Cost]
+    ) -> None:
+        """Add one result: a (n, T) score for each test example.
+
+        Raises:
+            CislensError: if the result exists, has no finite validation score, scores that are
+                not finite, or a configuration that was not frozen.
+        """
+        key, folder = record.key, self._folder(record.key)
+        where = f"result {key.task}/{key.arm}/seed{key.seed}"
+        if self.done(key):
+            raise CislensError(f"{where} exists in {self.path}; results are never overwritten.")
+        if not np.isfinite(record.valid_score):
+            raise CislensError(f"{where} has no validation score; nothing was chosen, so refused.")
+        if not np.isfinite(scores).all():
+            raise CislensError(f"{where} has scores that are not finite.")
+        frozen = folder / "frozen.json"
+        if (
+            not frozen.exists()
+            or json.loads(frozen.read_text())["config_hash"] != record.config_hash
+        ):
+            raise CislensError(f"{where}: its configuration was not frozen before scoring.")
+        table = pl.DataFrame(
+            {"example_id": list(ids), "score": scores.tolist()},
+            schema={"example_id": pl.String, "score": pl.List(pl.Float32)},
+        )
+        costs = pl.DataFrame([{**asdict(key), **asdict(row)} for row in cost])
+        _write(table, folder / "scores.parquet")
+        _write(costs, folder / "ledger.parquet")
+        _write(pl.DataFrame([asdict(record)], schema=_RECORD_SCHEMA), folder / "record.parquet")
+
+    def done(self, key: Key) -> bool:
+        """Whether the result is complete."""
+        return (self._folder(key) / "record.parquet").exists()
+
+    def record(self, key: Key) -> Record:
+        """The record of a complete result."""
+        row = pl.read_parquet(self._folder(key) / "record.parquet").row(0, named=True)
+        return Record(**row)
+
+    def config(self, key: Key) -> dict[str, object]:
+        """The frozen configuration of a result."""
+        text = require_file(self._folder(key) / "frozen.json", "frozen configuration").read_text()
+        config: dict[str, object] = json.loads(text)["config"]
+        return config
+
+    def records(self) -> pl.DataFrame:
+        """All records, sorted by task, arm and seed."""
+        return self._read("record.parquet", _RECORD_SCHEMA)
+
+    def ledger(self) -> pl.DataFrame:
+        """task, arm, seed, stage, wall_s, parameters, bp of every complete result."""
+        schema: dict[str, pl.DataType] = {
+            "task": pl.String(), "arm": pl.String(), "seed": pl.Int64(), "stage": pl.String(),
+            "wall_s": pl.Float64(), "parameters": pl.Int64(), "bp": pl.Int64(),
+        }  # fmt: skip
+        return self._read("ledger.parquet", schema)
+
+    def tasks(self) -> list[Task]:
+        """The judged tasks, sorted by name."""
+        return [Task.load(self.path / "tasks" / name) for name in sorted(self._plan())]
+
+    def test_labels(self, task: Task) -> pl.DataFrame:
+        """`example_id, y, block_id` of the test split, once nothing is left to choose.
+
+        Raises:
+            CislensError: while a planned arm of the task has no result, and so may still be
+                tuned.
+        """
+        plan = self._plan().get(task.card.name)
+        if plan is None or plan["task_hash"] != task.task_hash:
+            raise CislensError(f"task {task.card.name} is not part of {self.path}.")
+        open_ = [
+            f"{arm}/seed{seed}"
+            for arm in plan["arms"]
+            for seed in range(plan["seeds"])
+            if not self.done(Key(task.card.name, arm, seed))
+        ]
+        if open_:
+            raise CislensError(
+                f"test labels of {task.card.name} stay closed: {len(open_)} planned results are "
+                f"not complete, e.g. {open_[0]}; run the bench to its end."
+            )
+        test = task.examples.filter(pl.col("split") == "test")
+        return test.select("example_id", "y", "block_id")
+
+    def predictions(self, task: Task) -> Predictions:
+        """Test scores of every planned arm, joined with the labels by `example_id`."""
+        labels = self.test_labels(task)
+        plan = self._plan()[task.card.name]
+        scores = [
+            [self._scores(Key(task.card.name, arm, seed), labels) for seed in range(plan["seeds"])]
+            for arm in plan["arms"]
+        ]
+        _, block_N = np.unique(labels["block_id"].to_numpy().astype(str), return_inverse=True)
+        y_NT = np.stack(labels["y"].to_list()).astype(np.float64)
+        return Predictions(tuple(plan["arms"]), np.array(scores, np.float32), y_NT, block_N)
+
+    def _scores(self, key: Key, labels: pl.DataFrame) -> npt.NDArray[np.float32]:
+        path = self._folder(key) / "scores.parquet"
+        table = pl.read_parquet(path)
+        joined = labels.join(table, on="example_id", how="left", maintain_order="left")
+        if joined["score"].null_count() or len(table) != len(labels):
+            raise CislensError(
+                f"{path} scores {len(table)} examples, the task has {len(labels)} in test and "
+                f"{joined['score'].null_count()} of them are not scored; run into another folder."
+            )
+        return np.stack(joined["score"].to_list()).astype(np.float32)
+
+    def _plan(self) -> dict[str, dict]:  # type: ignore[type-arg]
+        path = self.path / "plan.json"
+        plan: dict[str, dict] = json.loads(path.read_text()) if path.exists() else {}  # type: ignore[type-arg]
+        return plan
+
+    def _folder(self, key: Key) -> Path:
+        return self.path / "results" / key.task / key.arm / f"seed{key.seed}"
+
+    def _read(self, name: str, schema: dict[str, pl.DataType]) -> pl.DataFrame:
+        complete = sorted((self.path / "results").glob("*/*/*/record.parquet"))
+        frames = [pl.read_parquet(path.with_name(name)) for path in complete]
+        return pl.concat([pl.DataFrame(schema=schema), *frames]).sort("task", "arm", "seed")
+
+
+def _write(frame: pl.DataFrame, path: Path) -> None:
+    with atomic_path(path) as aside:
+        frame.write_parquet(aside)

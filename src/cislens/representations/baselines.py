@@ -1,0 +1,125 @@
+"""Features that need no training: the yardsticks every representation is held against."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cislens.errors import CislensError
+from cislens.genome.codes import Codes, N, gc_content, one_hot, reverse_complement
+from cislens.representations.contract import Features, Kind
+
+
+class OneHot:
+    """One feature per position and base, for windows of one length.
+
+    Unstranded: the mean of both strands. Of each pair of features that are then equal (base b at
+    position i, its complement at L-1-i) one is kept, so D is 2 L (2 L + 2 for odd L), else 4 L.
+
+    Raises:
+        CislensError: from `embed` if lengths differ.
+    """
+
+    kind: Kind = "onehot"
+    name = "onehot-linear"
+    digest = "onehot/1"
+    parameters = 0
+
+    def embed(
+        self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
+    ) -> Features:
+        lengths = sorted({len(codes) for codes in sequences})
+        if len(lengths) != 1:
+            raise CislensError(
+                f"{self.name} needs sequences of one length, found {lengths[0]} to {lengths[-1]} "
+                "bp; crop them, or leave this representation out."
+            )
+        codes = np.stack(sequences)
+        x = one_hot(codes)
+        if not stranded:
+            x += one_hot(reverse_complement(codes))
+            x = x[:, :, : (lengths[0] + 1) // 2] / np.float32(2)
+        return x.reshape(len(x), -1)
+
+
+class KmerCounts:
+    """Counts of all k-mers for k = 1 .. `longest`, each k scaled to unit length.
+
+    Unstranded: a k-mer and its reverse complement are counted as one. Words with N do not count.
+    D is 692 for `longest` = 5 and 1364 where stranded.
+    """
+
+    kind: Kind = "composition"
+    parameters = 0
+
+    def __init__(self, longest: int = 5) -> None:
+        if not 1 <= longest <= 8:
+            raise CislensError(f"k-mers of up to 8 bases can be counted, {longest} were asked for.")
+        self.longest = longest
+        self.name = f"kmer-1to{longest}"
+        self.digest = f"kmer/1/{longest}"
+
+    def embed(
+        self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
+    ) -> Features:
+        lengths = np.array([len(codes) for codes in sequences])
+        flat = np.concatenate([np.append(codes, np.uint8(N)) for codes in sequences])
+        row = np.repeat(np.arange(len(sequences)), lengths + 1)
+        parts = []
+        for k in range(1, self.longest + 1):
+            word = np.zeros(max(0, len(flat) - k + 1), dtype=np.int64)
+            called = np.ones(len(word), dtype=bool)
+            for i in range(k):
+                base = flat[i : i + len(word)]
+                word = word * 4 + base
+                called &= base != N  # a word over the end of a sequence holds its closing N
+            columns, width = _columns(k, stranded)
+            place = row[: len(word)][called] * width + columns[word[called]]
+            counts = np.bincount(place, minlength=len(sequences) * width)
+            counts = counts.reshape(len(sequences), width).astype(np.float64)
+            norm = np.linalg.norm(counts, axis=1, keepdims=True)
+            parts.append(counts / np.where(norm > 0, norm, 1))
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+class GCContent:
+    """The share of G and C among the called bases, and its square; D is 2."""
+
+    kind: Kind = "composition"
+    name = "gc"
+    digest = "gc/1"
+    parameters = 0
+
+    def embed(
+        self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
+    ) -> Features:
+        gc = np.array([gc_content(codes) for codes in sequences])
+        return np.stack([gc, (gc - 0.5) ** 2], axis=1).astype(np.float32)
+
+
+class Length:
+    """The length in bp and its logarithm; D is 2."""
+
+    kind: Kind = "composition"
+    name = "length"
+    digest = "length/1"
+    parameters = 0
+
+    def embed(
+        self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
+    ) -> Features:
+        length = np.array([len(codes) for codes in sequences], dtype=np.float64)
+        return np.stack([length, np.log(np.maximum(length, 1))], axis=1).astype(np.float32)
+
+
+def _columns(k: int, stranded: bool) -> tuple[np.ndarray, int]:
+    """The feature column of each of the 4^k words, and the number of columns."""
+    words = np.arange(4**k)
+    if stranded:
+        return words, len(words)
+    reverse = np.zeros_like(words)
+    rest = words.copy()
+    for _ in range(k):
+        reverse = reverse * 4 + (3 - rest % 4)
+        rest //= 4
+    canonical, columns = np.unique(np.minimum(words, reverse), return_inverse=True)
+    return columns, len(canonical)
