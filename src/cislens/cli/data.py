@@ -1,13 +1,16 @@
 """`cislens data`: from genomes and measured tracks to what models train on."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cislens.cli.options import AsJson, DryRun, Recipe, Seed, Workers, answer
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import DataRecipe
+
+if TYPE_CHECKING:
+    from cislens.signal.plan import ProfilePlan
 
 app = typer.Typer(help="Build the stores that models train on.", no_args_is_help=True)
 
@@ -37,7 +40,7 @@ def profile(
     answer(result if dry_run else {**result, "digest": store.digest}, as_json)
 
 
-def plan_store(recipe: DataRecipe) -> Any:
+def plan_store(recipe: DataRecipe) -> "ProfilePlan":
     """The checked plan of a recipe's store."""
     from cislens.genome.reference import open_genome
     from cislens.signal.plan import SplitSpec, plan_profile_store
