@@ -78,6 +78,21 @@ class EnformerConfig(BaseModel):
         return self.dim // self.heads // 6 * 6
 
 
+class Stage(nn.Module):
+    """One halving of the resolution: a wide convolution, a pointwise one, a pool."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.widen = ConvBlock(inputs, outputs, 5)
+        self.refine = Residual(ConvBlock(outputs, outputs, 1))
+        self.pool = AttentionPool(outputs)
+
+    def forward(self, x_BLC: Tensor, valid_BN: Tensor | None) -> Tensor:
+        mask_BL1 = None if valid_BN is None else position_mask(valid_BN, x_BLC.shape[1])
+        pooled: Tensor = self.pool(self.refine(self.widen(x_BLC, mask_BL1)))
+        return pooled
+
+
 class Tower(nn.Module):
     """One-hot windows to bins: a stem at full resolution, then halving stages."""
 
@@ -88,21 +103,16 @@ class Tower(nn.Module):
             Convolution(4, stem, 15), Residual(ConvBlock(stem, stem, 1)), AttentionPool(stem)
         )
         widths = config.tower_widths
-        self.widen = nn.ModuleList(
-            ConvBlock(inputs, outputs, 5)
+        self.stages = nn.ModuleList(
+            Stage(inputs, outputs)
             for inputs, outputs in zip([stem, *widths[:-1]], widths, strict=True)
-        )
-        self.refine = nn.ModuleList(
-            nn.Sequential(Residual(ConvBlock(width, width, 1)), AttentionPool(width))
-            for width in widths
         )
 
     def forward(self, x_BLC: Tensor, valid_BN: Tensor | None) -> Tensor:
-        """(B, L, 4) -> (B, N, D). Only where `valid_BN` is None no bin is masked."""
+        """(B, L, 4) -> (B, N, D). `valid_BN` None says that every bin is valid."""
         x_BLC = self.stem(x_BLC)
-        for widen, refine in zip(self.widen, self.refine, strict=True):
-            mask = None if valid_BN is None else position_mask(valid_BN, x_BLC.shape[1])
-            x_BLC = refine(widen(x_BLC, mask))
+        for stage in self.stages:
+            x_BLC = stage(x_BLC, valid_BN)
         return x_BLC
 
 

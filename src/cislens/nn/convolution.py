@@ -4,7 +4,6 @@ Dimensions: B window, L position, C channel. Activations are x_BLC with the chan
 1 x 1 convolution, a norm and an attention pool then read consecutive memory, on CPU and GPU.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -30,8 +29,10 @@ class Convolution(nn.Conv1d):
 def convolve(x_BLC: Tensor, weight_OCK: Tensor, bias_O: Tensor | None) -> Tensor:
     """Stride-1 convolution, zero-padded to the same length; x_BLC -> y_BLO."""
     width = weight_OCK.shape[2]
-    if x_BLC.shape[2] * width <= 64 and x_BLC.device.type == "cpu":
+    if x_BLC.shape[2] <= 4 and x_BLC.device.type == "cpu":
         return _convolve_few_channels(x_BLC, weight_OCK, bias_O)
+    if width == 1:
+        return F.linear(x_BLC, weight_OCK.squeeze(2), bias_O)
     # Channels-last memory seen as an image of height 1: no copy.
     x_BC1L = x_BLC.transpose(1, 2).unsqueeze(2)
     y_BO1L = F.conv2d(x_BC1L, weight_OCK.unsqueeze(2), bias_O, padding=(0, width // 2))
@@ -87,4 +88,5 @@ class Residual(nn.Module):
 
 def position_mask(valid_BN: Tensor, length: int) -> Tensor:
     """The bin mask at a resolution of `length` positions (a multiple of N), as (B, L, 1)."""
-    return torch.repeat_interleave(valid_BN, length // valid_BN.shape[1], dim=1).unsqueeze(2)
+    batch, bins = valid_BN.shape
+    return valid_BN.unsqueeze(2).expand(-1, -1, length // bins).reshape(batch, length, 1)

@@ -41,7 +41,8 @@ class Routing:
 
     def species_mass(self, species: int) -> Tensor:
         """Sum of the gates of each known species' valid tokens, (S, E)."""
-        known_TS = F.one_hot(self.species_T + 1, species + 1)[:, 1:].to(self.gates_TE.dtype)
+        index_S = torch.arange(species, device=self.species_T.device)
+        known_TS = (self.species_T[:, None] == index_S).to(self.gates_TE.dtype)
         return (known_TS * self.weight_T[:, None]).T @ self.gates_TE
 
     def entropy(self) -> Tensor:
@@ -185,7 +186,7 @@ class Experts(nn.Module):
             gates_TE=gates_TE,
             kept_TK=kept_TK,
             weight_T=valid_BN.flatten().to(logits_TE.dtype),
-            species_T=species_B.repeat_interleave(bins),
+            species_T=species_B[:, None].expand(-1, bins).flatten(),
         )
 
     def _apply_experts(self, z_TD: Tensor, kept_TK: Tensor) -> Tensor:
@@ -210,19 +211,28 @@ class Experts(nn.Module):
 
 
 Product = Callable[[Tensor, Tensor, Tensor], Tensor]
+_GROUPED_ON_CPU = (torch.float32, torch.bfloat16)
 
 
 def choose_product(x: Tensor) -> Product:
-    """The fastest way to multiply sorted rows by their expert's matrix on x's device."""
+    """The fastest way to multiply sorted rows by their expert's matrix on x's device.
+
+    On a CPU the grouped kernel takes 0.7 to 0.95 of the time of a loop over the experts. On a
+    GPU it reads nothing back in bf16; in other types it does, and the masked product stands in.
+    """
     if x.device.type == "cpu":
-        return looped_product
-    if x.dtype == torch.bfloat16 and hasattr(F, "grouped_mm"):
-        return grouped_product
-    return masked_product
+        return grouped_product if x.dtype in _GROUPED_ON_CPU else looped_product
+    return grouped_product if x.dtype == torch.bfloat16 else masked_product
+
+
+def grouped_product(rows_RI: Tensor, weight_EIO: Tensor, ends_E: Tensor) -> Tensor:
+    """Rows `ends[e-1]:ends[e]` times matrix e, in one kernel."""
+    product: Tensor = F.grouped_mm(rows_RI, weight_EIO, offs=ends_E)
+    return product
 
 
 def looped_product(rows_RI: Tensor, weight_EIO: Tensor, ends_E: Tensor) -> Tensor:
-    """Rows `ends[e-1]:ends[e]` times matrix e, one product per expert; reads `ends` on the host."""
+    """The same by one product per expert; any type, reads `ends` on the host."""
     ends = [0, *ends_E.tolist()]
     parts = [
         rows_RI[start:end] @ weight
@@ -231,18 +241,14 @@ def looped_product(rows_RI: Tensor, weight_EIO: Tensor, ends_E: Tensor) -> Tenso
     return torch.cat(parts)
 
 
-def grouped_product(rows_RI: Tensor, weight_EIO: Tensor, ends_E: Tensor) -> Tensor:
-    """The same in one kernel, without reading `ends` on the host."""
-    product: Tensor = F.grouped_mm(rows_RI, weight_EIO, offs=ends_E)
-    return product
-
-
 def masked_product(rows_RI: Tensor, weight_EIO: Tensor, ends_E: Tensor) -> Tensor:
-    """The same by all experts on all rows: n times the work, no host read, any device and type."""
+    """The same by every expert on all rows: n times the work, any type, no host read."""
     row_R = torch.arange(rows_RI.shape[0], device=rows_RI.device)
-    expert_R = torch.bucketize(row_R, ends_E, right=True)
-    chosen_RE = F.one_hot(expert_R, weight_EIO.shape[0]).to(rows_RI.dtype)
-    return torch.einsum("ri,eio,re->ro", rows_RI, weight_EIO, chosen_RE)
+    expert_R1 = torch.bucketize(row_R, ends_E, right=True)[:, None]
+    result = rows_RI @ weight_EIO[0]
+    for expert in range(1, weight_EIO.shape[0]):
+        result = torch.where(expert_R1 == expert, rows_RI @ weight_EIO[expert], result)
+    return result
 
 
 def _uniform(experts: int, inputs: int, outputs: int) -> Tensor:

@@ -78,8 +78,11 @@ def _token_features(distance_D1: Tensor, count: int, tokens: int, positions: Pos
 
 def _gamma_density(distance_D1: Tensor, count: int, tokens: int) -> Tensor:
     """Gamma density + 1e-8 with means i N / K and standard deviation N / (2 K)."""
-    index = torch.arange(1, count + 1, dtype=distance_D1.dtype)
-    shape, rate = 4 * index**2, 4 * index * count / tokens
+    # Written as enformer-pytorch writes it: in fp32 at K = 32 the order of operations shows in
+    # the third digit, and its weights were trained with these values.
+    mean = torch.linspace(tokens / count, tokens, count, dtype=distance_D1.dtype)
+    deviation = tokens / (2 * count)
+    shape, rate = (mean / deviation) ** 2, mean / deviation**2
     log_density = torch.xlogy(shape - 1, distance_D1) - rate * distance_D1
     log_normalizer = torch.lgamma(shape) - shape * torch.log(rate)
     return torch.exp(log_density - log_normalizer) + 1e-8

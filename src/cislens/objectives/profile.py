@@ -101,7 +101,14 @@ class ProfileObjective(Objective):
         for name, rates in output.tracks.items():
             terms[f"poisson/{name}"] = poisson(rates, batch.targets[name])
             parts.append(terms[f"poisson/{name}"] * (rates.shape[0] / total_windows))
-        return {"poisson": torch.stack(parts).sum(), **terms}
+        # Heads of absent species stay in the graph, as data-parallel training wants it.
+        absent = [
+            weight.sum()
+            for name, head in zip(self.model.species, self.model.heads, strict=True)
+            if name not in output.tracks
+            for weight in head.parameters()
+        ]
+        return {"poisson": torch.stack(parts).sum() + 0.0 * sum(absent), **terms}
 
     def _expert_terms(self, routings: tuple[Routing, ...]) -> dict[str, Tensor]:
         balance = [balance_loss(routing, mean_over_devices(routing.load)) for routing in routings]
