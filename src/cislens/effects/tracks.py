@@ -1,0 +1,224 @@
+"""Predicted tracks of arbitrary regions, as arrays and as bigWig.
+
+Bins lie on a grid that starts at base 0 of each chromosome, and so do the windows that are shown
+to the model. The value of a bin is therefore a function of the model and the genome alone: it
+does not depend on the region it was asked for in, or on the batch.
+
+Dimensions: R bin, B window, L base pair, N bin of a window, T track.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from cislens.errors import CislensError
+from cislens.genome.codes import Codes, one_hot
+from cislens.genome.reference import Genome
+from cislens.models.profile import ProfileModel
+from cislens.progress import track as progress
+from cislens.signal.bigwig import write_bigwig
+from cislens.signal.tracks import TrackTable, track_table
+from cislens.signal.transforms import untransform
+
+Values = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RegionTracks:
+    """Predicted tracks of one genome's regions.
+
+    Attributes:
+        values_RT: mean signal per base over each bin, in the unit of the track's own file
+            (scale and soft clip undone), whatever its `sum_stat`.
+        bins: `chrom, start, end` of each row, 0-based half-open, by chromosome and start, each
+            bin once. The last bin of a chromosome ends where the chromosome does.
+        tracks: one row per column of the values.
+        species, genome, bin_size: what was predicted.
+        chrom_sizes: of the genome.
+    """
+
+    values_RT: Values
+    bins: pl.DataFrame
+    tracks: TrackTable
+    species: str
+    genome: str
+    bin_size: int
+    chrom_sizes: Mapping[str, int]
+
+    def region(self, chrom: str, start: int, end: int) -> "RegionTracks":
+        """The bins that overlap one region."""
+        inside = (pl.col("chrom") == chrom) & (pl.col("end") > start) & (pl.col("start") < end)
+        mask = self.bins.select(inside).to_series()
+        return replace(self, values_RT=self.values_RT[mask.to_numpy()], bins=self.bins.filter(mask))
+
+
+def predict_tracks(
+    model: ProfileModel,
+    genome: Genome,
+    regions: pl.DataFrame,
+    species: str,
+    tracks: TrackTable,
+    *,
+    length: int,
+    batch_size: int = 8,
+    average_strands: bool = False,
+) -> RegionTracks:
+    """Predict every track of a species over regions, in fp32 on the model's device.
+
+    Windows of `length` bases are laid so that their central bins (the model's crop removed) join
+    without gap or overlap; beyond a chromosome's ends they hold N. Regions are widened to whole
+    bins.
+
+    Args:
+        regions: columns chrom, start, end; they may overlap.
+        species: one of the model's.
+        tracks: the species' tracks as the model was trained on them, in any order.
+        length: bases the model was trained on.
+        average_strands: average with the prediction for the reverse complement, bins turned and
+            strand pairs swapped, before scale and clip are undone.
+
+    Raises:
+        CislensError: for an unknown species, track or chromosome, a region that is empty or
+            beyond its chromosome, or a length that does not fit the model.
+    """
+    table = _ordered(model, species, tracks)
+    bin_size, crop = model.encoder.bin_size, model.config.crop
+    central = length // bin_size - 2 * crop
+    if length % bin_size or central < 1:
+        raise CislensError(
+            f"length {length} must be a multiple of the model's bin_size {bin_size} and longer "
+            f"than the {2 * crop} bins it crops; give the length that the model was trained on."
+        )
+    bins = _bins(genome, regions, bin_size)
+    # One window serves `central` consecutive bins; only those that a region touches are run.
+    tiles = bins.select("chrom", tile=pl.col("bin") // central).unique(maintain_order=True)
+    start = (tiles["tile"].to_numpy() * central - crop) * bin_size
+    rows, columns = _places(bins, tiles, central)
+    bins_BNT = np.empty((tiles.height, central, len(table)), np.float32)
+    pair = torch.as_tensor(table.strand_permutation()) if average_strands else None
+    everything = np.arange(tiles.height)
+    batches = [everything[i : i + batch_size] for i in range(0, tiles.height, batch_size)]
+    for part in progress(batches, f"predict {species}"):
+        codes_BL = genome.windows(tiles["chrom"].gather(part), start[part], length)
+        bins_BNT[part] = _rates(model, codes_BL, species, pair)
+    rates_RT = bins_BNT[rows, columns]
+    values_RT = np.empty_like(rates_RT)
+    for index, row in enumerate(table.rows()):
+        values_RT[:, index] = untransform(rates_RT[:, index], row, bin_size=bin_size)
+    return RegionTracks(
+        values_RT, bins.drop("bin"), table, species, genome.name, bin_size, genome.chrom_sizes
+    )
+
+
+def write_track_bigwigs(predicted: RegionTracks, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write one bigWig per track, `<id>.bw`, with the mean signal per base of each bin.
+
+    The unit is that of the measured file, so both can be laid over each other in a browser.
+    Characters of an id that a file name should not hold become `_`.
+
+    Returns:
+        The paths, in track order.
+
+    Raises:
+        CislensError: if two ids give the same file name.
+    """
+    names = [re.sub(r"[^\w.+-]", "_", name) + ".bw" for name in predicted.tracks.frame["id"]]
+    for name in names:
+        if names.count(name) > 1:
+            raise CislensError(f"two track ids would both be written to {name}; rename one.")
+    paths = [Path(folder) / name for name in names]
+    bins = predicted.bins
+    for path, values_R in zip(paths, predicted.values_RT.T, strict=True):
+        write_bigwig(
+            path,
+            predicted.chrom_sizes,
+            bins["chrom"].to_numpy(),
+            bins["start"].to_numpy(),
+            bins["end"].to_numpy(),
+            np.ascontiguousarray(values_R),
+        )
+    return paths
+
+
+def _ordered(model: ProfileModel, species: str, tracks: TrackTable) -> TrackTable:
+    """The species' tracks in the order of the model's head."""
+    model.view(species)  # raises for an unknown species
+    ids = model.config.tracks[species]
+    known = {row.id: row for row in tracks.for_species(species).rows()}
+    missing = [name for name in ids if name not in known]
+    if missing:
+        raise CislensError(
+            f"the track table has no {species} track {', '.join(missing)}, which the model "
+            "predicts; give the table that the model was trained on."
+        )
+    return track_table(known[name] for name in ids)
+
+
+def _bins(genome: Genome, regions: pl.DataFrame, bin_size: int) -> pl.DataFrame:
+    """`chrom, bin, start, end` of every grid bin that a region touches, in genome order."""
+    for number, (chrom, start, end) in enumerate(regions.select("chrom", "start", "end").rows(), 1):
+        size = genome.size(chrom)
+        if not 0 <= start < end <= size:
+            raise CislensError(
+                f"region {number}, {chrom}:{start}-{end}: expected 0 <= start < end <= {size}, "
+                f"the length of {chrom} in {genome.path}."
+            )
+    sizes = genome.chrom_sizes
+    order = {chrom: rank for rank, chrom in enumerate(sizes)}
+    return (
+        regions.lazy()
+        .select(
+            "chrom",
+            bin=pl.int_ranges(pl.col("start") // bin_size, (pl.col("end") - 1) // bin_size + 1),
+        )
+        .explode("bin")
+        .unique()
+        .sort(pl.col("chrom").replace_strict(order, return_dtype=pl.Int64), "bin")
+        .with_columns(start=pl.col("bin") * bin_size)
+        .with_columns(
+            end=pl.min_horizontal(
+                pl.col("start") + bin_size,
+                pl.col("chrom").replace_strict(sizes, return_dtype=pl.Int64),
+            )
+        )
+        .collect()
+    )
+
+
+def _places(
+    bins: pl.DataFrame, tiles: pl.DataFrame, central: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Window and bin in it where each bin's prediction is found."""
+    places = bins.select("chrom", "bin", tile=pl.col("bin") // central).join(
+        tiles.with_row_index("row"), on=["chrom", "tile"], how="left", maintain_order="left"
+    )
+    column = places["bin"] - places["tile"] * central
+    return places["row"].to_numpy().astype(np.int64), column.to_numpy()
+
+
+@torch.inference_mode()
+def _rates(
+    model: ProfileModel, codes_BL: Codes, species: str, pair: torch.Tensor | None
+) -> npt.NDArray[np.float32]:
+    """(B, N, T) rates of the central bins; averaged over strands if `pair` is given."""
+    training = model.training
+    model.eval()
+    try:
+        device = next(model.parameters()).device
+        x_B4L = torch.from_numpy(one_hot(codes_BL)).to(device)
+        rate_BTN = model(x_B4L, species, crop=True)
+        if pair is not None:
+            # Channels are A, C, G, T: turning them around is the complement.
+            turned_BTN = model(x_B4L.flip(1, 2), species, crop=True)
+            rate_BTN = (rate_BTN + turned_BTN[:, pair.to(device)].flip(2)) / 2
+        rates: npt.NDArray[np.float32] = rate_BTN.transpose(1, 2).float().cpu().numpy()
+        return rates
+    finally:
+        model.train(training)
