@@ -12,14 +12,15 @@ from cislens.errors import CislensError, nearest
 
 Values = npt.NDArray[np.floating[Any]]
 
-KINDS = ("trained", "random", "baseline")
+# The parts that arms play: the subject, its untrained twin, and the two kinds of baseline.
+KINDS = ("trained", "random", "onehot", "composition")
 
 VERDICT_COLUMNS = (
     "task", "metric", "arm", "point", "low", "high", "baseline",
     "difference", "diff_low", "diff_high", "p_holm", "mde", "verdict",
 )  # fmt: skip
 SCORE_COLUMNS = ("task", "metric", "arm", "kind", "point", "low", "high")
-TRAINING_COLUMNS = ("step", "part", "metric", "value")
+TRAINING_COLUMNS = ("step", "split", "metric", "value")
 
 
 @dataclass(frozen=True)
@@ -75,28 +76,40 @@ class Locus:
 class ExpertUse:
     """Where the router sent its tokens.
 
-    `load` has shape (layers, species, experts): the share of a species' routed tokens that each
-    expert took; every (layer, species) row sums to 1. `top_k` experts serve each token.
+    X layer, S species, E expert.
+
+    Attributes:
+        layers, species: names.
+        load_XE: share of the routed slots that each expert received; rows sum to 1.
+        species_XSE: share of each species' gate weight that each expert got; rows sum to 1, or
+            to 0 where a species was absent.
+        top_k: experts that serve one token.
     """
 
     layers: Sequence[str]
     species: Sequence[str]
-    load: Values
-    top_k: int = 1
+    load_XE: Values
+    species_XSE: Values
+    top_k: int
 
     def __post_init__(self) -> None:
-        load = np.asarray(self.load)
-        if load.ndim != 3 or load.shape[:2] != (len(self.layers), len(self.species)):
-            raise CislensError(
-                f"expert load has shape {load.shape}; expected (layers {len(self.layers)}, "
-                f"species {len(self.species)}, experts)."
-            )
-        sums = load.sum(-1)
-        if not np.allclose(sums, 1, atol=1e-3) or (load < 0).any():
-            raise CislensError(
-                "expert load must be non-negative and sum to 1 over the experts of every "
-                f"(layer, species); found sums from {sums.min():.4g} to {sums.max():.4g}."
-            )
+        experts = np.shape(self.load_XE)[-1]
+        for name, values, expected in (
+            ("load_XE", self.load_XE, (len(self.layers), experts)),
+            ("species_XSE", self.species_XSE, (len(self.layers), len(self.species), experts)),
+        ):
+            if np.shape(values) != expected:
+                raise CislensError(
+                    f"expert use: {name} has shape {np.shape(values)}, expected {expected} for "
+                    f"{len(self.layers)} layers and {len(self.species)} species."
+                )
+            sums = np.asarray(values, dtype=float).sum(-1)
+            whole = np.isclose(sums, 1, atol=1e-3) | (np.isclose(sums, 0) & (len(expected) == 3))
+            if not whole.all() or np.min(values) < 0:
+                raise CislensError(
+                    f"expert use: {name} must hold shares that sum to 1 over the experts; found "
+                    f"sums from {sums.min():.4g} to {sums.max():.4g}."
+                )
 
 
 @dataclass(frozen=True)
@@ -106,13 +119,14 @@ class ReportInput:
     verdicts: one row per comparison (task, arm, baseline). `task, metric, arm, point, low, high`
         (the arm's test score and its 95 % interval), `baseline, difference, diff_low, diff_high`
         (arm minus baseline, paired), `p_holm`, `mde` (minimum detectable effect), `verdict`
-        (text that opens with gain, loss, equivalent or "no detectable gain").
-    scores: one row per (task, metric, arm): `kind` is trained, random (same net, untrained) or
-        baseline; `point, low, high`; optional `null_low, null_high` (95 % range under permuted
-        labels), `n` (test examples), `blocks` (independent groups behind the interval).
-    training: tidy, one row per logged number: `step, part` (train or valid), `metric, value` and
-        optional `species`. Metrics drawn: loss, pearson_pooled, pearson_window, and every one
-        that starts with balance.
+        (text that opens with gain, loss, equivalent or "no detectable gain"; empty for a side
+        comparison, whose outcome is then read off p and interval); optional `n_test` (examples)
+        and `blocks` (independent groups behind the interval).
+    scores: one row per (task, metric, arm): `kind` is trained, random (same net, untrained),
+        onehot or composition; `point, low, high`; optional `null_low, null_high` (95 % range
+        under permuted labels) and `primary` (false: in the table only, not drawn).
+    training: the run folder's metrics, one row per logged number: `step, split` (train or
+        valid), `metric, value`. `name/species` is the metric of one species.
     manifest: printed as it is. `summary` (mapping) is set as the page's first facts, `splits` and
         `licences` (lists of mappings) become tables, `dropped` (mapping reason -> count) and
         `interval` (sentence) go to the methods; the rest is listed at the end.
@@ -138,13 +152,19 @@ class ReportInput:
                 raise CislensError(f"scores: unknown kind {kind!r}. {nearest(str(kind), KINDS)}")
 
     def kind(self, arm: str) -> str:
-        """trained, random or baseline; an arm without a score counts as baseline."""
+        """The part an arm plays; one without a score counts as a one-hot baseline."""
         found = self.scores.filter(pl.col("arm") == arm)["kind"]
-        return str(found[0]) if len(found) else "baseline"
+        return str(found[0]) if len(found) else "onehot"
+
+    @property
+    def primary_scores(self) -> pl.DataFrame:
+        """The scores in each task's own metric."""
+        return self.scores.filter("primary") if "primary" in self.scores.columns else self.scores
 
     def tasks(self) -> list[tuple[str, str]]:
         """(task, metric) in the order of the verdicts, then of the scores."""
-        keys = pl.concat([frame.select("task", "metric") for frame in (self.verdicts, self.scores)])
+        frames = (self.verdicts, self.primary_scores)
+        keys = pl.concat([frame.select("task", "metric") for frame in frames])
         return [(str(a), str(b)) for a, b in keys.unique(maintain_order=True).rows()]
 
 

@@ -22,8 +22,8 @@ from cislens.report.words import (
     main_comparisons,
     number,
     other_comparisons,
+    outcome,
     p_value,
-    read_verdict,
 )
 
 CONTENTS = (
@@ -33,7 +33,8 @@ CONTENTS = (
     ("methods", "Data and methods"), ("manifest", "Manifest, licences"),
 )  # fmt: skip
 _KIND_WORDS = {
-    "trained": "trained", "random": "same net, untrained", "baseline": "baseline",
+    "trained": "trained", "random": "same net, untrained", "onehot": "one-hot baseline",
+    "composition": "composition baseline",
 }  # fmt: skip
 
 
@@ -63,8 +64,8 @@ def render(run: ReportInput) -> str:
         contents=CONTENTS,
         main_rows=_comparison_rows(run, main_comparisons(run)),
         other_rows=others,
-        other_label=f"{counted(len(others), 'more comparison')}: untrained twin and baselines",
-        kinds=[(kind, _KIND_WORDS[kind]) for kind in KINDS],
+        other_label=f"{counted(len(others), 'more comparison')}: untrained twin, composition",
+        kinds=[(kind, _KIND_WORDS[kind]) for kind in KINDS if kind in set(run.scores["kind"])],
         forests=forests(run),
         forest_caption=_FOREST,
         score_panels=score_panels(run),
@@ -107,10 +108,10 @@ _NO_INTERVAL_NOTE = "The manifest does not say what the intervals cover."
 
 def _experts(run: ReportInput) -> str:
     served = f"{counted(run.experts.top_k, 'expert')} of " if run.experts else ""
-    total = run.experts.load.shape[-1] if run.experts else 0
+    total = run.experts.load_XE.shape[-1] if run.experts else 0
     return (
-        f"The router sends each token to {served}{total} experts. A cell is the share of the "
-        "tokens, in percent, that an expert took; a row sums to 100. The effective number of "
+        f"The router sends each bin to {served}{total} experts. A cell is the share, in percent, "
+        "that an expert took; a row sums to 100. The effective number of "
         f"experts is exp(entropy) of a row: {total} when all are used alike, 1 when one takes "
         "everything. Rows that differ between species show experts that specialize."
     )
@@ -119,7 +120,9 @@ def _experts(run: ReportInput) -> str:
 def _comparison_rows(run: ReportInput, frame: pl.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for row in frame.iter_rows(named=True):
-        verdict = read_verdict(row["verdict"])
+        verdict = outcome(row)
+        examples = row.get("n_test")
+        count = "" if examples is None else f"n {grouped(examples)}"
         whole = interval(row["difference"], row["diff_low"], row["diff_high"], signed=True)
         point, _, ends = whole.partition(" ")
         held = run.scores.filter(
@@ -130,7 +133,7 @@ def _comparison_rows(run: ReportInput, frame: pl.DataFrame) -> list[dict[str, An
         rival = held.select("point", "low", "high").row(0) if len(held) else (None,) * 3
         rows.append(
             {
-                "task": row["task"], "metric": row["metric"], "n": _examples(run, row),
+                "task": row["task"], "metric": row["metric"], "n": count,
                 "arm": row["arm"], "baseline": row["baseline"],
                 "outcome": verdict.outcome, "label": verdict.label,
                 "mark": MARKS[verdict.outcome], "suffixes": verdict.suffixes,
@@ -143,27 +146,18 @@ def _comparison_rows(run: ReportInput, frame: pl.DataFrame) -> list[dict[str, An
     return rows
 
 
-def _examples(run: ReportInput, row: Mapping[str, Any]) -> str:
-    if "n" not in run.scores.columns:
-        return ""
-    found = run.scores.filter(pl.col("task") == row["task"], pl.col("arm") == row["arm"])["n"]
-    return f"n {grouped(found[0])}" if len(found) and found[0] is not None else ""
-
-
 def _score_table(run: ReportInput) -> Table:
     rows = []
     for row in run.scores.iter_rows(named=True):
         null = (row.get("null_low"), row.get("null_high"))
         chance = f"{number(null[0])} to {number(null[1])}" if None not in null else "\u2013"
-        count = row.get("n")
         rows.append(
             (
                 row["task"], row["metric"], row["arm"], _KIND_WORDS[row["kind"]],
                 interval(row["point"], row["low"], row["high"]), chance,
-                "\u2013" if count is None else grouped(count),
             )
         )  # fmt: skip
-    columns = ("Task", "Metric", "Arm", "Kind", "Score [95 % interval]", "By chance", "n")
+    columns = ("Task", "Metric", "Arm", "Kind", "Score [95 % interval]", "By chance")
     return Table("Scores", columns, rows)
 
 

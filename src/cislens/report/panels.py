@@ -10,14 +10,18 @@ from cislens.report.figures import intervals
 from cislens.report.figures.canvas import Picture
 from cislens.report.figures.loci import locus_panel
 from cislens.report.figures.training import curve
-from cislens.report.inputs import KINDS, ReportInput
-from cislens.report.words import counted, grouped
+from cislens.report.inputs import ReportInput
+from cislens.report.words import counted, grouped, main_comparisons
 
-_CURVES = {
-    "loss": ("Loss", "lower is better"),
-    "pearson_pooled": ("Pearson, pooled", "over all bins of all windows, per track"),
-    "pearson_window": ("Pearson, window", "inside each window, then averaged"),
-}
+# Title of a training panel, the line below it, and the logged metrics that it shows.
+_CURVES = (
+    ("Loss", "lower is better", ("loss", "poisson", "poisson_nll")),
+    ("Pearson, pooled", "over all bins of all windows, per track", ("pearson_pooled",)),
+    ("Pearson, window", "inside each window, then averaged", ("pearson_window",)),
+    ("Expert balance", "1 when all experts are used alike", ("balance",)),
+    ("Species told apart", "mutual information of species and expert, nats",
+     ("mutual_information",)),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,13 @@ class Panel:
 
 
 def forests(run: ReportInput) -> list[Panel]:
-    """One forest panel per (task, metric); panels of one metric share their axis."""
-    kinds = {arm: run.kind(arm) for arm in run.verdicts["arm"].unique()}
+    """One forest panel per (task, metric), main comparison first; one axis per metric."""
+    kinds = {arm: run.kind(arm) for name in ("arm", "baseline") for arm in run.verdicts[name]}
+    main = main_comparisons(run)
     limits = {
-        metric: intervals.forest_limits(run.verdicts.filter(pl.col("metric") == metric), kinds)
+        metric: intervals.forest_limits(
+            *(frame.filter(pl.col("metric") == metric) for frame in (run.verdicts, main))
+        )
         for metric in run.verdicts["metric"].unique()
     }
     panels = []
@@ -41,14 +48,18 @@ def forests(run: ReportInput) -> list[Panel]:
         rows = _of(run.verdicts, task, metric)
         if rows.is_empty():
             continue
-        rank = pl.Series([KINDS.index(kinds[arm]) for arm in rows["arm"]], dtype=pl.Int64)
-        rows = rows.with_columns(_rank=rank).sort(
-            "_rank", "difference", descending=[False, True], nulls_last=True, maintain_order=True
+        judged = set(_of(main, task, metric)["baseline"])
+        rows = rows.with_columns(_side=~pl.col("baseline").is_in(list(judged))).sort(
+            "_side", maintain_order=True
         )
-        rivals = rows["baseline"].unique(maintain_order=True).to_list()
-        held = f"{metric}, minus {rivals[0]}" if len(rivals) == 1 else f"{metric}, paired"
-        sub = ", ".join(filter(None, (held, _counts(run, task, metric))))
-        picture = intervals.forest(rows.drop("_rank"), kinds, limits[metric])
+        arms, rivals = (rows[name].unique(maintain_order=True) for name in ("arm", "baseline"))
+        held = metric
+        if len(arms) == 1 and len(rivals) > 1:
+            held += f" of {arms[0]}, minus baseline"
+        elif len(rivals) == 1:
+            held += f", minus {rivals[0]}"
+        sub = ", ".join(filter(None, (held, _counts(rows))))
+        picture = intervals.forest(rows, kinds, judged, limits[metric])
         panels.append(Panel(task, sub, picture))
     return panels
 
@@ -57,28 +68,36 @@ def score_panels(run: ReportInput) -> list[Panel]:
     """One panel of scores per (task, metric), best arm first; each has its own axis."""
     panels = []
     for task, metric in run.tasks():
-        rows = _of(run.scores, task, metric).sort(
+        rows = _of(run.primary_scores, task, metric).sort(
             "point", descending=True, nulls_last=True, maintain_order=True
         )
         if len(rows):
-            sub = ", ".join(filter(None, (metric, _counts(run, task, metric))))
+            known = _counts(_of(run.verdicts, task, metric))
+            sub = ", ".join(filter(None, (metric, known)))
             picture = intervals.scores(rows, intervals.score_limits(rows))
             panels.append(Panel(task, sub, picture))
     return panels
 
 
 def curve_panels(run: ReportInput) -> list[Panel]:
-    """Loss, both Pearson correlations, and the balance terms of the experts."""
+    """Loss, both Pearson correlations, and how the experts are used.
+
+    A correlation is drawn per species, where it was logged so; the loss for all together.
+    """
     if run.training is None:
         return []
-    present = run.training["metric"].unique(maintain_order=True).to_list()
-    balance = [name for name in present if name.startswith("balance")]
+    name = pl.col("metric").str.splitn("/", 2)
+    rows = run.training.with_columns(
+        metric=name.struct.field("field_0"), species=name.struct.field("field_1")
+    ).filter(pl.col("value").is_finite())
     panels = []
-    for name in [*(key for key in _CURVES if key in present), *balance]:
-        title, sub = _CURVES.get(name, (_balance(name), "how unevenly experts are used"))
-        rows = run.training.filter(pl.col("metric") == name, pl.col("value").is_finite())
-        if len(rows):
-            panels.append(Panel(title, sub, curve(rows)))
+    for title, sub, metrics in _CURVES:
+        shown = rows.filter(pl.col("metric").is_in(metrics))
+        by_species = shown.filter(pl.col("species").is_not_null())
+        together = shown.filter(pl.col("species").is_null())
+        shown = together if title == "Loss" or by_species.is_empty() else by_species
+        if len(shown):
+            panels.append(Panel(title, sub, curve(shown, title)))
     return panels
 
 
@@ -103,37 +122,26 @@ def expert_panels(run: ReportInput) -> list[Panel]:
     use = run.experts
     if use is None:
         return []
-    load = np.asarray(use.load, dtype=float)
-    panels = [
-        Panel("Every layer", "mean over species", expert_figures.load_map(
-            use.layers, load.mean(1), "layer"))
-    ]  # fmt: skip
+    whole = expert_figures.load_map(use.layers, use.load_XE, "layer")
+    panels = [Panel("Every layer", "share of the routed bins", whole)]
     if len(use.species) > 1:
-        panels += [
-            Panel(f"Species in {layer}", "one row per species",
-                  expert_figures.load_map(use.species, load[index], "species"))
-            for index, layer in enumerate(use.layers)
-        ]  # fmt: skip
+        for layer, load_SE in zip(use.layers, np.asarray(use.species_XSE), strict=True):
+            picture = expert_figures.load_map(use.species, load_SE, "species")
+            panels.append(Panel(f"Species in {layer}", "share of the gate weight", picture))
     return panels
-
-
-def _balance(metric: str) -> str:
-    """`balance_switch` as a title: Balance, switch."""
-    opening, _, rest = metric.partition("_")
-    return f"{opening.capitalize()}, {rest.replace('_', ' ')}" if rest else opening.capitalize()
 
 
 def _of(frame: pl.DataFrame, task: str, metric: str) -> pl.DataFrame:
     return frame.filter(pl.col("task") == task, pl.col("metric") == metric)
 
 
-def _counts(run: ReportInput, task: str, metric: str) -> str:
-    """`n 1 234 in 56 groups`, as far as it is known."""
-    rows = _of(run.scores, task, metric)
+def _counts(rows: pl.DataFrame) -> str:
+    """`n 1,234 in 56 groups`, as far as the verdict rows say."""
     known = {
-        name: rows[name].drop_nulls().max() for name in ("n", "blocks") if name in rows.columns
+        name: int(rows[name].drop_nulls().to_numpy()[0])
+        for name in ("n_test", "blocks")
+        if name in rows.columns and rows[name].drop_nulls().len()
     }
-    text = f"n {grouped(float(str(known['n'])))}" if known.get("n") is not None else ""
-    if text and known.get("blocks") is not None:
-        text += f" in {grouped(float(str(known['blocks'])))} groups"
-    return text
+    text = [f"n {grouped(known['n_test'])}"] if "n_test" in known else []
+    text += [f"in {grouped(known['blocks'])} groups"] if "blocks" in known else []
+    return " ".join(text)

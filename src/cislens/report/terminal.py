@@ -14,8 +14,8 @@ from cislens.report.words import (
     interval,
     main_comparisons,
     number,
+    outcome,
     p_value,
-    read_verdict,
 )
 
 _TONE = {GAIN: "bold green", LOSS: "bold red", EQUIVALENT: "cyan", NONE: "yellow"}
@@ -33,7 +33,7 @@ def verdict_table(run: ReportInput) -> RenderableType:
                          overflow="fold")  # fmt: skip
     table.add_column("p\nMDE", no_wrap=True, justify="right")
     for row in rows.iter_rows(named=True):
-        verdict = read_verdict(row["verdict"])
+        verdict = outcome(row)
         call = Text(verdict.label, style=_TONE[verdict.outcome])
         for suffix in verdict.suffixes:
             call.append(f"\n{suffix}", style="red")

@@ -1,8 +1,9 @@
 """Numbers and verdicts in words, the same on the page and in the terminal."""
 
 import math
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -12,6 +13,9 @@ from cislens.report.inputs import ReportInput
 GAIN, LOSS, EQUIVALENT, NONE = "gain", "loss", "equivalent", "none"
 LABELS = {GAIN: "gain", LOSS: "loss", EQUIVALENT: "equivalent", NONE: "no detectable gain"}
 MARKS = {GAIN: "\u25b2", LOSS: "\u25bc", EQUIVALENT: "=", NONE: "\u25cb"}
+# The key of a comparison, and whether it carries a verdict's text.
+_PAIR = ["task", "metric", "arm", "baseline"]
+_JUDGED = pl.col("verdict").fill_null("").str.strip_chars() != ""
 SUFFIXES = ("composition-explained", "not pretraining", "leakage")
 
 
@@ -33,6 +37,16 @@ def read_verdict(text: str) -> Verdict:
     opening = text.strip().lower()
     outcome = next((name for name in (GAIN, LOSS, EQUIVALENT) if opening.startswith(name)), NONE)
     return Verdict(outcome, tuple(name for name in SUFFIXES if name in opening))
+
+
+def outcome(row: Mapping[str, Any]) -> Verdict:
+    """The verdict of a comparison; where it has no text, what p and interval say."""
+    if str(row["verdict"] or "").strip():
+        return read_verdict(row["verdict"])
+    clear = row["p_holm"] is not None and row["p_holm"] < 0.05
+    if clear and row["diff_low"] > 0:
+        return Verdict(GAIN, ())
+    return Verdict(LOSS if clear and row["diff_high"] < 0 else NONE, ())
 
 
 def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
@@ -78,50 +92,57 @@ def kilobases(position: int) -> str:
 
 
 def main_comparisons(run: ReportInput) -> pl.DataFrame:
-    """The rows a report is about: trained arms against baselines, else every row."""
-    trained = [arm for arm in run.verdicts["arm"].unique() if run.kind(arm) == "trained"]
-    rows = run.verdicts.filter(pl.col("arm").is_in(trained))
-    return rows if len(rows) else run.verdicts
+    """The rows that carry a verdict; where an arm has none in a task, all its rows there."""
+    judged = run.verdicts.filter(_JUDGED)
+    rest = run.verdicts.join(judged, on=["task", "metric", "arm"], how="anti")
+    return _those(run, judged, rest)
 
 
 def other_comparisons(run: ReportInput) -> pl.DataFrame:
-    """The comparisons that are not among the main ones."""
-    return run.verdicts.join(
-        main_comparisons(run), on=["task", "metric", "arm", "baseline"], how="anti",
-        maintain_order="left",
-    )  # fmt: skip
+    """The side comparisons, e.g. with the untrained twin."""
+    return run.verdicts.join(main_comparisons(run), on=_PAIR, how="anti", maintain_order="left")
 
 
 def headline(run: ReportInput) -> list[str]:
     """Plain sentences that say what came out, made from the verdicts alone.
 
-    One sentence per (arm, kind of what it is held against); then what weakens the result.
+    One sentence per arm and kind of baseline; then what weakens the result.
     """
     if run.verdicts.is_empty():
         return ["This run holds no comparison, so nothing is claimed."]
-    rows = main_comparisons(run)
     sentences = []
-    for arm in rows["arm"].unique(maintain_order=True):
-        own = rows.filter(pl.col("arm") == arm)
-        twin = pl.Series([run.kind(name) == "random" for name in own["baseline"]], dtype=pl.Boolean)
-        for part, against in ((own.filter(~twin), None), (own.filter(twin), "its untrained twin")):
-            if len(part):
-                sentences.append(_outcomes(arm, part, against or _rival(part)))
-    return sentences + _cautions(rows)
+    twin = pl.Series([run.kind(name) == "random" for name in run.verdicts["baseline"]])
+    main = main_comparisons(run)
+    for arm in run.verdicts["arm"].unique(maintain_order=True):
+        judged = main.filter(pl.col("arm") == arm).join(
+            run.verdicts.filter(twin), on=_PAIR, how="anti", maintain_order="left"
+        )
+        against = run.verdicts.filter(twin & (pl.col("arm") == arm))
+        if len(judged):
+            sentences.append(_outcomes(arm, judged, _rival(run, judged)))
+        if len(against):
+            sentences.append(_outcomes(arm, against, "its untrained twin"))
+    return sentences + _cautions(main)
 
 
-def _rival(rows: pl.DataFrame) -> str:
+def _those(run: ReportInput, *parts: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `parts`, in the order of the run's verdicts."""
+    wanted = pl.concat([part.select(_PAIR) for part in parts])
+    return run.verdicts.join(wanted, on=_PAIR, how="semi", maintain_order="left")
+
+
+def _rival(run: ReportInput, rows: pl.DataFrame) -> str:
     """What the baselines of these rows have in common."""
-    names = rows["baseline"].unique().to_list()
+    names = rows["baseline"].unique(maintain_order=True).to_list()
     if len(names) == 1:
         return str(names[0])
-    if all(re.match(r"one-?hot", str(name), re.IGNORECASE) for name in names):
-        return "the strongest one-hot model"
+    if all(run.kind(name) == "onehot" for name in names):
+        return "the strongest one-hot baseline"
     return "the strongest baseline"
 
 
 def _outcomes(arm: str, rows: pl.DataFrame, rival: str) -> str:
-    found = [read_verdict(text).outcome for text in rows["verdict"]]
+    found = [outcome(row).outcome for row in rows.iter_rows(named=True)]
     total = len(found)
     count = {name: found.count(name) for name in LABELS}
     if total == 1:
@@ -130,7 +151,8 @@ def _outcomes(arm: str, rows: pl.DataFrame, rival: str) -> str:
             EQUIVALENT: "is equivalent to {rival}", NONE: "shows no detectable gain over {rival}",
         }  # fmt: skip
         return f"{arm} {single[found[0]].format(rival=rival)} on {rows['task'][0]}."
-    opening = f"{arm} beats {rival} on {count[GAIN] or 'none'} of {counted(total, 'task')}"
+    if count[GAIN] == total:
+        return f"{arm} beats {rival} on all {total} tasks."
     rest = []
     if count[LOSS]:
         rest.append(f"does worse on {count[LOSS]}")
@@ -138,7 +160,8 @@ def _outcomes(arm: str, rows: pl.DataFrame, rival: str) -> str:
         rest.append(f"is equivalent on {count[EQUIVALENT]}")
     if count[NONE]:
         rest.append(f"shows no detectable gain on {count[NONE]}")
-    return f"{opening}; it {_listed(rest)}." if rest else f"{opening}."
+    opening = f"{arm} beats {rival} on {count[GAIN] or 'none'} of {counted(total, 'task')}"
+    return f"{opening}; it {_listed(rest)}."
 
 
 def _cautions(rows: pl.DataFrame) -> list[str]:

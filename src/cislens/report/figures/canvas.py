@@ -20,8 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
 _ROLES = (
-    "ink", "muted", "grid", "paper", "band", "trained", "random", "baseline", "measured",
-    "predicted", "heat", "on-heat", "series-1", "series-2", "series-3", "series-4", "series-5",
+    "ink", "muted", "grid", "paper", "band", "trained", "random", "onehot", "composition",
+    "measured", "predicted", "heat", "on-heat",
+    "series-1", "series-2", "series-3", "series-4", "series-5",
 )  # fmt: skip
 _STAND_IN = {role: f"#ce00{index:02x}" for index, role in enumerate(_ROLES)}
 SERIES = tuple(f"series-{number}" for number in range(1, 6))

@@ -7,15 +7,20 @@ from matplotlib.patches import Rectangle
 
 from cislens.report.figures.canvas import Picture, canvas, color, picture, plain, shortened
 from cislens.report.inputs import Values
+from cislens.report.words import number
 
 _WIDTH, _ROW, _HEAD, _NAME, _RIGHT = 360, 32, 26, 92, 72
 
 
 def effective_experts(load: Values) -> Values:
-    """exp(entropy) of the load over its last axis: E when even, 1 when one expert takes all."""
+    """exp(entropy) of the load over its last axis: E when even, 1 when one expert takes all.
+
+    NaN for a row of zeros.
+    """
     share = np.asarray(load, dtype=float)
-    share = share / share.sum(-1, keepdims=True)
-    logs = np.log(np.where(share > 0, share, 1.0))
+    with np.errstate(invalid="ignore"):
+        share = share / share.sum(-1, keepdims=True)
+    logs = np.log(np.where(share == 0, 1.0, share))
     effective: Values = np.exp(-(share * logs).sum(-1))
     return effective
 
@@ -58,8 +63,8 @@ def load_map(rows: Sequence[str], load: Values, what: str) -> Picture:
                     axes.text(place[0] + cell / 2 - 1, middle, f"{100 * share:.0f}", ha="center",
                               va="center", fontsize=11.5,
                               color=color("on-heat" if strength > 0.6 else "ink"))  # fmt: skip
-            axes.text(_WIDTH, middle, f"{effective[index]:.1f} of {experts}", ha="right",
+            axes.text(_WIDTH, middle, f"{number(effective[index], 1)} of {experts}", ha="right",
                       va="center", fontsize=11.5)  # fmt: skip
-        said = "; ".join(f"{name}: {value:.1f} effective experts of {experts}"
+        said = "; ".join(f"{name}: {number(value, 1)} effective experts of {experts}"
                          for name, value in zip(rows, effective, strict=True))  # fmt: skip
         return picture(figure, plain(f"Load per expert in percent, one row per {what}. {said}."))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import matplotlib.ticker
@@ -19,15 +20,18 @@ from cislens.report.figures.canvas import (
     shortened,
     text_width,
 )
-from cislens.report.words import interval, read_verdict
+from cislens.report.words import interval, outcome
 
 _WIDTH, _ROW, _BAR, _FOOT, _SIDE = 360, 46, 19, 26, 4
-_MARKER = {"trained": "o", "random": "D", "baseline": "s"}
+_MARKER = {"trained": "o", "random": "D", "onehot": "s", "composition": "v"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One arm: its interval, the numbers printed beside its name, and a band behind it."""
+    """One arm: its interval, the numbers printed beside its name, and a band behind it.
+
+    A `strong` row is drawn heavier: it is what the panel is about.
+    """
 
     name: str
     kind: str
@@ -35,31 +39,43 @@ class Row:
     low: float
     high: float
     numbers: str
+    strong: bool
     band: tuple[float, float] | None = None
 
 
-def forest(rows: pl.DataFrame, kinds: dict[str, str], limits: tuple[float, float]) -> Picture:
+def forest(
+    rows: pl.DataFrame, kinds: dict[str, str], main: AbstractSet[str], limits: tuple[float, float]
+) -> Picture:
     """Paired differences of one task: interval per arm, zero line, band of what is undetectable.
 
     Args:
         rows: verdict rows of one (task, metric), in the order to draw.
-        kinds: arm -> trained, random or baseline.
+        kinds: part that each arm plays.
+        main: baselines that the panel is about.
         limits: range of the axis; an interval that leaves it ends in an arrow.
     """
-    several = rows["baseline"].n_unique() > 1
+    several_arms, several_rivals = (rows[name].n_unique() > 1 for name in ("arm", "baseline"))
+
+    def rival(name: str) -> str:
+        return "its untrained twin" if kinds[name] == "random" else name
+
     drawn = [
         Row(
-            name=f"{row['arm']} vs {row['baseline']}" if several else row["arm"],
+            name=" ".join(
+                ([row["arm"]] if several_arms or not several_rivals else [])
+                + ([f"vs {rival(row['baseline'])}"] if several_rivals else [])
+            ),
             kind=kinds[row["arm"]],
             point=row["difference"], low=row["diff_low"], high=row["diff_high"],
             numbers=interval(row["difference"], row["diff_low"], row["diff_high"], signed=True),
+            strong=row["baseline"] in main,
             band=(-row["mde"], row["mde"]) if _known(row["mde"]) else None,
         )
         for row in rows.iter_rows(named=True)
     ]  # fmt: skip
     said = "; ".join(
-        f"{drawn[i].name}: {drawn[i].numbers}, {read_verdict(text).label}"
-        for i, text in enumerate(rows["verdict"])
+        f"{drawn[i].name}: {drawn[i].numbers}, {outcome(row).label}"
+        for i, row in enumerate(rows.iter_rows(named=True))
     )
     task, metric = rows.select("task", "metric").row(0)
     alt = f"Paired differences in {metric} for {task}, arm minus baseline. {said}."
@@ -82,6 +98,7 @@ def scores(rows: pl.DataFrame, limits: tuple[float, float]) -> Picture:
                 name=row["arm"], kind=row["kind"],
                 point=row["point"], low=row["low"], high=row["high"],
                 numbers=interval(row["point"], row["low"], row["high"]),
+                strong=row["kind"] == "trained",
                 band=null if null and all(_known(end) for end in null) else None,
             )
         )  # fmt: skip
@@ -90,14 +107,13 @@ def scores(rows: pl.DataFrame, limits: tuple[float, float]) -> Picture:
     return _panel(drawn, limits, plain(f"{metric} of every arm on {task}. {said}."), zero=False)
 
 
-def forest_limits(rows: pl.DataFrame, kinds: dict[str, str]) -> tuple[float, float]:
-    """An axis that shows the trained arms and the MDE whole; far weaker arms may leave it."""
-    main = rows.filter(pl.Series([kinds[arm] == "trained" for arm in rows["arm"]]))
+def forest_limits(rows: pl.DataFrame, main: pl.DataFrame) -> tuple[float, float]:
+    """An axis that shows the main rows and every MDE whole; the others may leave it."""
     shown = main if len(main) else rows
     ends = shown.select("diff_low", "diff_high", "difference").to_numpy().ravel()
     mde = rows["mde"].to_numpy().astype(float)
     low, high = _range([*ends, *mde, *-mde, 0.0])
-    reach = 1.5 * max(-low, high)
+    reach = 1.6 * max(-low, high)
     everything = rows.select("diff_low", "diff_high").to_numpy().ravel()
     all_low, all_high = _range([*everything, low, high])
     return max(all_low, -reach), min(all_high, reach)
@@ -147,12 +163,11 @@ def _row(axes: Axes, row: Row, top: float, limits: tuple[float, float], zero: bo
     bar_top, middle = top + _ROW - _BAR - 3, top + _ROW - _BAR / 2 - 3
     left, right = limits
     edge = axes.get_yaxis_transform()
-    strong = row.kind == "trained"
     room = _WIDTH - 2 * _SIDE - 10 - text_width(row.numbers, 12)
     axes.text(0, bar_top - 5, shortened(row.name, room, 12.5), fontsize=12.5, transform=edge,
-              va="baseline", fontweight="bold" if strong else "normal")  # fmt: skip
+              va="baseline", fontweight="bold" if row.strong else "normal")  # fmt: skip
     axes.text(1, bar_top - 5, row.numbers, fontsize=12, transform=edge, ha="right", va="baseline",
-              color=color("ink" if strong else "muted"))  # fmt: skip
+              color=color("ink" if row.strong else "muted"))  # fmt: skip
     if row.band:
         low, high = max(row.band[0], left), min(row.band[1], right)
         if high > low:
@@ -165,11 +180,11 @@ def _row(axes: Axes, row: Row, top: float, limits: tuple[float, float], zero: bo
     if _known(row.low) and _known(row.high):
         ends = np.clip([row.low, row.high], left, right)
         if row.high > left and row.low < right:
-            axes.plot(ends, [middle, middle], color=tone, lw=3 if strong else 2,
+            axes.plot(ends, [middle, middle], color=tone, lw=3 if row.strong else 2,
                       solid_capstyle="butt")  # fmt: skip
         for value, end, mark in ((row.low, left, "<"), (row.high, right, ">")):
             if (value < left and mark == "<") or (value > right and mark == ">"):
                 axes.plot(end, middle, mark, color=tone, ms=8, mew=0, clip_on=False)
     if left <= row.point <= right:
-        axes.plot(row.point, middle, _MARKER[row.kind], color=tone, ms=9 if strong else 7,
+        axes.plot(row.point, middle, _MARKER[row.kind], color=tone, ms=9 if row.strong else 7,
                   mec=color("paper"), mew=1.5, clip_on=False)  # fmt: skip

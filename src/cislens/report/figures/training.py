@@ -22,17 +22,15 @@ _WIDTH, _HEIGHT, _LINE = 360, 226, 15
 _LEFT, _TOP, _FOOT = 46, 10, 42
 
 
-def curve(rows: pl.DataFrame) -> Picture:
-    """One metric against the step; a line per part and, where given, species.
+def curve(rows: pl.DataFrame, metric: str) -> Picture:
+    """One metric against the step; a line per split and species.
 
     Args:
-        rows: step, part, value, metric and optional species, of one metric.
+        rows: step, split, species (null: all of them together), value.
+        metric: its name, for the alt text.
     """
-    metric = str(rows["metric"][0])
-    if "species" not in rows.columns:
-        rows = rows.with_columns(species=pl.lit(None, dtype=pl.String))
     rows = rows.filter(pl.col("value").is_finite()).sort("step", maintain_order=True)
-    groups = rows.partition_by("species", "part", maintain_order=True, as_dict=True)
+    groups = rows.partition_by("species", "split", maintain_order=True, as_dict=True)
     species = sorted({str(name) for name, _ in groups if name is not None})
     ends, said = [], []
     labels = {key: _label(*key) for key in groups}
@@ -41,9 +39,9 @@ def curve(rows: pl.DataFrame) -> Picture:
         wide, high = _WIDTH - _LEFT - margin, _HEIGHT - _TOP - _FOOT
         axes = figure.add_axes((_LEFT / _WIDTH, _FOOT / _HEIGHT, wide / _WIDTH, high / _HEIGHT))
         for key, group in sorted(groups.items(), key=lambda item: (item[0][1], str(item[0][0]))):
-            name, part = key
+            name, split = key
             tone = color(SERIES[species.index(str(name)) % len(SERIES)] if name else "series-1")
-            valid = part == "valid"
+            valid = split == "valid"
             step, value = group["step"].to_numpy(), group["value"].to_numpy()
             axes.plot(step, value, color=tone, lw=2.2 if valid else 1.2,
                       alpha=1 if valid else 0.55, ls="-" if valid else (0, (3, 1.5)),
@@ -65,8 +63,8 @@ def curve(rows: pl.DataFrame) -> Picture:
         return picture(figure, plain(f"{metric} against the training step. {'; '.join(said)}."))
 
 
-def _label(species: object, part: object) -> str:
-    return f"{species} {part}" if species is not None else str(part)
+def _label(species: object, split: object) -> str:
+    return f"{species} {split}" if species is not None else str(split)
 
 
 def _spread(
