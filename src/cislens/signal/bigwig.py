@@ -2,8 +2,8 @@
 
 import os
 import struct
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from cislens.files import atomic_path, require_file
 if TYPE_CHECKING:  # importing figwig loads numba, about 0.2 s
     from figwig import BigWigReader
 
-_MAGIC = 0x888FFC26
+_SUMMARY_AT = 44  # place in the header of the offset of the summary
 _ZOOM = struct.Struct("<IIQQ")
 _SUMMARY = struct.Struct("<Qdddd")
 _ZOOM_INDEX_MAGIC = 0x2468ACE0
@@ -46,39 +46,38 @@ class BigWigSummary:
 
 
 def open_bigwig(path: str | os.PathLike[str]) -> "BigWigReader":
-    """A reader whose `read` serves many windows at once; picklable and thread-safe.
+    """A reader that serves many windows at once; it holds no open file and can be pickled.
 
     Raises:
         MissingFileError: if there is no such file.
-        CislensError: if it is not a bigWig, or the file ends before its data or indexes do.
+        CislensError: if it is not a bigWig, or the file ends before its last parts do.
     """
     from figwig import BigWigReader
 
     path = require_file(path, "bigWig")
-    try:
+    with _readable(path):
         reader = BigWigReader(path)
         _check_whole(path)
-        # The public way to make the reader load its index, which checks every block's place.
-        reader.read(next(iter(reader.chrom_sizes)), [0], 1)
-    except StopIteration:
-        raise CislensError(f"bigWig {path} names no chromosome; write it again.") from None
-    except (ValueError, OSError, struct.error) as error:
-        raise CislensError(
-            f"bigWig {path} cannot be read: {error} It may be truncated or another format; "
-            "fetch or write it again."
-        ) from error
     return reader
 
 
 def summarize(path: str | os.PathLike[str]) -> BigWigSummary:
-    """Check a bigWig as `open_bigwig` does, and read its header's summary."""
+    """Check that every data block of a bigWig is there, and read its header's summary.
+
+    Raises:
+        CislensError: as `open_bigwig`, or if a data block lies beyond the end of the file.
+    """
     reader = open_bigwig(path)
-    with Path(path).open("rb") as handle:
-        offset = struct.unpack_from("<Q", handle.read(64), 44)[0]
-        handle.seek(offset)
+    if not reader.chrom_sizes:
+        raise CislensError(f"bigWig {path} names no chromosome; write it again.")
+    with _readable(path), Path(path).open("rb") as handle:
+        reader.read(next(iter(reader.chrom_sizes)), [0], 1)  # loads and checks the index
+        handle.seek(_SUMMARY_AT)
+        offset = struct.unpack("<Q", handle.read(8))[0]
         # Version 1 files have no summary: nothing is known, so zeros are taken as measured.
         covered, low, high, total = 0, 0.0, 0.0, 0.0
         if offset:
+            handle.seek(offset)
             covered, low, high, total, _ = _SUMMARY.unpack(handle.read(_SUMMARY.size))
     return BigWigSummary(dict(reader.chrom_sizes), covered, low, high, total)
 
@@ -103,38 +102,47 @@ def read_windows(
     """
     reader = open_bigwig(source) if isinstance(source, str | os.PathLike) else source
     starts = np.asarray(starts, dtype=np.int64)
-    if starts.min(initial=0) < 0:  # figwig knows no negative start
-        return _read_before_zero(reader, chroms, starts, width, missing, threads)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".* windows are on chromosomes not in")
-            values: npt.NDArray[np.float32] = reader.read(
-                chroms, starts, width, n_jobs=threads, missing=missing
+    names = np.full(starts.size, chroms) if isinstance(chroms, str) else np.asarray(chroms)
+    sizes = np.array([reader.chrom_sizes.get(name, 0) for name in names], dtype=np.int64)
+    inside = (starts >= 0) & (starts + width <= sizes)
+    if inside.all():
+        return _read_inside(reader, names, starts, width, missing, threads)
+    values = np.full((starts.size, width), missing, dtype=np.float32)
+    values[inside] = _read_inside(reader, names[inside], starts[inside], width, missing, threads)
+    for row in np.flatnonzero(~inside):
+        left, right = max(int(starts[row]), 0), min(int(starts[row]) + width, int(sizes[row]))
+        if left < right:
+            found = _read_inside(
+                reader, names[row : row + 1], np.array([left]), right - left, missing, threads
             )
-    except (ValueError, OSError) as error:
-        raise CislensError(f"bigWig {reader.path} cannot be read: {error}") from error
-    shortest = min(reader.chrom_sizes.values(), default=0)
-    if not np.isnan(missing) and starts.max(initial=0) + width > shortest:
-        values[np.isnan(values)] = missing  # figwig's mark of bases outside the chromosome
+            values[row, left - starts[row] : right - starts[row]] = found[0]
     return values
 
 
-def _read_before_zero(
+def _read_inside(
     reader: "BigWigReader",
-    chroms: str | list[str] | npt.NDArray[Any],
+    names: npt.NDArray[Any],
     starts: npt.NDArray[np.int64],
     width: int,
     missing: float,
     threads: int,
 ) -> npt.NDArray[np.float32]:
-    values = read_windows(
-        reader, chroms, np.maximum(starts, 0), width, missing=missing, threads=threads
-    )
-    for row in np.flatnonzero(starts < 0):
-        outside = min(int(-starts[row]), width)
-        values[row, outside:] = values[row, : width - outside].copy()
-        values[row, :outside] = missing
+    with _readable(reader.path):
+        values: npt.NDArray[np.float32] = reader.read(
+            names.astype(np.str_), starts, width, n_jobs=threads, missing=missing
+        )
     return values
+
+
+@contextmanager
+def _readable(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError, struct.error) as error:
+        raise CislensError(
+            f"bigWig {path} cannot be read: {error} It may be truncated or of another format; "
+            "fetch or write it again."
+        ) from error
 
 
 def write_bigwig(

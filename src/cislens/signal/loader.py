@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cislens.errors import CislensError
-from cislens.genome.codes import Codes
+from cislens.genome.codes import Codes, N
 from cislens.randomness import generator
 from cislens.signal.shards import RowArray
 from cislens.signal.store import ProfileStore
 
-_COMPLEMENT = np.array([3, 2, 1, 0, 4], dtype=np.uint8)
 _AHEAD = 3
+# Rows are augmented in pieces that stay in a core's cache.
+_PIECE_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -135,16 +136,19 @@ class ProfileLoader:
         species = np.searchsorted(self._firsts, index, side="right") - 1
         codes = np.empty((index.size, self.store.length), np.uint8)
         targets = {}
-        for s, name in enumerate(self.store.species):
-            here = np.flatnonzero(species == s)
-            if here.size == 0:
-                continue
-            rows = index[here] - self._firsts[s]
+        for s in np.unique(species).tolist():
             sequence, profile = self._arrays[s]
-            begin = self.store.margin + shifts[here]
-            for i, row, at, flip in zip(here, rows, begin, flips[here], strict=True):
-                _fill_codes(codes[i], sequence.row(row), int(at), bool(flip))
-            targets[name] = _fill_targets(profile, rows, flips[here], self._swaps[s])
+            here = np.flatnonzero(species == s)
+            found = np.empty((here.size, *profile.layout.row_shape), np.float32)
+            step = max(1, _PIECE_BYTES // (sequence.layout.row_bytes + profile.layout.row_bytes))
+            for first in range(0, here.size, step):
+                piece = here[first : first + step]
+                rows, flip = index[piece] - self._firsts[s], flips[piece]
+                begins = self.store.margin + shifts[piece]
+                codes[piece] = _augmented_codes(sequence.gather(rows), begins, flip, codes.shape[1])
+                bins = _augmented_targets(profile.gather(rows), flip, self._swaps[s])
+                widen(bins, found[first : first + step])
+            targets[self.store.species[s]] = found
         return ProfileBatch(codes, species, targets, index)
 
     def _epoch_order(self, epoch: int) -> npt.NDArray[np.int64]:
@@ -162,24 +166,44 @@ def _strand_swap(store: ProfileStore, species: str) -> npt.NDArray[np.int64] | N
     return None if (permutation == np.arange(permutation.size)).all() else permutation
 
 
-def _fill_codes(out: Codes, row: Codes, begin: int, flip: bool) -> None:
-    window = row[begin : begin + out.size]
-    if flip:
-        np.take(_COMPLEMENT, window[::-1], out=out, mode="clip")
-    else:
-        out[:] = window
+def _augmented_codes(
+    rows: Codes, begins: npt.NDArray[np.int64], flips: npt.NDArray[np.bool_], length: int
+) -> Codes:
+    """The `length` bp of each row from its `begins` on, reverse complemented where it flips."""
+    windows = np.lib.stride_tricks.sliding_window_view(rows, length, axis=1)
+    codes: Codes = windows[np.arange(len(rows)), begins]
+    codes[flips] = _reverse_complement(codes[flips])
+    return codes
 
 
-def _fill_targets(
-    profile: RowArray,
-    rows: npt.NDArray[np.int64],
+def _reverse_complement(codes: Codes) -> Codes:
+    """As `genome.codes.reverse_complement`, by bits instead of a table: a quarter of the time."""
+    flipped = np.ascontiguousarray(codes[:, ::-1])
+    called = (flipped != N).view(np.uint8)
+    flipped ^= called | (called << 1)
+    return flipped
+
+
+def _augmented_targets(
+    bins: npt.NDArray[np.float16],
     flips: npt.NDArray[np.bool_],
     swap: npt.NDArray[np.int64] | None,
-) -> npt.NDArray[np.float32]:
-    found = np.empty((rows.size, *profile.layout.row_shape), np.float32)
-    for i, (row, flip) in enumerate(zip(rows, flips, strict=True)):
-        values = profile.row(row)
-        if flip:
-            values = values[::-1] if swap is None else np.take(values[::-1], swap, axis=1)
-        found[i] = values
-    return found
+) -> npt.NDArray[np.float16]:
+    """The bins, in place; where a row flips they are reversed and its strands swapped."""
+    for row in np.flatnonzero(flips).tolist():
+        flipped = bins[row, ::-1]
+        bins[row] = flipped.copy() if swap is None else flipped[:, swap]
+    return bins
+
+
+def widen(bins: npt.NDArray[np.float16], out: npt.NDArray[np.float32]) -> None:
+    """Write finite float16 values as float32, exactly.
+
+    Shifting the bits of a float16 into those of a float32 leaves its value but for the bias of
+    the exponent, a factor of 2**112. numpy's own cast branches on each value, which takes nine
+    times as long where zeros and counts mix.
+    """
+    bits = out.view(np.int32)
+    np.left_shift(bins.view(np.int16), 13, out=bits, dtype=np.int32)
+    bits &= np.int32(-0x70000001)
+    out *= np.float32(2.0**112)

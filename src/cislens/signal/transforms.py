@@ -26,13 +26,19 @@ def transform(values: Values, track: Track, *, bin_size: int, crop: int = 0) -> 
         bin_size: bases in a bin; divides L.
         crop: bins left out at either side. The baseline is still that of the whole window.
     """
-    n, length = values.shape
-    values = fill_uncovered(values, track)
-    cut = crop * bin_size
-    binned = values[:, cut : length - cut].reshape(n, -1, bin_size)
-    pooled: Values = binned.sum(axis=2, dtype=np.float32)
+    pooled = _pool(values, bin_size, crop)
+    uncovered = np.flatnonzero(np.isnan(pooled).any(axis=1))
+    if uncovered.size:
+        pooled[uncovered] = _pool(fill_uncovered(values[uncovered], track), bin_size, crop)
     pooled *= np.float32(track.scale / (bin_size if track.sum_stat == "mean" else 1))
     return clip(pooled, track)
+
+
+def _pool(values: Values, bin_size: int, crop: int) -> Values:
+    n, length = values.shape
+    cut = crop * bin_size
+    pooled: Values = values[:, cut : length - cut].reshape(n, -1, bin_size).sum(axis=2)
+    return pooled
 
 
 def fill_uncovered(values: Values, track: Track) -> Values:
@@ -41,12 +47,9 @@ def fill_uncovered(values: Values, track: Track) -> Values:
     A window without any measured base is 0.
     """
     uncovered = np.isnan(values)
-    rows = np.flatnonzero(uncovered.any(axis=1))
-    if rows.size == 0:
-        return values
     filled = np.where(uncovered, np.float32(0), values)
     if track.uncovered == "baseline":
-        for row in rows:
+        for row in np.flatnonzero(uncovered.any(axis=1)):
             measured = values[row, ~uncovered[row]]
             if measured.size:
                 filled[row, uncovered[row]] = np.median(measured)
