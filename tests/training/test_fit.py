@@ -102,3 +102,10 @@ def test_fresh_weights_are_a_function_of_the_seed(
     torch.manual_seed(2)
     assert torch.equal(a, first_weights(0))
     assert not torch.equal(a, first_weights(1))
+
+
+def test_expert_use_sums_to_one_per_layer_and_species(recipe: TrainRecipe, tmp_path: Path) -> None:
+    use = pl.read_parquet(fit(recipe, tmp_path / "run").experts_path)
+    assert set(use["species"]) == {"all", "yeast", "fly"}
+    sums = use.group_by("layer", "species").agg(pl.col("share").sum())["share"]
+    assert sums.to_numpy() == pytest.approx(1.0, abs=1e-6)

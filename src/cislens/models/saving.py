@@ -24,11 +24,17 @@ FORMAT = 1
 _NAMED_KEYS = 5
 
 
-def save_model(model: ProfileModel, folder: str | os.PathLike[str], card: str) -> None:
+def save_model(
+    model: ProfileModel,
+    folder: str | os.PathLike[str],
+    card: str,
+    beside: Mapping[str, str] | None = None,
+) -> None:
     """Write a model folder, whole or not at all; an earlier folder is replaced.
 
     Args:
         card: the model card, Markdown: what the model was trained on, how, and how good it is.
+        beside: name -> text of further files.
     """
     config = {
         "format": FORMAT,
@@ -41,7 +47,8 @@ def save_model(model: ProfileModel, folder: str | os.PathLike[str], card: str) -
         aside.mkdir()
         (aside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(weights, aside / "model.safetensors", metadata={"format": "pt"})
-        (aside / "README.md").write_text(card, encoding="utf-8")
+        for name, text in {"README.md": card, **(beside or {})}.items():
+            (aside / name).write_text(text, encoding="utf-8")
 
 
 def load_model(folder: str | os.PathLike[str]) -> ProfileModel:

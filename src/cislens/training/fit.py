@@ -17,17 +17,20 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from cislens.errors import CislensError
-from cislens.files import write_atomic
+from cislens.files import atomic_path, write_atomic
 from cislens.models.presets import preset_config
 from cislens.models.profile import ProfileModel, build_model
-from cislens.models.saving import load_model, save_model
+from cislens.models.saving import save_model
 from cislens.objectives.profile import ProfileObjective
 from cislens.randomness import seed_of
 from cislens.recipes.reading import write_recipe
 from cislens.recipes.schema import TrainRecipe
+from cislens.signal.datacard import FILE_NAME, DataCard
 from cislens.signal.loader import ProfileLoader
 from cislens.signal.store import ProfileStore
+from cislens.signal.tracks import track_table
 from cislens.training.data import SplitPass, StepStream
+from cislens.training.experts import expert_use
 from cislens.training.manifest import run_manifest
 from cislens.training.module import ObjectiveModule
 from cislens.training.monitor import SELECTION, Monitor
@@ -45,6 +48,10 @@ class Run:
     @property
     def model_folder(self) -> Path:
         return self.folder / "model"
+
+    @property
+    def experts_path(self) -> Path:
+        return self.folder / "experts.parquet"
 
     @property
     def metrics_path(self) -> Path:
@@ -123,7 +130,7 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
         trainer.fit(module, stream, passes, ckpt_path=last if last.exists() else None)
     if trainer.global_step < training.steps:
         raise KeyboardInterrupt
-    return _finish(recipe, store, folder, module, monitor, best)
+    return _finish(recipe, store, folder, module, monitor, best, passes)
 
 
 def _claim(folder: Path, recipe: TrainRecipe) -> None:
@@ -186,15 +193,18 @@ def _finish(
     module: ObjectiveModule,
     monitor: Monitor,
     best: ModelCheckpoint,
+    valid: SplitPass,
 ) -> Run:
-    """Keep the weights of the best validation, then write model and manifest."""
+    """Keep the weights of the best validation, then write expert use, model and manifest."""
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
     model = module.objective.model.cpu().eval()
     assert isinstance(model, ProfileModel)
     manifest = run_manifest(recipe, store, model, monitor, chosen_step=int(state["global_step"]))
-    save_model(model, folder / "model", manifest["card"])
-    load_model(folder / "model")
-    del manifest["card"]
+    with atomic_path(folder / "experts.parquet") as aside:
+        expert_use(model, valid).write_parquet(aside)
+    tracks = track_table(track for name in store.species for track in store.tracks(name).rows())
+    data = DataCard(store.length, tracks)
+    save_model(model, folder / "model", manifest.pop("card"), {FILE_NAME: data.to_json()})
     write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     return Run(folder, manifest)
