@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import Field
 
 from cislens.errors import CislensError
 from cislens.evaluation.arms import Arm, Ground, ProbeArm, ScratchArm, TwinArm
@@ -14,32 +13,9 @@ from cislens.evaluation.onehot_cnn import Regime, find_shape
 from cislens.evaluation.results import Cost, Key, Record, ResultStore
 from cislens.evaluation.tasks.task import Task
 from cislens.progress import track
-from cislens.recipes.reading import Section
+from cislens.recipes.schema import BenchSettings
 from cislens.representations.baselines import GCContent, KmerCounts, Length, OneHot
 from cislens.representations.contract import Representation, Twinned
-
-
-class BenchSettings(Section):
-    """How a bench is run; the same for every arm.
-
-    Attributes:
-        seeds: each redraws the training subset and the head's initialization, and for random
-            twins the weights.
-        train_fraction: share of the training blocks in a seed's subset.
-        cnn: one-hot CNNs trained from scratch: onehot-cnn-tiny, onehot-cnn-small.
-        cnn_steps, cnn_batch: gradient steps of each, and their size.
-        learning_rates: tried with seed 0; the best on validation is kept.
-        kmer: longest k-mer counted.
-    """
-
-    seeds: int = Field(default=3, ge=1)
-    train_fraction: float = Field(default=0.9, gt=0, le=1)
-    cnn: list[str] = ["onehot-cnn-tiny"]
-    cnn_steps: int = Field(default=200, ge=1)
-    cnn_batch: int = Field(default=64, ge=2)
-    learning_rates: list[float] = Field(default=[1e-2, 3e-3], min_length=1)
-    kmer: int = Field(default=5, ge=1, le=8)
-    seed: int = 0
 
 
 def run_bench(

@@ -61,3 +61,107 @@ class TrainRecipe(Section):
     objective: dict[str, Any] = {"name": "profile"}
     training: Training
     seed: int = 0
+
+
+class _TaskSection(Section):
+    species: str
+    limit: int | None = Field(default=None, ge=2)  # at most so many examples or positives
+
+
+class _GenomeTask(_TaskSection):
+    genome: RecipePath
+    width: int = Field(default=512, ge=1)  # bp of an example
+
+
+class PromoterTask(_GenomeTask):
+    """Promoters of annotated genes against matched background."""
+
+    kind: Literal["promoters"]
+    genes: RecipePath  # GTF, GFF3 or BED
+
+
+class PeakTask(_GenomeTask):
+    """Peaks against matched background."""
+
+    kind: Literal["peaks"]
+    peaks: RecipePath
+
+
+class AccessibilityTask(_GenomeTask):
+    """The signal of a track over peaks and matched background."""
+
+    kind: Literal["accessibility"]
+    peaks: RecipePath
+    track: RecipePath
+
+
+class TableTask(_TaskSection):
+    """Labelled sequences in CSV files that somebody has split already."""
+
+    kind: Literal["table"]
+    train: RecipePath
+    valid: RecipePath
+    test: RecipePath
+    sequence: str  # names of columns
+    label: str
+    block: str  # examples of the same value are not independent
+    classes: dict[str, Literal[0, 1]]
+    stranded: bool = False
+    source: str = ""
+    licence: str = "unknown"
+
+
+class WindowTask(_TaskSection):
+    """Mean signal of every track of the store over its windows."""
+
+    kind: Literal["windows"]
+
+
+class SavedTask(Section):
+    """A task folder: card.yaml and examples.parquet."""
+
+    kind: Literal["saved"]
+    folder: RecipePath
+
+
+AnyTask = Annotated[
+    PromoterTask | PeakTask | AccessibilityTask | TableTask | WindowTask | SavedTask,
+    Field(discriminator="kind"),
+]
+
+
+class BenchSettings(Section):
+    """How a bench is run; the same for every arm.
+
+    Attributes:
+        seeds: each redraws the training subset and the head's initialization, and for random
+            twins the weights.
+        train_fraction: share of the training blocks in a seed's subset.
+        cnn: one-hot CNNs trained from scratch: onehot-cnn-tiny, onehot-cnn-small.
+        cnn_steps, cnn_batch: gradient steps of each, and their size.
+        learning_rates: tried with seed 0; the best on validation is kept.
+        kmer: longest k-mer counted.
+    """
+
+    seeds: int = Field(default=3, ge=1)
+    train_fraction: float = Field(default=0.9, gt=0, le=1)
+    cnn: list[str] = ["onehot-cnn-tiny"]
+    cnn_steps: int = Field(default=200, ge=1)
+    cnn_batch: int = Field(default=64, ge=2)
+    learning_rates: list[float] = Field(default=[1e-2, 3e-3], min_length=1)
+    kmer: int = Field(default=5, ge=1, le=8)
+    seed: int = 0
+
+
+class BenchRecipe(Section):
+    """`cislens bench`: trained runs and tasks. The baselines come by themselves.
+
+    With a `store`, examples from its genomes inherit the part of the window they lie in, so that
+    none is tested that was trained on.
+    """
+
+    runs: dict[str, RecipePath] = Field(min_length=1)  # name of the arm -> run folder
+    store: RecipePath | None = None
+    tasks: dict[str, AnyTask] = Field(min_length=1)
+    settings: BenchSettings = BenchSettings()
+    seed: int = 0
