@@ -70,4 +70,4 @@ def _value(value: Any) -> str:
         return ", ".join(_value(inner) for inner in value)
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_value(inner)}" for name, inner in value.items())
-    return str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -50,11 +50,14 @@ def outcome(row: Mapping[str, Any]) -> Verdict:
 
 
 def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
-    """Fixed digits with a true minus sign; an absent or undefined value is a dash."""
+    """Fixed digits with a true minus sign; an absent or undefined value is a dash.
+
+    A signed value keeps its sign when it rounds to zero: an end of -0.0003 is below zero.
+    """
     if value is None or not math.isfinite(value):
         return "\u2013"
     text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
-    if float(text) == 0:
+    if not signed and float(text) == 0:
         text = f"{0:.{digits}f}"
     return text.replace("-", "\u2212")
 

@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
 _ROLES = (
@@ -93,20 +94,23 @@ def plain(text: object) -> str:
 
 
 @lru_cache(maxsize=4096)
-def text_width(text: str, size: float = 11.0) -> float:
+def text_width(text: str, size: float = 11.0, bold: bool = False) -> float:
     """Width of a line of text in pixels; the drawing font is wider than most page fonts."""
+    if not text.strip():
+        return 0.0
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
-        return float(TextPath((0, 0), text, size=size).get_extents().width) if text.strip() else 0.0
+        font = FontProperties(weight="bold" if bold else "normal", size=size)
+        return float(TextPath((0, 0), text, prop=font).get_extents().width)
 
 
-def shortened(text: object, width: float, size: float = 11.0) -> str:
+def shortened(text: object, width: float, size: float = 11.0, bold: bool = False) -> str:
     """The text, its middle left out where it is wider than `width` pixels."""
     text = plain(text)
     keep = len(text)
     short = text
-    while text_width(short, size) > width and keep > 3:
+    while text_width(short, size, bold) > width and keep > 3:
         keep -= 1
         short = f"{text[: (keep + 1) // 2]}\u2026{text[len(text) - keep // 2 :]}"
     return short

@@ -164,8 +164,9 @@ def _row(axes: Axes, row: Row, top: float, limits: tuple[float, float], zero: bo
     left, right = limits
     edge = axes.get_yaxis_transform()
     room = _WIDTH - 2 * _SIDE - 10 - text_width(row.numbers, 12)
-    axes.text(0, bar_top - 5, shortened(row.name, room, 12.5), fontsize=12.5, transform=edge,
-              va="baseline", fontweight="bold" if row.strong else "normal")  # fmt: skip
+    name = shortened(row.name, room, 12.5, row.strong)
+    axes.text(0, bar_top - 5, name, fontsize=12.5, transform=edge, va="baseline",
+              fontweight="bold" if row.strong else "normal")  # fmt: skip
     axes.text(1, bar_top - 5, row.numbers, fontsize=12, transform=edge, ha="right", va="baseline",
               color=color("ink" if row.strong else "muted"))  # fmt: skip
     if row.band:

@@ -74,7 +74,7 @@ def _mirrored(axes: Axes, locus: Locus, track: LocusTrack) -> None:
     r = f"r = {number(correlation(track), 2)}"
     scale = f"0\u2013{top:.3g} {plain(track.unit)}"
     taken = text_width(r, 12) + text_width(scale, 11) + 36
-    name = shortened(track.name, _WIDTH - 2 * _SIDE - taken, 12)
+    name = shortened(track.name, _WIDTH - 2 * _SIDE - taken, 12, bold=True)
     axes.annotate(name, (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points",
                   fontsize=12, fontweight="bold")  # fmt: skip
     axes.annotate(r, (1, 1), (0, 3), xycoords="axes fraction", textcoords="offset points",

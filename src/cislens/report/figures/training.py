@@ -34,7 +34,9 @@ def curve(rows: pl.DataFrame, metric: str) -> Picture:
     species = sorted({str(name) for name, _ in groups if name is not None})
     ends, said = [], []
     labels = {key: _label(*key) for key in groups}
-    margin = min(130.0, 14 + max((text_width(text, 11.5) for text in labels.values()), default=0))
+    margin = min(
+        130.0, 14 + max((text_width(text, 11.5, bold=True) for text in labels.values()), default=0)
+    )
     with canvas(_WIDTH, _HEIGHT) as figure:
         wide, high = _WIDTH - _LEFT - margin, _HEIGHT - _TOP - _FOOT
         axes = figure.add_axes((_LEFT / _WIDTH, _FOOT / _HEIGHT, wide / _WIDTH, high / _HEIGHT))
@@ -56,9 +58,9 @@ def curve(rows: pl.DataFrame, metric: str) -> Picture:
         low, top = axes.get_ylim()
         for (_, text, tone, valid), place in zip(ends, _spread(ends, low, top, high), strict=True):
             axes.annotate(
-                shortened(text, margin - 12, 11.5), (1, place), (8, 0), fontsize=11.5, color=tone,
-                xycoords=axes.get_yaxis_transform(), textcoords="offset points", va="center",
-                fontweight="bold" if valid else "normal", annotation_clip=False,
+                shortened(text, margin - 12, 11.5, valid), (1, place), (8, 0), fontsize=11.5,
+                color=tone, xycoords=axes.get_yaxis_transform(), textcoords="offset points",
+                va="center", fontweight="bold" if valid else "normal", annotation_clip=False,
             )  # fmt: skip
         return picture(figure, plain(f"{metric} against the training step. {'; '.join(said)}."))
 
