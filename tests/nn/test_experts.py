@@ -10,6 +10,7 @@ from cislens.nn.experts import (
     Experts,
     Routing,
     balance_loss,
+    choose_product,
     grouped_product,
     joint_of_mass,
     looped_product,
@@ -50,6 +51,14 @@ def test_products_agree_with_the_loop_with_an_empty_expert(product: object) -> N
     given = torch.autograd.grad(found, [rows, weight], seed)
     torch.testing.assert_close(given, wanted, atol=1e-5, rtol=1e-5)
     assert given[1][1].eq(0).all()
+
+
+def test_the_product_fits_device_type_and_alignment() -> None:
+    rows, weight = torch.zeros(4, 16), torch.zeros(2, 16, 12)
+    assert choose_product(rows, weight) is grouped_product
+    assert choose_product(rows.bfloat16(), weight.bfloat16()) is looped_product  # 24-byte rows
+    assert choose_product(rows.double(), weight.double()) is looped_product
+    assert choose_product(rows.to("meta"), weight.to("meta")) is masked_product
 
 
 def test_layer_is_shared_plus_weighted_kept_experts() -> None:

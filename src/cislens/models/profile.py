@@ -112,8 +112,8 @@ class ProfileModel(nn.Module):
             windows: number of windows of each species, if the caller knows it; saves one read
                 from the device.
         """
-        embedding: Embedding = self.encoder(x_B4L, species_B)
         counts = self._windows(species_B) if windows is None else windows
+        embedding: Embedding = self.encoder(x_B4L, species_B)
         known = [counts.get(name, 0) for name in self.species]
         unknown = x_B4L.shape[0] - sum(known)
         # A stable sort keeps the windows of one species in batch order.

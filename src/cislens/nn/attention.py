@@ -54,7 +54,8 @@ class RelativeAttention(nn.Module):
         """Keys where `valid_BN` is False get no attention; without any valid key all are equal."""
         q_BHNK = self._split(self.to_q(x_BND)) * self.scale
         k_BHNK, v_BHNV = self._split(self.to_k(x_BND)), self._split(self.to_v(x_BND))
-        r_HRK = self._split(self.to_rel_k(self.position_dropout(basis_RF)).unsqueeze(0))
+        basis_RF = self.position_dropout(basis_RF.to(self.to_rel_k.weight.dtype))
+        r_HRK = self._split(self.to_rel_k(basis_RF).unsqueeze(0))
         content = (q_BHNK + self.content_bias) @ k_BHNK.transpose(-1, -2)
         position = (q_BHNK + self.position_bias) @ r_HRK.transpose(-1, -2)
         logits_BHNN = content.float() + shift(position).float()

@@ -1,0 +1,155 @@
+"""The profile model: plain use, mixed-species prediction, errors for people."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from cislens.errors import CislensError
+from cislens.models.presets import PRESETS, preset_config
+from cislens.models.profile import ProfileModel, build_model
+
+TRACKS = {"yeast": ("a", "b", "c"), "fly": ("d",)}
+SMALL: dict[str, Any] = {
+    "dim": 24,
+    "stem_dim": 12,
+    "depth": 1,
+    "heads": 2,
+    "key_dim": 8,
+    "width_multiple": 4,
+    "bin_size": 16,
+}
+
+
+def model(preset: str = "space-tiny", crop: int = 2) -> ProfileModel:
+    torch.manual_seed(0)
+    return build_model(preset_config(preset, TRACKS, crop=crop, **SMALL)).eval()
+
+
+def random_dna(batch: int, length: int) -> torch.Tensor:
+    codes = torch.randint(0, 4, (batch, length), generator=torch.Generator().manual_seed(3))
+    return torch.nn.functional.one_hot(codes, 4).transpose(1, 2).float()
+
+
+def test_plain_call_gives_rates_per_track_and_bin() -> None:
+    net, x = model(), random_dna(2, 256)
+    rates = net(x, "yeast")
+    assert rates.shape == (2, 3, 16)
+    assert rates.min() >= 0
+    torch.testing.assert_close(net(x, "yeast", crop=True), rates[:, :, 2:-2], atol=1e-6, rtol=0)
+    assert torch.equal(net.view("yeast")(x), rates)
+
+
+def test_model_of_one_species_needs_no_name() -> None:
+    net = build_model(preset_config("enformer-tiny", {"yeast": ("a",)}, **SMALL)).eval()
+    x = random_dna(1, 64)
+    assert torch.equal(net(x), net(x, "yeast"))
+
+
+@pytest.mark.parametrize("preset", ["enformer-tiny", "space-tiny"])
+def test_gradient_reaches_every_base(preset: str) -> None:
+    net, x = model(preset), random_dna(1, 128).requires_grad_()
+    net.view("fly")(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+    assert x.grad.abs().sum(dim=1).gt(0).all()
+
+
+def test_gradient_is_the_finite_difference() -> None:
+    net = model("enformer-tiny").double()
+    x = random_dna(1, 64).double().requires_grad_()
+    direction = torch.randn(
+        x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
+    (gradient,) = torch.autograd.grad(net(x, "fly").sum(), x)
+    step = 1e-3
+    with torch.no_grad():
+        ahead, behind = (net(x + s * step * direction, "fly").double().sum() for s in (1, -1))
+    slope = (ahead - behind).item() / (2 * step)
+    assert (gradient * direction).sum().item() == pytest.approx(slope, rel=1e-2)
+
+
+def test_predict_sends_each_window_to_its_head_in_batch_order() -> None:
+    net, x = model(), random_dna(5, 256)
+    species = torch.tensor([1, 0, 1, 0, 1])
+    output = net.predict(x, species)
+    assert {name: tuple(rate.shape) for name, rate in output.tracks.items()} == {
+        "yeast": (2, 12, 3),
+        "fly": (3, 12, 1),
+    }
+    for name, rows in (("yeast", [1, 3]), ("fly", [0, 2, 4])):
+        alone = net(x[rows], name, crop=True).transpose(1, 2)
+        torch.testing.assert_close(output.tracks[name], alone, atol=1e-6, rtol=1e-5)
+    assert output.embedding.values_BND.shape == (5, 16, 48)
+    counted = net.predict(x, species, {"yeast": 2, "fly": 3})
+    assert torch.equal(counted.tracks["fly"], output.tracks["fly"])
+
+
+def test_predict_without_a_species_in_the_batch_or_known() -> None:
+    net, x = model(), random_dna(3, 256)
+    output = net.predict(x, torch.tensor([-1, 1, -1]))
+    assert set(output.tracks) == {"fly"}
+    assert output.tracks["fly"].shape == (1, 12, 1)
+    assert net.predict(x, torch.full((3,), -1)).tracks == {}
+
+
+def test_expert_statistics_come_with_the_prediction() -> None:
+    stats = model().predict(random_dna(2, 256), torch.tensor([0, 1])).expert_stats
+    assert stats is not None
+    assert stats.load_XE.shape == (1, 8)
+    torch.testing.assert_close(stats.load_XE.sum(), torch.tensor(1.0))
+    assert stats.species_XSE.shape == (1, 2, 8)
+    plain = model("enformer-tiny").predict(random_dna(2, 256), torch.tensor([0, 1]))
+    assert plain.expert_stats is None
+
+
+def test_rates_are_fp32_under_autocast() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model().predict(random_dna(2, 256), torch.tensor([0, 0]))
+    assert output.tracks["yeast"].dtype == torch.float32
+
+
+def test_errors_name_species_and_remedy() -> None:
+    net, x = model(), random_dna(1, 64)
+    with pytest.raises(CislensError, match=r"several species \(yeast, fly\)"):
+        net(x)
+    with pytest.raises(CislensError, match="Did you mean 'yeast'"):
+        net(x, "yeat")
+    with pytest.raises(CislensError, match="no species 'worm'"):
+        net.view("worm")
+    with pytest.raises(CislensError, match="4 bins of 16 bp and the model crops 2"):
+        net(x, "yeast", crop=True)
+    with pytest.raises(CislensError, match="has 2 species"):
+        net.predict(random_dna(1, 256), torch.tensor([2]))
+
+
+def test_unknown_keys_name_the_nearest() -> None:
+    good = {"encoder": {"kind": "enformer", **SMALL}, "tracks": TRACKS}
+    build_model(good)
+    with pytest.raises(CislensError, match=r"unknown key 'tracs'. Did you mean 'tracks'"):
+        build_model({**good, "tracs": {}})
+    encoder = {"kind": "enformer", **SMALL, "dept": 3}
+    with pytest.raises(CislensError, match=r"dept'. Did you mean 'depth'"):
+        build_model({**good, "encoder": encoder})
+    with pytest.raises(CislensError, match=r"key 'encoder.enformer.dim' is missing"):
+        build_model({**good, "encoder": {"kind": "enformer", "depth": 1, "heads": 1}})
+    with pytest.raises(CislensError, match="same order"):
+        build_model({**good, "encoder": {"kind": "space", **SMALL, "species": ("fly", "yeast")}})
+    with pytest.raises(CislensError, match="'fly' has no tracks"):
+        build_model({**good, "tracks": {"fly": ()}})
+
+
+def test_presets_build_and_unknown_ones_name_the_nearest() -> None:
+    for name in PRESETS:
+        with torch.device("meta"):
+            build_model(preset_config(name, TRACKS))
+    with pytest.raises(CislensError, match="Did you mean 'space-tiny'"):
+        preset_config("space-tin", TRACKS)
+    with pytest.raises(CislensError, match="Did you mean 'heads'"):
+        preset_config("space-tiny", TRACKS, head=3)
+
+
+def test_tiny_presets_are_small() -> None:
+    for name, limit in (("enformer-tiny", 0.4e6), ("space-tiny", 0.6e6)):
+        net = build_model(preset_config(name, TRACKS))
+        assert sum(p.numel() for p in net.parameters()) < limit

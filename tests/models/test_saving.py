@@ -1,0 +1,123 @@
+"""The model folder: a round trip, and each way in which a folder can be wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from cislens.errors import CislensError, MissingFileError
+from cislens.models.presets import preset_config
+from cislens.models.profile import ProfileModel, build_model
+from cislens.models.saving import load_model, save_model
+
+SMALL: dict[str, Any] = {
+    "dim": 24,
+    "stem_dim": 12,
+    "depth": 1,
+    "heads": 2,
+    "key_dim": 8,
+    "width_multiple": 4,
+    "bin_size": 16,
+}
+
+
+@pytest.fixture
+def model() -> ProfileModel:
+    torch.manual_seed(0)
+    net = build_model(preset_config("space-tiny", {"yeast": ("a", "b")}, crop=1, **SMALL))
+    net(torch.rand(2, 4, 128))  # moves the batch norm statistics
+    return net.eval()
+
+
+@pytest.fixture
+def folder(model: ProfileModel, tmp_path: Path) -> Path:
+    save_model(model, tmp_path / "model", "# A card\n")
+    return tmp_path / "model"
+
+
+def test_round_trip_is_exact(model: ProfileModel, folder: Path) -> None:
+    loaded = load_model(folder)
+    assert loaded.config == model.config
+    assert not loaded.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    x = torch.rand(2, 4, 300)
+    assert torch.equal(loaded(x), model(x))
+    assert all(p.requires_grad for p in loaded.parameters())
+
+
+def test_folder_has_the_hugging_face_shape_and_no_pickles(folder: Path) -> None:
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
+    assert (folder / "README.md").read_text() == "# A card\n"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["model_type"] == "cislens-profile"
+    assert config["config"]["tracks"] == {"yeast": ["a", "b"]}
+
+
+def test_saving_again_replaces_and_gives_the_same_bytes(model: ProfileModel, folder: Path) -> None:
+    first = (folder / "model.safetensors").read_bytes()
+    save_model(model, folder, "# Another card\n")
+    assert (folder / "model.safetensors").read_bytes() == first
+    assert (folder / "README.md").read_text() == "# Another card\n"
+    assert [p.name for p in folder.parent.iterdir()] == ["model"]
+
+
+def change_weights(folder: Path, change: Any) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("encoder.codes"), "1 missing: encoder.codes"),
+        (lambda w: w.update(surplus=torch.zeros(2)), "1 not of this model: surplus"),
+        (
+            lambda w: w.update({"heads.0.bias": torch.zeros(3)}),
+            r"heads.0.bias \(found \(3,\), expected \(2,\)\)",
+        ),
+        (lambda w: [w.pop(k) for k in list(w)[:9]], "9 missing: .* and 4 more"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(folder: Path, change: Any, message: str) -> None:
+    change_weights(folder, change)
+    with pytest.raises(CislensError, match=message):
+        load_model(folder)
+
+
+def test_missing_and_damaged_files(folder: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"model folder .* does not exist"):
+        load_model(folder / "nowhere")
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(CislensError, match="not a whole safetensors file"):
+        load_model(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(MissingFileError, match="model weights"):
+        load_model(folder)
+    (folder / "config.json").write_text("{")
+    (folder / "model.safetensors").write_bytes(weights)
+    with pytest.raises(CislensError, match="is not JSON"):
+        load_model(folder)
+
+
+def test_foreign_configurations(folder: Path) -> None:
+    path = folder / "config.json"
+    good = json.loads(path.read_text())
+    path.write_text(json.dumps({**good, "format": 99}))
+    with pytest.raises(CislensError, match="format 99; this cislens reads 1"):
+        load_model(folder)
+    path.write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(CislensError, match="does not describe a cislens profile model"):
+        load_model(folder)
+    path.write_text(json.dumps({**good, "config": {**good["config"], "crops": 3}}))
+    with pytest.raises(CislensError, match=r"unknown key 'crops'\. Did you mean 'crop'"):
+        load_model(folder)
