@@ -13,7 +13,6 @@ import numpy.typing as npt
 from cislens.errors import CislensError
 from cislens.genome.codes import Codes, N
 from cislens.randomness import generator
-from cislens.signal.shards import RowArray
 from cislens.signal.store import ProfileStore
 
 _AHEAD = 3
@@ -192,7 +191,7 @@ def _augmented_targets(
     """The bins, in place; where a row flips they are reversed and its strands swapped."""
     for row in np.flatnonzero(flips).tolist():
         flipped = bins[row, ::-1]
-        bins[row] = flipped.copy() if swap is None else flipped[:, swap]
+        bins[row] = flipped.copy() if swap is None else np.take(flipped, swap, axis=1, mode="clip")
     return bins
 
 

@@ -37,14 +37,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 class SplitSpec:
     """How windows are divided into train, valid and test.
 
-    With chromosomes named in `valid` or `test` (species -> names) the split is by chromosome;
-    else by contiguous blocks of `block_bp`, joined where they are homologous, in `fractions`.
+    A species with chromosomes named in `valid` and `test` (species -> names) is split by
+    chromosome; others by contiguous blocks of `block_bp` (by default 16 windows), joined where
+    they are homologous, in `fractions`.
     """
 
     fractions: Mapping[str, float] = field(
         default_factory=lambda: {"train": 0.8, "valid": 0.1, "test": 0.1}
     )
-    block_bp: int = 262_144
+    block_bp: int | None = None
     valid: Mapping[str, list[str]] = field(default_factory=dict)
     test: Mapping[str, list[str]] = field(default_factory=dict)
 
@@ -207,7 +208,7 @@ def plan_profile_store(
     shape = _checked_shape(length, bin_size, crop, margin)
     stride = shape.bins * bin_size if stride is None else stride
     split = split or SplitSpec()
-    _check_species(genomes, tracks)
+    _check_species(genomes, tracks, split)
     species = {
         name: _plan_species(name, genome, tracks.for_species(name), shape, stride, split, seed)
         for name, genome in genomes.items()
@@ -232,7 +233,12 @@ def _checked_shape(length: int, bin_size: int, crop: int, margin: int) -> Shape:
     return shape
 
 
-def _check_species(genomes: Mapping[str, Genome], tracks: TrackTable) -> None:
+def _check_species(genomes: Mapping[str, Genome], tracks: TrackTable, split: SplitSpec) -> None:
+    for name in (*split.valid, *split.test):
+        if name not in genomes:
+            raise CislensError(
+                f"the split names species {name!r}, which has no genome. {nearest(name, genomes)}"
+            )
     for name in tracks.species():
         if name not in genomes:
             raise CislensError(
@@ -345,10 +351,12 @@ def _split(
 ) -> pl.DataFrame:
     from cislens.genome.splits import split_by_chromosome, split_windows
 
-    if spec.valid or spec.test:
-        found = split_by_chromosome(windows, spec.valid.get(name, []), spec.test.get(name, []))
+    valid, test = spec.valid.get(name, []), spec.test.get(name, [])
+    if valid or test:
+        found = split_by_chromosome(windows, valid, test)
     else:
-        found = split_windows(genome, windows, spec.fractions, spec.block_bp, seed)
+        block_bp = spec.block_bp or 16 * shape.length
+        found = split_windows(genome, windows, spec.fractions, block_bp, seed, shape.margin)
     order = {chrom: i for i, chrom in enumerate(genome.chrom_sizes)}
     rank = pl.col("chrom").replace_strict(order, return_dtype=pl.Int64)
     return found.select("chrom", "start", "end", "block", "split").sort(rank, "start")
