@@ -174,17 +174,22 @@ def _smith_waterman(
     a: Codes, b: Codes, kind: np.dtype[np.signedinteger], match: int, mismatch: int, gap: int
 ) -> Ints:
     width, count = 2 * BAND + 1, a.shape[1]
+    number = kind.type
     score = np.zeros((width + 1, count), kind)  # the last row stays zero: outside the band
-    best = np.zeros(count, kind)
+    inside, below = score[:-1], score[1:]
+    gapped, best = np.empty((width, count), kind), np.zeros((width, count), kind)
     for place in range(len(a)):
-        same = b[place : place + width] == a[place]
-        current = score[:-1] + np.where(same, kind.type(match), kind.type(mismatch))
-        np.maximum(current, score[1:] + kind.type(gap), out=current)
-        np.maximum(current, 0, out=current)
+        step = (b[place : place + width] == a[place]).astype(kind)
+        step *= number(match - mismatch)
+        step += number(mismatch)
+        np.add(below, number(gap), out=gapped)
+        np.add(inside, step, out=inside)
+        np.maximum(inside, gapped, out=inside)
+        np.maximum(inside, number(0), out=inside)
         # Gaps in a run along the band: doubling the reach covers all lengths.
         for reach in (1, 2, 4, 8, 16):
-            gapped = current[:-reach] + kind.type(gap * reach)
-            np.maximum(current[reach:], gapped, out=current[reach:])
-        score[:-1] = current
-        np.maximum(best, current.max(0), out=best)
-    return best.astype(np.int64)
+            np.add(inside[:-reach], number(gap * reach), out=gapped[reach:])
+            np.maximum(inside[reach:], gapped[reach:], out=inside[reach:])
+        np.maximum(best, inside, out=best)
+    highest: Ints = best.max(0).astype(np.int64)
+    return highest

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from cislens.genome.alignment import Flanks, Pairs, align, local_scores
 from cislens.genome.codes import Codes, reverse_complement
-from cislens.genome.minimizers import Ints, Seeds, lay, minimizers
+from cislens.genome.minimizers import BASES_AT_ONCE, Ints, Seeds, lay, minimizers
 from cislens.genome.shuffling import dinucleotide_shuffle
 from cislens.randomness import generator
 
@@ -30,9 +30,9 @@ _SHORT = 500
 _LEAST_SCORE = 30
 _LEAST_EXTENSION = 7
 _MOST_POSTINGS, _REPRESENTATIVES = 200, 8
+_PARTNERS = 4
 _NULL_SEQUENCES = 2000
-_CANDIDATES_AT_ONCE, _HITS_AT_ONCE = 1 << 18, 1 << 22
-_LAID_AT_ONCE = 1 << 22
+_CANDIDATES_AT_ONCE, _HITS_AT_ONCE, _ALIGNMENTS_AT_ONCE = 1 << 18, 1 << 22, 1 << 15
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class Homology:
     """Homologous pairs of a set of n sequences.
 
     Attributes:
-        pairs: numbers of the two sequences, the smaller first, in order (m, 2). Families of more
-            than 200 members are linked through some of them, not through all pairs.
+        pairs: numbers of the two sequences, the smaller first, in order (m, 2). Each sequence is
+            there with its likeliest partners; of large families not all pairs are, but enough
+            to join them.
         identity: matches over columns of the alignment (m,).
         coverage: columns of the alignment over the shorter length, at most 1 (m,).
         cluster: number of the connected component of each sequence (n,), in order of first use.
@@ -122,10 +123,10 @@ class _Found:
 
 @dataclass(frozen=True)
 class _Hits:
-    """Pairs worth aligning, each once on its best diagonal, and how many candidates there were."""
+    """Pairs worth aligning, each once on its best diagonal, the best extended seeds first."""
 
     pairs: Pairs
-    candidates: int
+    candidates: int  # seeds shared by two sequences, before any filter
 
 
 class _Pieces:
@@ -149,7 +150,7 @@ class _Pieces:
     def seeds(self) -> Seeds:
         """Minimizers of all pieces, taken from a bounded number of bases at once."""
         parts: list[Seeds] = []
-        cuts = np.searchsorted(self.starts, np.arange(0, self.laid.size, _LAID_AT_ONCE))
+        cuts = np.searchsorted(self.starts, np.arange(0, self.laid.size, BASES_AT_ONCE))
         borders = [
             *np.append(self.starts, self.laid.size)[np.unique(cuts)].tolist(),
             self.laid.size,
@@ -172,11 +173,10 @@ def _search(sequences: Sequence[Codes], side: npt.NDArray[np.bool_] | None, seed
     pieces = _Pieces(sequences, side)
     hits = _hits(pieces)
     threshold = _threshold(sequences, hits.candidates, seed)
-    score = local_scores(pieces.laid, pieces.starts, pieces.lengths, hits.pairs)
-    edges = hits.pairs.take(score >= threshold)
+    edges = _edges(pieces, hits.pairs, len(sequences), threshold)
     alignments = align(pieces.laid, pieces.starts, pieces.lengths, edges)
     logger.info(
-        "homology: %d candidates, %d alignments, %d pairs with a score of %.1f or more",
+        "homology: %d candidates, %d hits, %d pairs with a score of %.1f or more",
         hits.candidates, len(hits.pairs), len(edges), threshold,
     )  # fmt: skip
     ends = np.sort(np.stack([pieces.parent[edges.a], pieces.parent[edges.b]], 1), axis=1)
@@ -188,6 +188,31 @@ def _search(sequences: Sequence[Codes], side: npt.NDArray[np.bool_] | None, seed
     return _Found(
         pairs, matches / np.maximum(columns, 1), np.minimum(columns / shorter, 1.0), threshold
     )
+
+
+def _edges(pieces: _Pieces, hits: Pairs, n: int, threshold: float) -> Pairs:
+    """Hits that reach the threshold: of each piece with its likeliest partners, and beyond these
+    enough to join whatever the hits join."""
+    likely = (_rank(hits.a) < _PARTNERS) | (_rank(hits.b) < _PARTNERS)
+    rows, pending = np.flatnonzero(likely), np.flatnonzero(~likely)
+    found = np.empty(0, np.int64)
+    while len(rows):
+        score = local_scores(pieces.laid, pieces.starts, pieces.lengths, hits.take(rows))
+        found = np.concatenate([found, rows[score >= threshold]])
+        joined = np.stack([pieces.parent[hits.a[found]], pieces.parent[hits.b[found]]], 1)
+        cluster = components(n, joined)
+        apart = cluster[pieces.parent[hits.a[pending]]] != cluster[pieces.parent[hits.b[pending]]]
+        rows, pending = np.split(pending[apart], [_ALIGNMENTS_AT_ONCE])
+    return hits.take(found)
+
+
+def _rank(group: Ints) -> Ints:
+    """How many earlier entries belong to the same group."""
+    order = np.argsort(group, kind="stable")
+    begin = np.flatnonzero(np.append(True, np.diff(group[order]) != 0)[: len(group)])
+    rank = np.empty(len(group), np.int64)
+    rank[order] = np.arange(len(group)) - np.repeat(begin, np.diff(np.append(begin, len(group))))
+    return rank
 
 
 def _threshold(sequences: Sequence[Codes], candidates: int, seed: int) -> float:
@@ -292,5 +317,6 @@ class _Collector:
 
     def finish(self) -> _Hits:
         self.compact()
-        a, b, opposite, diagonal, _score = self.kept[0]
+        rows = self.kept[0]
+        a, b, opposite, diagonal, _score = rows[:, np.argsort(-rows[4], kind="stable")]
         return _Hits(Pairs(a, b, opposite.astype(bool), diagonal), self.candidates)
