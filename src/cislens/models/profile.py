@@ -147,7 +147,7 @@ class ProfileModel(nn.Module):
 
     def _rate(self, index: int, y_BND: Tensor) -> Tensor:
         logits: Tensor = self.heads[index](y_BND)
-        return F.softplus(logits.float())
+        return F.softplus(logits.to(torch.promote_types(logits.dtype, torch.float32)))
 
     def _central(self, x_BND: Tensor) -> Tensor:
         crop, bins = self.config.crop, x_BND.shape[1]

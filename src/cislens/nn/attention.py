@@ -58,7 +58,8 @@ class RelativeAttention(nn.Module):
         r_HRK = self._split(self.to_rel_k(basis_RF).unsqueeze(0))
         content = (q_BHNK + self.content_bias) @ k_BHNK.transpose(-1, -2)
         position = (q_BHNK + self.position_bias) @ r_HRK.transpose(-1, -2)
-        logits_BHNN = content.float() + shift(position).float()
+        dtype = torch.promote_types(content.dtype, torch.float32)
+        logits_BHNN = content.to(dtype) + shift(position).to(dtype)
         if valid_BN is not None:
             logits_BHNN = logits_BHNN.masked_fill(
                 ~valid_BN[:, None, None, :], torch.finfo(logits_BHNN.dtype).min
