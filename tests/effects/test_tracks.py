@@ -182,6 +182,12 @@ def test_bigwigs_hold_the_predicted_bins(genome: Genome, tmp_path: Path) -> None
             np.testing.assert_allclose(read, expected, atol=1e-6)
 
 
+def test_no_region_gives_no_bin(genome: Genome) -> None:
+    found = predict(CountingModel(), genome, whole().clear())
+    assert found.values_RT.shape == (0, 3)
+    assert found.bins.height == 0
+
+
 def test_region_takes_the_overlapping_bins(genome: Genome) -> None:
     found = predict(CountingModel(), genome, whole()).region("chrII", 31, 33)
     assert found.bins.rows() == [("chrII", 16, 32), ("chrII", 32, 48)]

@@ -14,6 +14,8 @@ from cislens.signal.transforms import untransform
 
 # Rank of the windows that are shown, from none of the others varying more to the typical one.
 _RANKS = (1.0, 0.9, 0.75, 0.5)
+# A window is shown with its neighbors in the test part, up to about this many bins.
+_BINS = 256
 
 
 def held_out_loci(
@@ -28,48 +30,85 @@ def held_out_loci(
     """Test windows of one species with what was measured in them and what the model predicts.
 
     They are chosen by the measured signal alone, never by how well it is predicted: the window
-    whose tracks vary most, then those at the 90th, 75th and 50th percentile. Values are means
-    per base in the unit of the tracks' files, strands averaged.
+    whose tracks vary most, then those at the 90th, 75th and 50th percentile, each with the test
+    windows that join it. Values are means per base in the unit of the tracks' files, predictions
+    averaged over both strands.
 
     Args:
         genome: the species' genome.
-        count: how many, at most four.
+        count: how many at most, up to four; fewer where loci would overlap.
         annotations: chrom, start, end, and where known name and strand.
         annotated_as: what they are, for the figure's caption.
 
     Raises:
-        CislensError: if the store has no test window of the species.
+        CislensError: if the store has no test window of the species, or its windows do not lie
+            on the genome's grid of bins.
     """
     windows = store.windows(species).with_row_index("row").filter(pl.col("split") == "test")
+    windows = windows.sort("chrom", "start")
     if windows.is_empty():
         raise CislensError(f"{store.path} has no test window of {species}; split it again.")
     measured_WNT = store.targets(species, windows["row"].to_numpy()).astype(np.float32)
     tracks = store.tracks(species)
     loci = []
-    for place in _chosen(measured_WNT, min(count, len(_RANKS))):
-        chrom, start, end = windows.select("chrom", "start", "end").row(int(place))
-        margin = store.crop * store.bin_size
-        region = pl.DataFrame({"chrom": [chrom], "start": [start + margin], "end": [end - margin]})
+    for places in _chosen(windows, measured_WNT, store.bin_size, count):
+        chrom = windows["chrom"][places.start]
+        first = windows["start"][places.start] + store.crop * store.bin_size
+        if first % store.bin_size:
+            raise CislensError(
+                f"{store.path}: the window {chrom}:{windows['start'][places.start]} does not lie "
+                f"on the grid of {store.bin_size} bp bins; build the store with a stride that is "
+                "a multiple of the bin size."
+            )
+        measured_NT = measured_WNT[places].reshape(-1, len(tracks))
+        region = {"chrom": chrom, "start": first, "end": first + len(measured_NT) * store.bin_size}
         predicted = predict_tracks(
-            model, genome, region, species, tracks, length=store.length, average_strands=True
-        )
-        shown = {row.id: column for column, row in enumerate(predicted.tracks.rows())}
-        pairs = [
+            model, genome, pl.DataFrame([region]), species, tracks, length=store.length,
+            average_strands=True,
+        )  # fmt: skip
+        columns = {row.id: column for column, row in enumerate(predicted.tracks.rows())}
+        shown = [
             LocusTrack(
                 row.description or row.id,
-                untransform(measured_WNT[place, :, column], row, bin_size=store.bin_size),
-                predicted.values_RT[:, shown[row.id]],
+                untransform(measured_NT[:, column], row, bin_size=store.bin_size),
+                predicted.values_RT[:, columns[row.id]],
             )
             for column, row in enumerate(tracks.rows())
         ]
-        first = start + margin
-        loci.append(Locus(species, chrom, first, store.bin_size, pairs, annotations, annotated_as))
+        loci.append(Locus(species, chrom, first, store.bin_size, shown, annotations, annotated_as))
     return loci
 
 
-def _chosen(measured_WNT: npt.NDArray[np.float32], count: int) -> list[int]:
-    """Windows at fixed ranks of their variation, each track weighing the same."""
+def _chosen(
+    windows: pl.DataFrame, measured_WNT: npt.NDArray[np.float32], bin_size: int, count: int
+) -> list[slice]:
+    """Windows at fixed ranks of their variation, each with neighbors; none is in two of them.
+
+    Each track weighs the same. Neighbors are windows whose bins join without gap or overlap.
+    """
     spread_WT = measured_WNT.std(axis=1)
     order = np.argsort((spread_WT / (spread_WT.mean(axis=0) + 1e-9)).mean(axis=1), kind="stable")
-    places = [order[round(rank * (len(order) - 1))] for rank in _RANKS[:count]]
-    return [int(place) for place in dict.fromkeys(places)]
+    step = windows["start"].diff().fill_null(-1).to_numpy()
+    joined = (windows["chrom"] == windows["chrom"].shift()).fill_null(value=False).to_numpy()
+    joined = joined & (step == measured_WNT.shape[1] * bin_size)
+    found: list[slice] = []
+    for rank in _RANKS[:count]:
+        place = int(order[round(rank * (len(order) - 1))])
+        near = _neighbors(joined, place, max(1, round(_BINS / measured_WNT.shape[1])))
+        if not any(near.start < other.stop and other.start < near.stop for other in found):
+            found.append(near)
+    return found
+
+
+def _neighbors(joined: npt.NDArray[np.bool_], place: int, most: int) -> slice:
+    """Up to `most` windows in a row around one; `joined[i]` if window i follows i - 1."""
+    start, stop = place, place + 1
+    while stop - start < most:
+        before, after = bool(joined[start]), stop < len(joined) and bool(joined[stop])
+        if after and (stop - place <= place - start or not before):
+            stop += 1
+        elif before:
+            start -= 1
+        else:
+            break
+    return slice(start, stop)

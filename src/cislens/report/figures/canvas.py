@@ -108,12 +108,20 @@ def text_width(text: str, size: float = 11.0, bold: bool = False) -> float:
 def shortened(text: object, width: float, size: float = 11.0, bold: bool = False) -> str:
     """The text, its middle left out where it is wider than `width` pixels."""
     text = plain(text)
-    keep = len(text)
-    short = text
-    while text_width(short, size, bold) > width and keep > 3:
-        keep -= 1
-        short = f"{text[: (keep + 1) // 2]}\u2026{text[len(text) - keep // 2 :]}"
-    return short
+    if text_width(text, size, bold) <= width:
+        return text
+
+    def kept(count: int) -> str:
+        return f"{text[: (count + 1) // 2]}\u2026{text[len(text) - count // 2 :]}"
+
+    fewest, most = 1, len(text) - 1
+    while fewest < most:
+        middle = (fewest + most + 1) // 2
+        if text_width(kept(middle), size, bold) <= width:
+            fewest = middle
+        else:
+            most = middle - 1
+    return kept(fewest)
 
 
 def _clean(root: ElementTree.Element, key: str) -> None:
