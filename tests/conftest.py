@@ -1,4 +1,8 @@
+import os
 from pathlib import Path
+
+# As the command line does, before torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import polars as pl
 import pytest

@@ -35,7 +35,7 @@ def profile(
     read = read_recipe(recipe, DataRecipe)
     plan = plan_store(read if seed is None else read.model_copy(update={"seed": seed}))
     if not dry_run:
-        store = build_planned(out, plan, workers)
+        store = build_planned(out, plan, workers=workers)
     result: dict[str, Any] = {"store": str(out), **plan.describe(workers)}
     answer(result if dry_run else {**result, "digest": store.digest}, as_json)
 
@@ -55,6 +55,6 @@ def plan_store(recipe: DataRecipe) -> "ProfilePlan":
         crop=recipe.crop,
         margin=recipe.margin,
         stride=recipe.stride,
-        split=SplitSpec(dict(split.fractions), split.block_bp, split.valid, split.test),
+        split=SplitSpec(split.fractions, split.block_bp, split.valid, split.test),
         seed=recipe.seed,
     )

@@ -12,10 +12,10 @@ app = typer.Typer(help="List presets and inspect model folders.", no_args_is_hel
 
 @app.command("ls")
 def list_presets(as_json: AsJson = False) -> None:
-    """The presets by name with their parameter counts."""
+    """The presets by name with their shapes."""
     from cislens.models.presets import PRESETS
 
-    answer({name: f"{preset.parameters:,} parameters" for name, preset in PRESETS.items()}, as_json)
+    answer(PRESETS, as_json)
 
 
 @app.command("show")

@@ -12,11 +12,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class Split(Section):
     """How windows are divided: by chromosome where any is named, else by homology-aware blocks."""
 
-    fractions: dict[Literal["train", "valid", "test"], Fraction] = {
-        "train": 0.8,
-        "valid": 0.1,
-        "test": 0.1,
-    }
+    fractions: dict[str, Fraction] = {"train": 0.8, "valid": 0.1, "test": 0.1}
     block_bp: int = Field(default=262_144, ge=1)
     valid: dict[str, list[str]] = {}  # species -> chromosomes
     test: dict[str, list[str]] = {}
@@ -153,6 +149,23 @@ class BenchSettings(Section):
     seed: int = 0
 
 
+class Loci(Section):
+    """Held-out places of one species whose tracks the report draws, measured and predicted."""
+
+    genome: RecipePath
+    count: int = Field(default=2, ge=1, le=4)
+    annotations: RecipePath | None = None  # genes or peaks: GTF, GFF3, BED or narrowPeak
+    annotated_as: str = "genes"
+
+
+class Source(Section):
+    """Where data come from, for the report."""
+
+    data: str
+    source: str
+    licence: str
+
+
 class BenchRecipe(Section):
     """`cislens bench`: trained runs and tasks. The baselines come by themselves.
 
@@ -164,4 +177,6 @@ class BenchRecipe(Section):
     store: RecipePath | None = None
     tasks: dict[str, AnyTask] = Field(min_length=1)
     settings: BenchSettings = BenchSettings()
+    loci: dict[str, Loci] = {}  # species -> what to draw for the first run
+    sources: list[Source] = []
     seed: int = 0

@@ -1,0 +1,108 @@
+"""`cislens bench`: representations x tasks -> results, verdicts and a report."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cislens.cli.options import AsJson, DryRun, Recipe, Seed, answer
+from cislens.cli.report import show_verdicts, write
+from cislens.errors import CislensError
+from cislens.files import atomic_path, write_atomic
+from cislens.recipes.reading import read_recipe, write_recipe
+from cislens.recipes.schema import BenchRecipe
+
+if TYPE_CHECKING:
+    from cislens.evaluation.tasks.task import Task
+    from cislens.report.inputs import ReportInput
+
+
+def command(
+    recipe: Recipe,
+    out: Annotated[Path, typer.Option("--out", help="Folder of results, tables and report.")],
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    seed: Seed = None,
+) -> None:
+    """Judge trained runs against baselines. The same command again resumes."""
+    read = read_recipe(recipe, BenchRecipe)
+    if seed is not None:
+        read = read.model_copy(update={"seed": seed})
+    if dry_run:
+        answer(plan(read), as_json)
+        return
+    page = out / "report.html"
+    run = judge(read, out, page)
+    result = {"report": str(page), "verdicts": run.verdicts.to_dicts()}
+    if as_json:
+        answer(result, as_json)
+    else:
+        show_verdicts(run)
+        typer.echo(f"report: {page}")
+
+
+def judge(recipe: BenchRecipe, out: Path, page: Path) -> "ReportInput":
+    """Run the bench into `out`: recipe.yaml, results/, verdicts, scores; and write its page."""
+    from cislens.evaluation.bench import run_bench
+    from cislens.evaluation.verdict import arm_scores, verdicts
+
+    claim(out, recipe)
+    results = run_bench(_tasks(recipe), _representations(recipe), recipe.settings, out / "results")
+    for name, table in (("verdicts", verdicts(results)), ("scores", arm_scores(results))):
+        with atomic_path(out / f"{name}.parquet") as aside:
+            table.write_parquet(aside)
+    return write(out, page)
+
+
+def plan(recipe: BenchRecipe) -> dict[str, Any]:
+    """What the bench would do: tasks with their splits and first bases, arms, fits."""
+    from cislens.evaluation.bench import build_arms
+
+    tasks = _tasks(recipe)
+    arms = {task.card.name: _arm_names(build_arms, task, recipe) for task in tasks}
+    return {
+        "tasks": {
+            task.card.name: {
+                "kind": task.card.kind,
+                "metric": task.card.metric.primary,
+                **dict(sorted(task.examples["split"].value_counts().iter_rows())),
+                "first_sequence": task.examples["sequence"][0][:60],
+                "arms": arms[task.card.name],
+            }
+            for task in tasks
+        },
+        "fits": recipe.settings.seeds * sum(len(names) for names in arms.values()),
+    }
+
+
+def claim(folder: Path, recipe: BenchRecipe) -> None:
+    """Write the resolved recipe, or refuse a folder that holds a bench of another one."""
+    text, path = write_recipe(recipe), folder / "recipe.yaml"
+    if path.exists() and path.read_text() != text:
+        raise CislensError(
+            f"{folder} holds a bench of another recipe ({path} differs); choose another --out, "
+            "or remove the folder to start over."
+        )
+    write_atomic(path, text)
+
+
+def _tasks(recipe: BenchRecipe) -> list["Task"]:
+    from cislens.evaluation.tasks.build import build_task
+    from cislens.signal.store import ProfileStore
+
+    store = ProfileStore.open(recipe.store) if recipe.store else None
+    return [build_task(name, section, store, recipe.seed) for name, section in recipe.tasks.items()]
+
+
+def _representations(recipe: BenchRecipe) -> list[Any]:
+    from cislens.models.saving import load_model
+    from cislens.representations.encoder import EncoderEmbedding
+
+    return [
+        EncoderEmbedding(load_model(folder / "model").encoder, name)
+        for name, folder in recipe.runs.items()
+    ]
+
+
+def _arm_names(build_arms: Any, task: "Task", recipe: BenchRecipe) -> list[str]:
+    return [arm.name for arm in build_arms(task, _representations(recipe), recipe.settings)]

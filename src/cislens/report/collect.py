@@ -1,0 +1,157 @@
+"""From the folder of a bench to what its report shows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from cislens.evaluation.tasks.task import Task
+from cislens.files import require_file
+from cislens.genome.annotation import read_genes
+from cislens.genome.intervals import read_intervals
+from cislens.genome.reference import open_genome
+from cislens.models.saving import load_model
+from cislens.recipes.reading import read_recipe
+from cislens.recipes.schema import BenchRecipe, Loci
+from cislens.report.inputs import ExpertUse, Locus, ReportInput
+from cislens.report.loci import held_out_loci
+from cislens.signal.store import ProfileStore
+from cislens.training.experts import EVERY_SPECIES
+from cislens.training.fit import Run
+
+TITLE = "What the representation carries"
+_INTERVAL = (
+    "Intervals cover which test examples were drawn (blocks of neighboring or related examples "
+    "are resampled together), which training examples the heads saw, and the heads' "
+    "initialization. They do not cover another training run of the encoder."
+)
+
+
+def collect(folder: Path) -> ReportInput:
+    """Everything a bench folder and the runs it judged have to say.
+
+    Raises:
+        MissingFileError: if the folder, a table in it, or a run is missing.
+        CislensError: if one of them is damaged.
+    """
+    recipe = read_recipe(require_file(folder, "bench folder") / "recipe.yaml", BenchRecipe)
+    tables = [folder / name for name in ("verdicts.parquet", "scores.parquet")]
+    verdicts, scores = (pl.read_parquet(require_file(path, "bench table")) for path in tables)
+    store = ProfileStore.open(recipe.store) if recipe.store else None
+    run = Run.open(next(iter(recipe.runs.values())))
+    tasks = [Task.load(path) for path in sorted((folder / "results" / "tasks").iterdir())]
+    return ReportInput(
+        title=TITLE,
+        verdicts=verdicts,
+        scores=scores,
+        training=None if run is None else pl.read_parquet(run.metrics_path),
+        loci=[] if run is None or store is None else _loci(recipe, run, store),
+        experts=None if run is None else _experts(pl.read_parquet(run.experts_path)),
+        manifest=_manifest(recipe, run, store, tasks),
+        notes=_notes(recipe, tasks),
+    )
+
+
+def _loci(recipe: BenchRecipe, run: Run, store: ProfileStore) -> list[Locus]:
+    model = load_model(run.model_folder)
+    found = []
+    for species, wanted in recipe.loci.items():
+        found += held_out_loci(
+            model,
+            open_genome(wanted.genome, species),
+            store,
+            species,
+            wanted.count,
+            _annotations(wanted),
+            wanted.annotated_as,
+        )
+    return found
+
+
+def _annotations(wanted: Loci) -> pl.DataFrame | None:
+    if wanted.annotations is None:
+        return None
+    genes = any(part in {".gtf", ".gff", ".gff3"} for part in wanted.annotations.suffixes)
+    return read_genes(wanted.annotations) if genes else read_intervals(wanted.annotations)
+
+
+def _experts(use: pl.DataFrame) -> ExpertUse | None:
+    if use.is_empty():
+        return None
+    layers = use["layer"].n_unique()
+    species = [name for name in use["species"].unique(maintain_order=True) if name != EVERY_SPECIES]
+
+    def shares(name: str) -> Any:
+        part = use.filter(pl.col("species") == name).sort("layer", "expert")
+        return part["share"].to_numpy().reshape(layers, -1)
+
+    return ExpertUse(
+        layers=[f"layer {layer + 1}" for layer in range(layers)],
+        species=species,
+        load_XE=shares(EVERY_SPECIES),
+        species_XSE=np.stack([shares(name) for name in species], axis=1),
+        top_k=int(use["top_k"][0]),
+    )
+
+
+def _manifest(
+    recipe: BenchRecipe, run: Run | None, store: ProfileStore | None, tasks: list[Task]
+) -> dict[str, Any]:
+    manifest: dict[str, Any] = {"interval": _INTERVAL, "splits": _splits(store, tasks)}
+    manifest["licences"] = [source.model_dump() for source in recipe.sources]
+    manifest["dropped"] = {
+        f"{task.card.name}: {reason}": count
+        for task in tasks
+        for reason, count in task.card.report.items()
+        if isinstance(count, int) and count and ("examples" in reason or "windows" in reason)
+    }
+    if run is not None:
+        ledger = run.manifest["ledger"]
+        manifest["summary"] = {
+            "Encoder": next(iter(recipe.runs)),
+            "Parameters": f"{ledger['parameters']:,}",
+            "Trained on": f"{ledger['bases'] / 1e6:.0f} Mb of windows",
+            "Training time": f"{ledger['train_seconds']:.0f} s on {run.manifest['device']}",
+        }
+        manifest["training run"] = run.manifest
+    if store is not None:
+        params = {"digest": store.digest, **store.manifest["params"]}
+        manifest["profile store"] = params
+    manifest["task hashes"] = {task.card.name: task.task_hash for task in tasks}
+    manifest["bench recipe"] = json.loads(recipe.model_dump_json())
+    return manifest
+
+
+def _splits(store: ProfileStore | None, tasks: list[Task]) -> list[dict[str, Any]]:
+    windows = [] if store is None else [_window_row(store, species) for species in store.species]
+    return windows + [
+        {"data": f"task {task.card.name}", **_parts(task.examples), "parted by": task.card.split}
+        for task in tasks
+    ]
+
+
+def _window_row(store: ProfileStore, species: str) -> dict[str, Any]:
+    split = store.manifest["params"]["split"]
+    kind = "chromosome" if split["valid"] or split["test"] else "homology-aware blocks"
+    parts = _parts(store.windows(species))
+    return {"data": f"{species}, windows for training", **parts, "parted by": kind}
+
+
+def _parts(rows: pl.DataFrame) -> dict[str, int]:
+    return {name: rows.filter(split=name).height for name in ("train", "valid", "test")}
+
+
+def _notes(recipe: BenchRecipe, tasks: list[Task]) -> list[str]:
+    settings = recipe.settings
+    return [
+        f"Every arm was fitted {settings.seeds} times; each time on another "
+        f"{settings.train_fraction:.0%} of the training blocks, the same for all arms.",
+        "Heads on frozen features are ridge or logistic regression with the penalty chosen on "
+        "the validation part; one-hot CNNs are trained from scratch.",
+        "The untrained twin is the same network with fresh random weights, its normalization "
+        "set on training sequences.",
+        *(f"{task.card.name}: {task.card.exposure}" for task in tasks
+          if task.card.exposure != "unknown"),
+    ]  # fmt: skip
