@@ -78,7 +78,7 @@ def test_headline_counts_the_verdicts(run: ReportInput) -> None:
         "space-tiny beats one-hot CNN on 1 of 4 tasks; it does worse on 1 and shows no "
         "detectable gain on 2.",
         "space-tiny beats its untrained twin on 4 of 5 tasks; it shows no detectable gain on 1.",
-        "Caution: the untrained twin does as well in Yeast peak accessibility.",
+        "Caution: no gain over the untrained twin is shown on Yeast peak accessibility.",
     ]
 
 

@@ -169,9 +169,9 @@ def _outcomes(arm: str, rows: pl.DataFrame, rival: str) -> str:
 
 def _cautions(rows: pl.DataFrame) -> list[str]:
     meaning = {
-        "composition-explained": "base composition alone explains",
-        "not pretraining": "the untrained twin does as well in",
-        "leakage": "a leakage check failed for",
+        "composition-explained": "no gain over base composition is shown on",
+        "not pretraining": "no gain over the untrained twin is shown on",
+        "leakage": "a leakage check failed on",
     }
     sentences = []
     for suffix, words in meaning.items():
