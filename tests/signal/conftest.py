@@ -1,6 +1,6 @@
 """A toy species: three chromosomes, three tracks, small enough to build many times."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,15 @@ UNCALLED = (10_000, 11_400)  # a run of N on chrA
 
 @dataclass
 class Toy:
-    """Files and settings of a build of 37 windows in 5 units."""
+    """Files and settings of a build of 40 windows in 5 units."""
 
     folder: Path
     genome: Genome
-    tracks: TrackTable
-    counts: dict[str, np.ndarray]
+    rows: list[Track] = field(default_factory=list)
+
+    @property
+    def tracks(self) -> TrackTable:
+        return track_table(self.rows)
 
     @property
     def genomes(self) -> dict[str, Genome]:
@@ -41,19 +44,19 @@ class Toy:
             "split": SplitSpec(valid={"toy": ["chrB"]}, test={"toy": ["chrC"]}),
         }
 
+    def write_counts(self, name: str, counts: dict[str, np.ndarray], sizes: dict[str, int]) -> Path:
+        """A count track: bases with 0 are left out, as count tracks do."""
+        path = self.folder / name
+        at = {chrom: np.flatnonzero(values) for chrom, values in counts.items()}
+        chroms = np.concatenate([np.full(places.size, chrom) for chrom, places in at.items()])
+        starts = np.concatenate(list(at.values()))
+        values = np.concatenate([counts[chrom][places] for chrom, places in at.items()])
+        write_bigwig(path, sizes, chroms, starts, starts + 1, values.astype(np.float32))
+        return path
+
 
 def write_fasta(path: Path, sequences: dict[str, str]) -> Path:
     path.write_text("".join(f">{name}\n{bases}\n" for name, bases in sequences.items()))
-    return path
-
-
-def write_counts(path: Path, counts: dict[str, np.ndarray], sizes: dict[str, int]) -> Path:
-    """A count track: bases with 0 are left out, as count tracks do."""
-    parts = [(chrom, np.flatnonzero(values)) for chrom, values in counts.items()]
-    chroms = np.concatenate([np.full(at.size, chrom) for chrom, at in parts])
-    starts = np.concatenate([at for _, at in parts])
-    values = np.concatenate([counts[chrom][at] for chrom, at in parts])
-    write_bigwig(path, sizes, chroms, starts, starts + 1, values.astype(np.float32))
     return path
 
 
@@ -64,18 +67,16 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     bases = {c: rng.integers(0, 4, size).astype(np.uint8) for c, size in CHROM_SIZES.items()}
     bases["chrA"][slice(*UNCALLED)] = 4
     fasta = write_fasta(tmp_path / "toy.fa", {c: decode(codes) for c, codes in bases.items()})
-    counts: dict[str, np.ndarray] = {}
-    rows = []
+    toy = Toy(tmp_path, open_genome(fasta, "toy"))
     for name, sign, pair, strand in (
         ("plus", 1, "minus", "+"), ("minus", -1, "plus", "-"), ("atac", 1, "", "."),
     ):  # fmt: skip
-        found = {c: sign * rng.poisson(0.4, size) for c, size in CHROM_SIZES.items()}
-        file = write_counts(tmp_path / f"{name}.bw", found, CHROM_SIZES)
-        rows.append(
+        counts = {c: sign * rng.poisson(0.4, size) for c, size in CHROM_SIZES.items()}
+        file = toy.write_counts(f"{name}.bw", counts, CHROM_SIZES)
+        toy.rows.append(
             Track(
                 name, str(file), "toy", assay="TEST", strand=strand, strand_pair=pair,
                 scale=float(sign), clip=16, clip_mode="soft",
             )
         )  # fmt: skip
-        counts[name] = np.concatenate(list(found.values()))
-    return Toy(tmp_path, open_genome(fasta, "toy"), track_table(rows), counts)
+    return toy

@@ -109,6 +109,11 @@ class RowArray:
         for shard in range(layout.shards):
             _check_size(layout.shard_file(folder, shard), layout.shard_bytes(shard))
 
+    @property
+    def loaded(self) -> bool:
+        """Whether rows come from memory."""
+        return self._loaded is not None
+
     def load(self) -> None:
         """Read every row into memory; later reads come from there."""
         if self._loaded is None:
@@ -117,15 +122,6 @@ class RowArray:
                 first, last = self.layout.span(shard)
                 self._loaded[first:last] = self._shard(shard)
             self._shards.clear()
-
-    def row(self, index: int) -> npt.NDArray[Any]:
-        """One row as a read-only view."""
-        if self._loaded is not None:
-            loaded: npt.NDArray[Any] = self._loaded[index]
-            return loaded
-        shard, within = divmod(index, self.layout.shard_rows)
-        mapped: npt.NDArray[Any] = self._shard(shard)[within]
-        return mapped
 
     def gather(self, rows: Sequence[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
         """Rows (n, *row_shape) in the order asked for, copied."""

@@ -4,7 +4,7 @@ import csv
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -113,8 +113,8 @@ class TrackTable:
 
 
 def track_table(tracks: Iterable[Track]) -> TrackTable:
-    """A table from typed rows."""
-    rows = [{name: getattr(track, name) for name in _COLUMNS} for track in tracks]
+    """A table from typed rows; a group that is not given is the assay."""
+    rows = [asdict(track) | {"group": track.group or track.assay} for track in tracks]
     types = {name: pl.Float64 if name in _NUMBERS else pl.String for name in _COLUMNS}
     return TrackTable(pl.DataFrame(rows, schema=types))
 
@@ -210,7 +210,6 @@ def _parse(
         values["species"] = species
     if "assay" not in values and ":" in values.get("description", ""):
         values["assay"] = values["description"].split(":")[0]
-    values.setdefault("group", values.get("assay", Track.assay))
     values["file"] = str(folder / values["file"])
     return _check_numbers(Track(**values), where)
 

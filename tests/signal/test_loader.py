@@ -1,0 +1,217 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cislens.errors import CislensError
+from cislens.genome.codes import reverse_complement
+from cislens.genome.reference import Genome
+from cislens.signal.build import build_profile_store
+from cislens.signal.loader import (
+    ProfileLoader,
+    _augmented_codes,
+    _augmented_targets,
+    widen,
+)
+from cislens.signal.plan import SplitSpec
+from cislens.signal.store import ProfileStore
+from cislens.signal.tracks import track_table
+
+
+@pytest.fixture
+def store(toy):
+    """Two species: the toy, and the same genome with one unstranded track."""
+    second = [
+        type(track)(**(vars(track) | {"id": "second", "species": "second"}))
+        for track in toy.rows
+        if track.id == "atac"
+    ]
+    chroms = {"toy": ["chrB"], "second": ["chrB"]}, {"toy": ["chrC"], "second": ["chrC"]}
+    settings = toy.settings | {"split": SplitSpec(valid=chroms[0], test=chroms[1])}
+    genomes = {"toy": toy.genome, "second": Genome(toy.genome.path, "second")}
+    tracks = track_table([*toy.rows, *second])
+    return build_profile_store(toy.folder / "store", genomes, tracks, **settings)
+
+
+def assert_same(first, second):
+    np.testing.assert_array_equal(first.codes_BL, second.codes_BL)
+    np.testing.assert_array_equal(first.species_B, second.species_B)
+    np.testing.assert_array_equal(first.index_B, second.index_B)
+    assert first.targets.keys() == second.targets.keys()
+    for name, values in first.targets.items():
+        np.testing.assert_array_equal(values, second.targets[name])
+
+
+def train_rows(store):
+    return sum(store.windows(name).filter(split="train").height for name in store.species)
+
+
+def test_an_epoch_has_every_window_once_but_for_the_last_smaller_batch(store):
+    loader = ProfileLoader(store, "train", 8)
+    rows = train_rows(store)
+    assert len(loader) == rows // 8
+    seen = np.concatenate([batch.index_B for batch in loader.epoch(0)])
+    assert len(set(seen.tolist())) == seen.size == rows // 8 * 8
+    windows = store.windows("toy").height
+    for batch in loader.epoch(1):
+        np.testing.assert_array_equal(batch.species_B, batch.index_B >= windows)
+        assert sum(len(values) for values in batch.targets.values()) == 8
+        for s, name in enumerate(store.species):
+            assert len(batch.targets.get(name, ())) == (batch.species_B == s).sum()
+
+
+def test_valid_comes_whole_and_in_store_order(store):
+    loader = ProfileLoader(store, "valid", 5, shift=0, reverse_complement=False)
+    batches = list(loader)
+    assert [len(batch.codes_BL) for batch in batches] == [5, 5, 2]
+    index = np.concatenate([batch.index_B for batch in batches])
+    assert (np.diff(index) > 0).all()
+    rows = index[index < store.windows("toy").height]
+    assert store.windows("toy")["split"].gather(rows).to_list() == ["valid"] * 6
+    codes = np.concatenate([batch.codes_BL for batch in batches])
+    np.testing.assert_array_equal(codes[:6], store.sequence("toy", rows)[:, 8:-8])
+    first = np.concatenate([b.targets["toy"] for b in batches if "toy" in b.targets])
+    np.testing.assert_array_equal(first, store.targets("toy", rows).astype(np.float32))
+
+
+def test_a_batch_depends_on_seed_epoch_and_step_alone(store):
+    loader = ProfileLoader(store, "train", 8, seed=3)
+    expected = loader.batch(1, 2)
+    list(loader.epoch(0))
+    assert_same(loader.batch(1, 2), expected)
+    assert_same(list(loader.epoch(1))[2], expected)
+    assert_same(next(iter(loader.epoch(1, first_step=2))), expected)
+    again = ProfileLoader(ProfileStore.open(store.path), "train", 8, seed=3)
+    assert_same(again.batch(1, 2), expected)
+    reseeded = ProfileLoader(store, "train", 8, seed=4)
+    for other in (loader.batch(1, 1), loader.batch(0, 2), reseeded.batch(1, 2)):
+        assert (other.index_B != expected.index_B).any()
+
+
+def test_iterating_goes_from_epoch_to_epoch(store):
+    loader = ProfileLoader(store, "train", 8)
+    first, second = next(iter(loader)), next(iter(loader))
+    assert_same(first, loader.batch(0, 0))
+    assert_same(second, loader.batch(1, 0))
+
+
+def test_streaming_and_resident_batches_are_the_same(store):
+    streaming = ProfileLoader(ProfileStore.open(store.path), "train", 8, memory_budget=0)
+    resident = ProfileLoader(ProfileStore.open(store.path), "train", 8)
+    sequence, _ = streaming.store.arrays("toy")
+    assert not sequence.loaded
+    assert resident.store.arrays("toy")[0].loaded
+    for step in range(len(resident)):
+        assert_same(streaming.batch(0, step), resident.batch(0, step))
+
+
+def test_every_example_is_its_window_shifted_and_perhaps_reverse_complemented(store):
+    loader = ProfileLoader(store, "train", 8)
+    swap = [1, 0, 2]
+    shifts, flips = [], []
+    for epoch in range(12):
+        for batch in loader.epoch(epoch):
+            here = np.flatnonzero(batch.species_B == 0)
+            for place, row in enumerate(batch.index_B[here].tolist()):
+                codes, bins = batch.codes_BL[here[place]], batch.targets["toy"][place]
+                stored = store.targets("toy", [row])[0].astype(np.float32)
+                flip = not np.array_equal(bins, stored)
+                if flip:
+                    np.testing.assert_array_equal(bins, stored[::-1][:, swap])
+                    codes = reverse_complement(codes)
+                margin = store.sequence("toy", [row])[0]
+                found = [s for s in range(-8, 9) if (margin[8 + s : 1032 + s] == codes).all()]
+                assert len(found) == 1
+                shifts += found
+                flips.append(flip)
+    counts = np.bincount(np.array(shifts) + 3, minlength=7)
+    assert counts.size == 7, "shifts stay within -3..3"
+    # Uniform: each of 7 shifts within 4 standard deviations of its expectation.
+    expected = len(shifts) / 7
+    assert (np.abs(counts - expected) < 4 * np.sqrt(expected * 6 / 7)).all()
+    assert abs(np.mean(flips) - 0.5) < 4 * 0.5 / np.sqrt(len(flips))
+
+
+def test_two_epochs_draw_different_shifts_for_the_same_window(store):
+    loader = ProfileLoader(store, "train", train_rows(store), reverse_complement=False)
+    first, second = loader.batch(0, 0), loader.batch(1, 0)
+    back = np.argsort(second.index_B)[np.searchsorted(np.sort(second.index_B), first.index_B)]
+    np.testing.assert_array_equal(second.index_B[back], first.index_B)
+    same = (first.codes_BL == second.codes_BL[back]).all(axis=1)
+    assert 0 < same.sum() < len(same)
+
+
+bases = st.integers(0, 2**32 - 1)
+
+
+@given(bases)
+def test_reverse_complement_twice_is_the_identity_on_codes_and_targets(seed):
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, 5, (3, 40)).astype(np.uint8)
+    bins = rng.integers(0, 50, (3, 6, 4)).astype(np.float16)
+    swap, all_flip = np.array([2, 1, 0, 3]), np.ones(3, dtype=bool)
+    begins = np.zeros(3, dtype=np.int64)
+    once = _augmented_codes(codes, begins, all_flip, 40)
+    np.testing.assert_array_equal(once, reverse_complement(codes))
+    np.testing.assert_array_equal(_augmented_codes(once, begins, all_flip, 40), codes)
+    turned = _augmented_targets(bins.copy(), all_flip, swap)
+    np.testing.assert_array_equal(turned, bins[:, ::-1][..., swap])
+    np.testing.assert_array_equal(_augmented_targets(turned.copy(), all_flip, swap), bins)
+
+
+def test_widening_is_exact_for_every_finite_float16():
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)]
+    found = np.empty(finite.shape, np.float32)
+    widen(finite, found)
+    np.testing.assert_array_equal(found.view(np.int32), finite.astype(np.float32).view(np.int32))
+
+
+def test_waiting_is_counted(store, monkeypatch):
+    loader = ProfileLoader(store, "train", 8)
+    for _ in loader.epoch(0):
+        time.sleep(0.01)
+    quick = loader.wait_seconds
+    make = loader.batch
+
+    def slow(epoch, step):
+        time.sleep(0.03)
+        return make(epoch, step)
+
+    monkeypatch.setattr(loader, "batch", slow)
+    list(loader.epoch(0))
+    assert loader.wait_seconds - quick > 0.02 * len(loader)
+    assert quick < 0.02 * len(loader)
+
+
+def test_an_error_while_reading_ahead_reaches_the_consumer(store, monkeypatch):
+    loader = ProfileLoader(store, "train", 8)
+
+    def broken(epoch, step):
+        raise CislensError("gone")
+
+    monkeypatch.setattr(loader, "batch", broken)
+    with pytest.raises(CislensError, match="gone"):
+        list(loader.epoch(0))
+
+
+def test_stopping_early_leaves_no_thread(store):
+    loader = ProfileLoader(store, "train", 8)
+    epoch = loader.epoch(0)
+    next(epoch)
+    epoch.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("cislens-loader")]
+
+
+def test_settings_that_cannot_be_met_are_refused(store):
+    with pytest.raises(CislensError, match="shift 9 is not within the margin of 8 bp"):
+        ProfileLoader(store, "train", 8, shift=9)
+    with pytest.raises(CislensError, match="batch_size is 0"):
+        ProfileLoader(store, "train", 0)
+    with pytest.raises(CislensError, match="no window in split 'night'"):
+        ProfileLoader(store, "night", 8)
+    with pytest.raises(IndexError):
+        ProfileLoader(store, "train", 8).batch(0, 99)
