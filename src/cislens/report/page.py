@@ -87,15 +87,16 @@ def render(run: ReportInput) -> str:
 
 _FOREST = (
     "Each row is an arm's score minus that of what it is held against, paired on the same test "
-    "examples: the mark is the difference, the bar its 95 % interval, the upright line zero, and "
-    "the pale band the differences that this test would often miss (below the MDE). A bar clear "
-    "of the upright line is a difference; an arrow marks a bar that leaves the axis. The number of test "
-    "examples stands under each title."
+    "examples: the mark is the difference, the bar its 95 % interval, the upright line zero, "
+    "and the pale band the differences that this test would often miss (below the MDE). A bar "
+    "clear of the upright line is a difference; an arrow marks a bar that leaves the axis. The "
+    "number of test examples stands under each title."
 )
 _SCORES = (
     "Test score of every arm with its 95 % interval, best first; the pale band is where scores "
-    "fall when labels are permuted, so an arm inside its band is not told apart from chance. Intervals "
-    "of two arms may overlap although their paired difference is clear: compare arms above, not here."
+    "fall when labels are permuted, so an arm inside its band is not told apart from chance. "
+    "Intervals of two arms may overlap although their paired difference is clear: compare arms "
+    "above, not here."
 )
 _LOCI = (
     "Regions held out from training. Measured signal grows upwards, the prediction is mirrored "
