@@ -58,7 +58,8 @@ class ConditionedNorm(nn.Module):
     def forward(self, x_BND: Tensor, code_BC: Tensor) -> Tensor:
         gamma_BD, beta_BD = self.modulation(code_BC).chunk(2, dim=-1)
         normed: Tensor = self.norm(x_BND)
-        return torch.addcmul(normed + beta_BD[:, None], gamma_BD[:, None], normed)
+        conditioned: Tensor = (1 + gamma_BD[:, None]) * normed + beta_BD[:, None]
+        return conditioned
 
 
 class SpaceBlock(nn.Module):
