@@ -1,0 +1,163 @@
+"""Which split an example belongs to, so that nothing scored at test was seen before."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from cislens.errors import CislensError
+from cislens.genome.codes import Codes
+from cislens.genome.homology import components, homology_pairs, leaking
+from cislens.genome.reference import Genome
+from cislens.genome.splits import balanced_folds
+
+logger = logging.getLogger("cislens")
+
+FRACTIONS = {"train": 0.7, "valid": 0.15, "test": 0.15}
+BLOCK_BP = 20_000  # neighboring examples share a bootstrap block
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Examples with `split, cluster_id, block_id`, their sequences, and what was dropped."""
+
+    rows: pl.DataFrame
+    sequences: list[Codes]
+    report: dict[str, str | int | float]
+
+    def keep(self, kept: npt.NDArray[np.bool_], reason: str) -> "Placed":
+        """Without the examples that are not kept; their number is reported as `reason`."""
+        dropped = int((~kept).sum())
+        if dropped:
+            logger.info("%d of %d examples dropped: %s", dropped, len(kept), reason)
+        sequences = [codes for codes, keep in zip(self.sequences, kept, strict=True) if keep]
+        return Placed(self.rows.filter(kept), sequences, {**self.report, reason: dropped})
+
+
+def place(
+    rows: pl.DataFrame,
+    genome: Genome,
+    seed: int,
+    regions: pl.DataFrame | None,
+    strata: npt.NDArray[np.int64],
+) -> Placed:
+    """Give genomic examples (chrom, start, end) a split, a cluster and a block.
+
+    With `regions` (`chrom,start,end,split,block`: the windows of pre-training) an example takes
+    the split of the region that it lies in; one that lies in none is dropped. Without, examples
+    that overlap or are homologous form clusters, dealt to the splits with balanced `strata`.
+    With regions, valid examples with a homolog among the training examples are then dropped, and
+    test examples with one anywhere in the regions of train and valid.
+    """
+    sequences = _sequences(genome, rows)
+    rows = rows.with_columns(
+        block_id=pl.format(
+            "{}:{}", "chrom", (pl.col("start") + pl.col("end")) // 2 // BLOCK_BP * BLOCK_BP
+        )
+    )
+    if regions is None:
+        cluster = _clusters(rows, sequences, seed)
+        split = balanced_folds(cluster, FRACTIONS, seed, strata=strata)
+        rows = rows.with_columns(
+            split=pl.Series(list(split), dtype=pl.String),
+            cluster_id=pl.Series([f"c{number}" for number in cluster]),
+        )
+        return Placed(rows, sequences, {})
+    segments = merge_regions(regions)
+    rows = _within_segments(rows, segments)
+    placed = Placed(rows, sequences, {})
+    placed = placed.keep(
+        rows["split"].is_not_null().to_numpy(), "examples outside the regions of pre-training"
+    )
+    seen = segments.filter(pl.col("split") != "test")
+    return without_leaks(placed, _sequences(genome, seen))
+
+
+def without_leaks(placed: Placed, seen_before_test: Sequence[Codes] | None = None) -> Placed:
+    """Drop valid examples with a homolog in train, then test examples with one in train or
+    valid, on either strand.
+
+    Args:
+        seen_before_test: sequences that hold all of train and valid, and more.
+    """
+    for split, before in (("valid", ("train",)), ("test", ("train", "valid"))):
+        mine = (placed.rows["split"] == split).to_numpy()
+        known = placed.rows["split"].is_in(before).to_numpy()
+        judged = [placed.sequences[row] for row in np.flatnonzero(mine)]
+        seen = [placed.sequences[row] for row in np.flatnonzero(known)]
+        if split == "test" and seen_before_test is not None:
+            seen = list(seen_before_test)
+        kept = np.ones(len(mine), dtype=bool)
+        if judged and seen:
+            kept[mine] = ~leaking(judged, seen)
+        placed = placed.keep(kept, f"{split} examples with a homolog in {' or '.join(before)}")
+    return placed
+
+
+def merge_regions(regions: pl.DataFrame) -> pl.DataFrame:
+    """Touching and overlapping regions of one chromosome, split and block as one.
+
+    Raises:
+        CislensError: if columns are missing or a base lies in two splits.
+    """
+    missing = {"chrom", "start", "end", "split", "block"} - set(regions.columns)
+    if missing:
+        raise CislensError(f"regions lack the column(s) {', '.join(sorted(missing))}.")
+    group = ["chrom", "split", "block"]
+    ordered = regions.sort(*group, "start")
+    gap = pl.col("start") > pl.col("end").cum_max().shift(1).over(group)
+    merged = (
+        ordered.with_columns(run=gap.fill_null(True).cum_sum())
+        .group_by(*group, "run")
+        .agg(pl.col("start").min(), pl.col("end").max())
+        .sort("chrom", "start")
+    )
+    overlap = merged.filter(
+        (pl.col("start") < pl.col("end").shift(1).over("chrom"))
+        & (pl.col("split") != pl.col("split").shift(1).over("chrom"))
+    )
+    if len(overlap):
+        where = overlap.row(0, named=True)
+        raise CislensError(
+            f"regions of different splits overlap at {where['chrom']}:{where['start']}; part "
+            "them so that no base lies in two splits."
+        )
+    return merged.drop("run")
+
+
+def _within_segments(rows: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
+    """The split and cluster of the segment that holds each example wholly, else null."""
+    number = np.full(len(rows), -1)
+    chrom = rows["chrom"].to_numpy()
+    start, end = rows["start"].to_numpy(), rows["end"].to_numpy()
+    for name in segments["chrom"].unique():
+        here = np.flatnonzero((segments["chrom"] == name).to_numpy())
+        mine = np.flatnonzero(chrom == name)
+        low, high = segments["start"].to_numpy()[here], segments["end"].to_numpy()[here]
+        last = np.searchsorted(low, start[mine], side="right") - 1
+        holds = (last >= 0) & (end[mine] <= high[np.maximum(last, 0)])
+        number[mine[holds]] = here[last[holds]]
+    names = segments["split"].to_list()
+    return rows.with_columns(
+        split=pl.Series([names[n] if n >= 0 else None for n in number], dtype=pl.String),
+        cluster_id=pl.Series([f"s{n}" if n >= 0 else None for n in number], dtype=pl.String),
+    )
+
+
+def _clusters(rows: pl.DataFrame, sequences: list[Codes], seed: int) -> npt.NDArray[np.int64]:
+    order = rows.select(row=pl.int_range(pl.len()), chrom="chrom", start="start", end="end").sort(
+        "chrom", "start"
+    )
+    previous = pl.col("end").shift(1).over("chrom")
+    touching = order.with_columns(before=pl.col("row").shift(1).over("chrom")).filter(
+        pl.col("start") < previous
+    )
+    overlaps = touching.select("before", "row").to_numpy().astype(np.int64).reshape(-1, 2)
+    return components(len(rows), overlaps, homology_pairs(sequences, seed).pairs)
+
+
+def _sequences(genome: Genome, rows: pl.DataFrame) -> list[Codes]:
+    return [genome.fetch(*row) for row in rows.select("chrom", "start", "end").iter_rows()]
