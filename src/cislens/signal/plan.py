@@ -19,6 +19,7 @@ from cislens.genome.chromosomes import match_names
 from cislens.genome.codes import N, decode
 from cislens.genome.intervals import tile
 from cislens.genome.reference import Genome, report_ambiguous
+from cislens.genome.splits import split_by_chromosome, split_windows
 from cislens.signal.bigwig import BigWigSummary, summarize
 from cislens.signal.shards import ArrayLayout
 from cislens.signal.tracks import Track, TrackTable, track_table
@@ -349,8 +350,6 @@ def _n_fraction(genome: Genome, windows: pl.DataFrame) -> npt.NDArray[np.float64
 def _split(
     name: str, genome: Genome, windows: pl.DataFrame, shape: Shape, spec: SplitSpec, seed: int
 ) -> pl.DataFrame:
-    from cislens.genome.splits import split_by_chromosome, split_windows
-
     valid, test = spec.valid.get(name, []), spec.test.get(name, [])
     if valid or test:
         found = split_by_chromosome(windows, valid, test)

@@ -7,6 +7,7 @@ bytes and the measurement behind leaving compression out.
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class ArrayLayout:
 
     @property
     def row_bytes(self) -> int:
-        return int(np.prod(self.row_shape)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.row_shape) * np.dtype(self.dtype).itemsize
 
     @property
     def shards(self) -> int:
