@@ -14,6 +14,7 @@ Ints = npt.NDArray[np.int64]
 
 _NO_KMER = np.uint64(2**64 - 1)
 _LONGEST_PERIOD = 3
+_LONGEST_RUN = 20
 BASES_AT_ONCE = 1 << 16  # the arrays of so many k-mers stay in the cache: five times as fast
 
 
@@ -54,6 +55,22 @@ def _mix(values: Words) -> Words:
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))
+
+
+def without_runs(codes: Codes) -> Codes:
+    """Codes with N for every stretch of 20 or more bases that repeats one to three bases."""
+    masked = codes.copy()
+    for period in range(1, _LONGEST_PERIOD + 1):
+        again = np.zeros(codes.size + 2, np.int8)
+        again[1 : max(codes.size - period, 0) + 1] = (codes[period:] == codes[:-period]) & (
+            codes[period:] != dna.N
+        )
+        edges = np.flatnonzero(np.diff(again))
+        begins, ends = edges[::2], edges[1::2] + period
+        long = ends - begins >= _LONGEST_RUN
+        for begin, end in zip(begins[long].tolist(), ends[long].tolist(), strict=True):
+            masked[begin:end] = dna.N
+    return masked
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +60,7 @@ def balanced_folds(
 
 
 def _fill(
-    counts: npt.NDArray[np.floating], fractions: Mapping[str, float], seed: int
+    counts: npt.NDArray[Any], fractions: Mapping[str, float], seed: int
 ) -> npt.NDArray[np.int64]:
     """The part of each cluster, given its counts (clusters, quantities), rows first."""
     shares = np.array(list(fractions.values()), float)
@@ -147,7 +148,7 @@ def split_windows(
     used, number = np.unique(blocks.of(blocks.centers), return_inverse=True)
     content = _Content(genome, windows, blocks, width)
     cluster = components(len(used), _joined(number, content.duplicated()))
-    counts = np.bincount(cluster[number]).astype(float)[:, None]
+    counts = np.bincount(cluster[number])[:, None]
     part_of_block = np.full(blocks.count, -1)
     part_of_block[used] = _fill(counts, fractions, seed)[cluster]
     part = part_of_block[used][number]
@@ -248,7 +249,8 @@ class _Content:
             & (blocks.starts[a] < blocks.ends[b])
             & (blocks.starts[b] < blocks.ends[a])
         )
-        return pairs[~same_locus]
+        apart: Ints = pairs[~same_locus]
+        return apart
 
     def copied(self, part: Ints, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Windows that share a large part with a window of an earlier part; among `inside`."""
@@ -266,7 +268,8 @@ class _Content:
         a, b = left[shared.coords[0]], right[shared.coords[1]]
         needed = np.maximum(_CONTAINMENT * np.minimum(self.size[a], self.size[b]), _LEAST_SHARED)
         alike = (shared.data >= needed) & (a != b)
-        return np.stack([a[alike], b[alike]], 1).astype(np.int64)
+        pairs: Ints = np.stack([a[alike], b[alike]], 1)
+        return pairs
 
 
 def _block_counts(known: Words, spread: Sequence[tuple[Words, Ints]]) -> Ints:
