@@ -51,3 +51,19 @@ def tracks_of(folder: Path, *species: str) -> Path:
     )
     table.write_csv(folder / "tracks.tsv", separator="\t")
     return folder / "tracks.tsv"
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of one yeast track, as a run would save it."""
+    from cislens.models.presets import preset_config
+    from cislens.models.profile import build_model
+    from cislens.models.saving import save_model
+    from cislens.signal.datacard import FILE_NAME, DataCard
+    from cislens.signal.tracks import Track, track_table
+
+    model = build_model(preset_config("space-tiny", {"yeast": ["a"]}, crop=0, dim=24, stem_dim=8))
+    card = DataCard(1024, track_table([Track("a", "a.bw", "yeast")]))
+    folder = tmp_path_factory.mktemp("model") / "model"
+    save_model(model, folder, "# untrained\n", {FILE_NAME: card.to_json()})
+    return folder
