@@ -1,4 +1,4 @@
-"""A user's mistake gives one message that says what to do, exit code 2, and nothing half-written."""
+"""A mistake gives one message that says what to do, exit code 2, and nothing half-written."""
 
 import json
 from collections.abc import Callable
