@@ -3,24 +3,21 @@
 import hashlib
 import json
 import re
-import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from cislens.errors import CislensError, CislensWarning, nearest
+from cislens.errors import CislensError, nearest
 from cislens.files import file_digest
-from cislens.genome.chromosomes import match_names
-from cislens.genome.codes import N, decode
+from cislens.genome.codes import decode
 from cislens.genome.intervals import tile
 from cislens.genome.reference import Genome, report_ambiguous
 from cislens.genome.splits import split_by_chromosome, split_windows
-from cislens.signal.bigwig import BigWigSummary, summarize
+from cislens.signal.bigwig import summarize
+from cislens.signal.inputs import chromosome_names, n_fraction, resolve
 from cislens.signal.shards import ArrayLayout
 from cislens.signal.tracks import Track, TrackTable, track_table
 
@@ -30,7 +27,7 @@ MAX_N_FRACTION = 0.5
 _UNIT_BASES = 1 << 23
 _UNIT_WINDOWS = 512
 # Bases x tracks that one core turns into bins in a second, measured; for the estimate only.
-_BASES_A_SECOND = 4e8
+_BASES_A_SECOND = 2e8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -269,12 +266,12 @@ def _plan_species(
     reports: dict[str, str] = {}
     for track in tracks.rows():
         summary = summarize(track.file)
-        names[track.id], report = _chromosome_names(track, summary, genome)
+        names[track.id], report = chromosome_names(track, summary, genome)
         if report:
             reports[track.id] = report
-        resolved.append(_resolve(track, summary))
+        resolved.append(resolve(track, summary))
     tiled = tile(genome.chrom_sizes, shape.length, stride)
-    called = tiled.filter(pl.Series(_n_fraction(genome, tiled) <= MAX_N_FRACTION))
+    called = tiled.filter(pl.Series(n_fraction(genome, tiled) <= MAX_N_FRACTION))
     if called.is_empty():
         raise CislensError(
             f"all {tiled.height} windows of {genome.path} are more than half N; check the genome."
@@ -295,56 +292,6 @@ def _plan_species(
         dropped_split=called.height - windows.height,
         first_bases=f"{first['chrom']}:{first['start']} {bases}",
     )
-
-
-def _chromosome_names(
-    track: Track, summary: BigWigSummary, genome: Genome
-) -> tuple[dict[str, str], str]:
-    """Genome chromosome -> the file's name for it; the report, unless all names are the same."""
-    where = f"track {track.id!r} ({track.file})"
-    matched = match_names(
-        list(summary.chrom_sizes), list(genome.chrom_sizes), f"track {track.id!r}"
-    )
-    for found, known in matched.mapping.items():
-        size, limit = summary.chrom_sizes[found], genome.chrom_sizes[known]
-        if size > limit:
-            raise CislensError(
-                f"{where} has {found} of {size:,} bp, beyond the end of {known} of "
-                f"{genome.path} at {limit:,} bp; is it of another assembly?"
-            )
-        if size < limit:
-            warnings.warn(
-                f"{where} has {found} of {size:,} bp, {known} of {genome.path} has {limit:,} bp; "
-                "if it is of another assembly its values are misplaced.",
-                CislensWarning,
-            )
-    same = matched.mapping == {name: name for name in summary.chrom_sizes}
-    names = {known: found for found, known in matched.mapping.items()}
-    return names, "" if same else matched.report
-
-
-def _resolve(track: Track, summary: BigWigSummary) -> Track:
-    if summary.total * track.scale < 0:
-        warnings.warn(
-            f"track {track.id!r} ({track.file}) is negative on the whole after its scale of "
-            f"{track.scale:g}; a minus strand stored below zero needs a negative scale.",
-            CislensWarning,
-        )
-    if track.uncovered == "auto":
-        track = replace(track, uncovered="zero" if summary.leaves_zeros_out else "baseline")
-    return track
-
-
-def _n_fraction(genome: Genome, windows: pl.DataFrame) -> npt.NDArray[np.float64]:
-    fraction = np.empty(windows.height)
-    chroms = windows["chrom"].to_numpy()
-    start, end = windows["start"].to_numpy(), windows["end"].to_numpy()
-    for chrom in windows["chrom"].unique(maintain_order=True):
-        here = np.flatnonzero(chroms == chrom)
-        uncalled = np.flatnonzero(genome.chromosome(chrom) == N)
-        count = np.searchsorted(uncalled, end[here]) - np.searchsorted(uncalled, start[here])
-        fraction[here] = count / (end[here] - start[here])
-    return fraction
 
 
 def _split(
