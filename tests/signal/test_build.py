@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pyBigWig
@@ -209,6 +210,24 @@ def test_a_full_disk_is_one_message_and_the_build_resumes(toy, monkeypatch):
     build_planned(out, plan)
     build_planned(toy.folder / "whole", plan)
     assert content(out) == content(toy.folder / "whole")
+
+
+def test_a_disk_that_is_full_from_the_start_is_the_same_message(toy, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(build, "create_array", full)
+    with pytest.raises(CislensError, match=r"the disk is full: .* 0 of 5 units are done"):
+        build_planned(toy.folder / "store", planned(toy))
+
+
+def test_a_worker_ended_by_the_system_is_one_message(toy, monkeypatch):
+    def ended(*_):
+        raise BrokenProcessPool("a child process terminated abruptly")
+
+    monkeypatch.setattr(build, "_run", ended)
+    with pytest.raises(CislensError, match=r"lack of memory.*fewer than 4 workers, it resumes"):
+        build_planned(toy.folder / "store", planned(toy), workers=4)
 
 
 def test_too_little_space_is_noticed_before_any_unit(toy, monkeypatch):

@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,18 +94,22 @@ def build_planned(
     if out.exists():
         return _existing(out, plan)
     with _claimed(partial):
-        store = partial / "store"
-        _prepare(partial, plan)
-        todo = [unit for unit in _units(plan) if not _marker(partial, unit).exists()]
-        _require_space(out, plan, todo)
         try:
+            _prepare(partial, plan)
+            todo = _unfinished(partial, plan)
+            _require_space(out, plan, todo)
             _run(partial, plan, todo, workers)
             _finish(partial, plan)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
             raise _disk_full(out, plan, partial) from error
-        store.rename(out)
+        except BrokenProcessPool as error:
+            raise CislensError(
+                f"a worker that built {out} was ended by the system, perhaps for lack of memory; "
+                f"run the same command again with fewer than {workers} workers, it resumes."
+            ) from error
+        (partial / "store").rename(out)
         sync(out.parent)
     return ProfileStore.open(out)
 
@@ -140,6 +145,18 @@ def _units(plan: ProfilePlan) -> list[_Unit]:
         for name in plan.species
         for shard in range(plan.layouts(name)["targets"].shards)
     ]
+
+
+def _unfinished(partial: Path, plan: ProfilePlan) -> list[_Unit]:
+    return [unit for unit in _units(plan) if not _marker(partial, unit).exists()]
+
+
+def _unit_bytes(plan: ProfilePlan, units: list[_Unit]) -> int:
+    return sum(
+        layout.shard_bytes(unit.shard)
+        for unit in units
+        for layout in plan.layouts(unit.species).values()
+    )
 
 
 def _marker(partial: Path, unit: _Unit) -> Path:
@@ -319,11 +336,7 @@ def _claimed(partial: Path) -> Iterator[None]:
 
 
 def _require_space(out: Path, plan: ProfilePlan, todo: list[_Unit]) -> None:
-    needed = sum(
-        layout.shard_bytes(unit.shard)
-        for unit in todo
-        for layout in plan.layouts(unit.species).values()
-    )
+    needed = _unit_bytes(plan, todo)
     free = shutil.disk_usage(out.parent).free
     if needed > free:
         raise CislensError(
@@ -333,13 +346,8 @@ def _require_space(out: Path, plan: ProfilePlan, todo: list[_Unit]) -> None:
 
 
 def _disk_full(out: Path, plan: ProfilePlan, partial: Path) -> CislensError:
-    units = _units(plan)
-    left = [unit for unit in units if not _marker(partial, unit).exists()]
-    needed = sum(
-        layout.shard_bytes(unit.shard)
-        for unit in left
-        for layout in plan.layouts(unit.species).values()
-    )
+    units, left = _units(plan), _unfinished(partial, plan)
+    needed = _unit_bytes(plan, left)
     return CislensError(
         f"the disk is full: {out} needs {plan.total_bytes:,} bytes, {needed:,} of them are still "
         f"to be written. {len(units) - len(left)} of {len(units)} units are done and kept in "
