@@ -3,7 +3,7 @@ import pytest
 
 from cislens.genome.alignment import BAND, Flanks, Pairs, align, local_scores
 from cislens.genome.codes import encode, reverse_complement
-from cislens.genome.minimizers import kmer_hashes, lay, minimizers, sketch
+from cislens.genome.minimizers import kmer_hashes, lay, minimizers, sketch, without_runs
 from cislens.randomness import generator
 
 
@@ -121,3 +121,16 @@ def test_a_sketch_does_not_depend_on_where_it_is_cut():
     whole, _ = kmer_hashes(codes, 15)
     assert np.array_equal(whole[places], hashes)
     assert np.array_equal(places, np.flatnonzero(whole < (2**64 - 1) // 16))
+
+
+def test_long_runs_and_repeats_become_n_and_short_ones_stay():
+    for unit in ("A", "CA", "CAG"):
+        run = (unit * 30)[:20]
+        sequence = encode(f"GTC{run}TGCATTGACC")
+        masked = without_runs(sequence)
+        assert (masked[3:23] == 4).all()
+        assert np.array_equal(masked[25:], sequence[25:])
+        short = encode(f"GTC{run[:17]}TGCATTGACC")
+        assert np.array_equal(without_runs(short), short)
+    assert np.array_equal(without_runs(encode("N" * 30)), encode("N" * 30))
+    assert without_runs(encode("")).size == 0

@@ -138,7 +138,9 @@ def split_windows(
         CislensError: for an unknown chromosome, blocks too short for the windows, fractions that
             do not sum to 1, or a part that stays empty.
     """
-    width = int((windows["end"] - windows["start"]).to_numpy().max(initial=0))
+    if windows.is_empty():
+        raise CislensError("there are no windows to split.")
+    width = int((windows["end"] - windows["start"]).to_numpy().max())
     if block_bp < width + 2 * margin:
         raise CislensError(
             f"blocks of {block_bp} bp cannot hold windows of {width} bp with {margin} bp on both "
