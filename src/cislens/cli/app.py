@@ -56,3 +56,7 @@ def main() -> None:
             typer.echo(json.dumps({"error": str(error)}))
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
