@@ -10,9 +10,10 @@ from plants import MOTIF, gc_task, motif_task
 
 from cislens.errors import CislensError
 from cislens.evaluation import bench
-from cislens.evaluation.bench import BenchSettings, run_bench
+from cislens.evaluation.bench import run_bench
 from cislens.evaluation.verdict import arm_scores, verdict_lines, verdicts
 from cislens.genome.codes import Codes
+from cislens.recipes.schema import BenchSettings
 from cislens.representations.baselines import GCContent
 from cislens.representations.contract import Features, Kind
 

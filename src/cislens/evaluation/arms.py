@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -87,6 +88,7 @@ class ProbeArm:
     representation: Representation
     ground: Ground
     _features: tuple[Features, Features] | None = field(default=None, repr=False)
+    _test: Features | None = field(default=None, repr=False)
 
     twin_of = None
 
@@ -107,7 +109,15 @@ class ProbeArm:
         if self._features is None:
             self._features, cost = embed_folds(self.representation, self.ground)
             costs.append(cost)
-        return fit_probe(self.representation, self._features, self.ground, seed, costs)
+        return fit_probe(
+            self._features, self.ground, seed, self.representation.parameters, self._embed, costs
+        )
+
+    def _embed(self, sequences: tuple[Codes, ...]) -> Features:
+        # The test sequences are the same for every seed, and so are their features.
+        if self._test is None:
+            self._test = embed(self.representation, self.ground, sequences)
+        return self._test
 
 
 @dataclass
@@ -135,7 +145,8 @@ class TwinArm:
         ground = self.ground
         twin = self.trained.twin(seed, ground.train.sequences, ground.task.card.species)
         features, cost = embed_folds(twin, ground)
-        return fit_probe(twin, features, ground, seed, [cost])
+        embedding = partial(embed, twin, ground)
+        return fit_probe(features, ground, seed, twin.parameters, embedding, [cost])
 
 
 @dataclass
@@ -183,27 +194,39 @@ class ScratchArm:
         return Fitted(config, chosen.valid_metric, chosen.parameters, chosen.scores, costs)
 
 
+def embed(representation: Representation, ground: Ground, sequences: tuple[Codes, ...]) -> Features:
+    """Features of a task's sequences: with its species, and as stranded as its card says."""
+    card = ground.task.card
+    return representation.embed(sequences, card.species, card.stranded)
+
+
 def embed_folds(
     representation: Representation, ground: Ground
 ) -> tuple[tuple[Features, Features], Cost]:
     """Features of the training and validation examples, and what they cost."""
     began = time.perf_counter()
-    card = ground.task.card
     sequences = (*ground.train.sequences, *ground.valid.sequences)
-    features = representation.embed(sequences, card.species, card.stranded)
+    features = embed(representation, ground, sequences)
     wall = time.perf_counter() - began
     cost = Cost("embed", wall, representation.parameters, sum(map(len, sequences)))
     return (features[: len(ground.train)], features[len(ground.train) :]), cost
 
 
 def fit_probe(
-    representation: Representation,
     features: tuple[Features, Features],
     ground: Ground,
     seed: int,
+    parameters: int,
+    embedding: Callable[[tuple[Codes, ...]], Features],
     costs: list[Cost],
 ) -> Fitted:
-    """A linear head on the seed's training subset."""
+    """A linear head on the features of the seed's training subset.
+
+    Args:
+        features: of all training and validation examples.
+        parameters: behind the features.
+        embedding: gives the features of the test sequences.
+    """
     began = time.perf_counter()
     card = ground.task.card
     kind = "logistic" if card.kind == "binary" else "ridge"
@@ -214,14 +237,10 @@ def fit_probe(
         card.metric.primary,
     )  # fmt: skip
     wall = time.perf_counter() - began
-
-    def predict(sequences: tuple[Codes, ...]) -> Scores:
-        return head.scores(representation.embed(sequences, card.species, card.stranded))
-
     return Fitted(
         {"head": kind, "alpha": head.alpha, "features": features[0].shape[1]},
         head.valid_metric,
-        head.parameters + representation.parameters,
-        predict,
+        head.parameters + parameters,
+        lambda sequences: head.scores(embedding(sequences)),
         [*costs, Cost("tune", wall, head.parameters, 0)],
     )

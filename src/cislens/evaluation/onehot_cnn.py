@@ -17,6 +17,7 @@ from cislens.evaluation.metrics import metric_draws
 from cislens.evaluation.tasks.task import Fold
 from cislens.genome.codes import Codes, N, reverse_complement
 from cislens.randomness import generator, seed_of
+from cislens.representations.seeding import seeded
 
 _CHECKS = 8  # validations during a fit
 _PATIENCE = 3  # of them without a better metric before the fit stops
@@ -127,8 +128,7 @@ def fit_cnn(
     shift_T, scale_T = _target_scale(train.labels, binary)
     y_NT = torch.from_numpy((train.labels - shift_T) / scale_T)
     x_train, x_valid = _pad(train.sequences), _pad(valid.sequences)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of("onehot_cnn", seed))
+    with seeded(seed_of("onehot_cnn", seed)):
         net = OneHotCNN(shape, train.labels.shape[1])
     loss = nn.BCEWithLogitsLoss() if binary else nn.MSELoss()
     optimizer = torch.optim.AdamW(

@@ -16,6 +16,7 @@ from cislens.genome.codes import Codes, N, one_hot, reverse_complement
 from cislens.models.contract import Encoder
 from cislens.randomness import seed_of
 from cislens.representations.contract import Features, Kind
+from cislens.representations.seeding import seeded
 
 _BASES_PER_BATCH = 32_768
 _CALIBRATION = 64  # batches from which running statistics are set
@@ -107,8 +108,7 @@ def random_twin(encoder: Encoder, draw: int) -> Encoder:
             f"{type(encoder).__name__} keeps no config, so no random twin of it can be built; "
             "give it an attribute `config` that its constructor takes."
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of("random_twin", draw))
+    with seeded(seed_of("random_twin", draw)):
         twin = type(encoder)(config)
     device = next(encoder.parameters()).device
     assert twin.state_dict().keys() == encoder.state_dict().keys()

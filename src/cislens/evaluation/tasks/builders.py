@@ -144,11 +144,14 @@ def profile_windows(
         block_id=pl.format("{}:{}", "chrom", pl.col("start") // BLOCK_BP * BLOCK_BP),
     )
     placed = Placed(rows, list(codes), {}).keep(called, "windows without a called base")
-    tracks = store.tracks(species).frame["id"].to_list()
+    frame = store.tracks(species).frame
+    tracks = frame["id"].to_list()
+    stranded = frame["strand"].is_in(["+", "-"]).any()
     target = Target(names=tracks, transform="log1p", unit="mean over the central bins")
     card = _card(placed, {}, rows, name=name, species=species, window=store.length,
                  kind="multi_regression" if len(tracks) > 1 else "regression", target=target,
-                 metric=Metric(primary="pearson"), negatives="none")  # fmt: skip
+                 metric=Metric(primary="pearson"), negatives="none",
+                 strand="stranded" if stranded else "unstranded")  # fmt: skip
     return make_task(card, placed.rows, placed.sequences)
 
 
