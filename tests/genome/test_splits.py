@@ -222,12 +222,17 @@ def test_folds_balance_rows_and_strata():
     assert (folds != balanced_folds(cluster, FRACTIONS, 1, label)).any()
 
 
+def test_rows_that_nothing_joins_are_balanced_however_few_they_are():
+    folds = balanced_folds(np.arange(5), {"train": 0.6, "valid": 0.2, "test": 0.2}, seed=0)
+    assert sorted(folds) == ["test", "train", "train", "train", "valid"]
+
+
 def test_a_component_of_more_than_a_tenth_goes_to_train(caplog):
     cluster = np.concatenate([np.zeros(300, int), np.arange(1, 701)])
     for seed in range(5):
         folds = balanced_folds(cluster, {"test": 0.5, "valid": 0.2, "train": 0.3}, seed)
         assert set(folds[:300]) == {"train"}
-    assert "one component holds 30 % of the rows; it goes to train" in caplog.text
+    assert "300 of 1000 rows are joined by homology; they all go to train" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ def match_names(found: Iterable[str], known: Iterable[str], source: str) -> Chro
 
     Equal names match first. Then `1` and `chr1`, `MT` and `chrM`, and Roman and Arabic numbers
     match, the last only where one side counts in Roman numbers beyond doubt (it has II, III or
-    IV), so that a chromosome X is not taken for the tenth. The report goes to the log.
+    IV), so that a chromosome X is not taken for the tenth. Anything but equal names
+    is reported in the log.
 
     Raises:
         CislensError: if no name matches, or two names match the same chromosome.
@@ -63,7 +64,10 @@ def match_names(found: Iterable[str], known: Iterable[str], source: str) -> Chro
             f"has {_some(known)}. They belong to different assemblies or species."
         )
     report = _report(found, mapping, source)
-    logger.log(logging.INFO if len(mapping) == len(found) else logging.WARNING, report)
+    if len(mapping) < len(found):
+        logger.warning(report)
+    elif any(name != counterpart for name, counterpart in mapping.items()):
+        logger.info(report)
     return ChromosomeMap({name: mapping[name] for name in found if name in mapping}, report)
 
 

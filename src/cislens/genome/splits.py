@@ -56,13 +56,16 @@ def balanced_folds(
         columns += [(stratum == value).astype(np.float64) for value in range(stratum.max() + 1)]
     counts = np.stack([np.bincount(rows, column, len(labels)) for column in columns], 1)
     names = np.array(list(fractions))
-    return names[_fill(counts, fractions, seed)[rows]]
+    return names[_fill(counts, np.bincount(rows), fractions, seed)[rows]]
 
 
 def _fill(
-    counts: npt.NDArray[Any], fractions: Mapping[str, float], seed: int
+    counts: npt.NDArray[Any], members: Ints, fractions: Mapping[str, float], seed: int
 ) -> npt.NDArray[np.int64]:
-    """The part of each cluster, given its counts (clusters, quantities), rows first."""
+    """The part of each cluster, given its counts (clusters, quantities), rows first.
+
+    `members` is the number of units that a cluster joins; a unit alone may be of any size.
+    """
     shares = np.array(list(fractions.values()), float)
     if len(shares) == 0 or (shares <= 0).any() or abs(shares.sum() - 1) > 1e-6:
         raise CislensError(
@@ -78,11 +81,11 @@ def _fill(
     order = order[np.argsort(-counts[order, 0], kind="stable")]
     for cluster in order.tolist():
         added = counts[cluster]
-        if added[0] > _LARGEST_COMPONENT * whole[0] and TRAIN in fractions:
+        large = added[0] > _LARGEST_COMPONENT * whole[0] and members[cluster] > 1
+        if large and TRAIN in fractions:
             chosen = list(fractions).index(TRAIN)
             logger.warning(
-                "one component holds %.0f %% of the rows; it goes to train",
-                100 * added[0] / whole[0],
+                "%d of %d rows are joined by homology; they all go to train", added[0], whole[0]
             )
         else:
             before, after = (filled - target) * scale, (filled + added - target) * scale
@@ -152,7 +155,7 @@ def split_windows(
     cluster = components(len(used), _joined(number, content.duplicated()))
     counts = np.bincount(cluster[number])[:, None]
     part_of_block = np.full(blocks.count, -1)
-    part_of_block[used] = _fill(counts, fractions, seed)[cluster]
+    part_of_block[used] = _fill(counts, np.bincount(cluster), fractions, seed)[cluster]
     part = part_of_block[used][number]
 
     inside = np.ones(len(windows), bool)

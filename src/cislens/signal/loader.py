@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cislens.errors import CislensError
-from cislens.genome.codes import Codes, N
+from cislens.genome.codes import Codes, reverse_complement
 from cislens.randomness import generator
 from cislens.signal.store import ProfileStore
 
@@ -199,19 +199,8 @@ def _augmented_codes(
     """The `length` bp of each row from its `begins` on, reverse complemented where it flips."""
     windows = np.lib.stride_tricks.sliding_window_view(rows, length, axis=1)
     codes: Codes = windows[np.arange(len(rows)), begins]
-    codes[flips] = _reverse_complement(codes[flips])
+    codes[flips] = reverse_complement(codes[flips])
     return codes
-
-
-def _reverse_complement(codes: Codes) -> Codes:
-    """As `genome.codes.reverse_complement`, by bits instead of a table: a fifth of the time."""
-    if codes.shape[1] % 8 == 0:
-        flipped = codes.view(np.uint64)[:, ::-1].byteswap().view(np.uint8)
-    else:
-        flipped = np.ascontiguousarray(codes[:, ::-1])
-    called = (flipped != N).view(np.uint8)
-    flipped ^= called | (called << 1)
-    return flipped
 
 
 def _augmented_targets(
