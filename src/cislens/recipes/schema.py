@@ -108,9 +108,10 @@ class TableTask(_TaskSection):
 
 
 class WindowTask(_TaskSection):
-    """Mean signal of every track of the store over its windows."""
+    """Mean signal of every track of the store over pieces of its windows."""
 
     kind: Literal["windows"]
+    width: int = Field(default=512, ge=1)  # bp of a piece; a multiple of the bin size
 
 
 class SavedTask(Section):

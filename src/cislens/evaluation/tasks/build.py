@@ -41,8 +41,9 @@ def build_task(name: str, section: AnyTask, store: ProfileStore | None, seed: in
             if store is None:
                 raise CislensError(f"task {name}: windows need a profile store; add `store:`.")
             return profile_windows(
-                store, section.species, name=name, limit=section.limit, seed=seed
-            )
+                store, section.species, name=name, width=section.width, limit=section.limit,
+                seed=seed,
+            )  # fmt: skip
         case TableTask():
             return _table_task(name, section, seed)
     genome = _genome(section.genome, section.species)

@@ -11,7 +11,7 @@ import polars as pl
 
 from cislens.errors import CislensError
 from cislens.evaluation.tasks.card import Metric, Target, TaskCard
-from cislens.evaluation.tasks.placing import BLOCK_BP, FRACTIONS, Placed, place
+from cislens.evaluation.tasks.placing import BLOCK_BP, Placed, place, without_leaks
 from cislens.evaluation.tasks.task import Task, make_task
 from cislens.genome import annotation
 from cislens.genome.codes import N
@@ -112,43 +112,57 @@ def profile_windows(
     species: str,
     *,
     name: str,
+    width: int = 512,
     limit: int | None = None,
     seed: int = 0,
 ) -> Task:
-    """Windows of a profile store -> log1p of every track's mean over the central bins.
+    """Pieces of a profile store's windows -> log1p of every track's mean over the piece.
 
-    The splits are the store's own, parted by blocks of the genome that are not homologous over a
-    large part; the windows of its test split were never trained on.
+    The part of each window that has targets is cut into pieces of `width` bp. The splits are the
+    store's own; valid pieces with a homolog in train are dropped, and test pieces with one in
+    any window of train or valid.
 
     Args:
-        limit: at most so many windows, drawn by the seed with the shares of `placing.FRACTIONS`.
+        width: bp; a multiple of the store's bin size.
+        limit: at most so many pieces, drawn by the seed.
+
+    Raises:
+        CislensError: if no piece of that width fits the store's bins.
     """
+    bins = width // store.bin_size
+    if width % store.bin_size or not 1 <= bins <= store.bins:
+        raise CislensError(
+            f"task {name}: a width of {width} bp does not fit the {store.bins} bins of "
+            f"{store.bin_size} bp of {store.path}; choose a multiple of the bin size."
+        )
     windows = store.windows(species).with_row_index("row")
-    kept = []
-    for split, share in FRACTIONS.items():
-        part = windows.filter(pl.col("split") == split)
-        if limit is not None:
-            part = _draw(part, round(limit * share), seed)
-        kept.append(part)
-    windows = pl.concat(kept).sort("row")
-    index = windows["row"].to_numpy().astype(np.int64)
-    padded = store.sequence(species, index)
-    codes = padded[:, store.margin : store.margin + store.length]
-    called = np.asarray((codes != N).any(axis=1))
-    targets = store.targets(species, index).astype(np.float32).mean(axis=1)
-    y = np.log1p(np.maximum(targets, 0))
-    rows = windows.with_columns(
+    offsets = pl.DataFrame({"offset": range(0, (store.bins - bins + 1) * store.bin_size, width)})
+    begin = pl.col("start") + store.crop * store.bin_size + pl.col("offset")
+    pieces = windows.join(offsets, how="cross").with_columns(start=begin, end=begin + width)
+    pieces = _draw(pieces, limit, seed)
+    everything = store.sequence(species, np.arange(windows.height))[:, store.margin :]
+    targets = store.targets(species, np.arange(windows.height)).astype(np.float32)
+    sequences, y = [], []
+    for row, offset in pieces.select("row", "offset").iter_rows():
+        first = store.crop * store.bin_size + offset
+        sequences.append(everything[row, first : first + width])
+        mean = targets[row, offset // store.bin_size :][:bins].mean(axis=0)
+        y.append(np.log1p(np.maximum(mean, 0)).tolist())
+    rows = pieces.with_columns(
         example_id=pl.format("{}:{}-{}", "chrom", "start", "end"),
-        y=pl.Series(y.tolist()),
+        y=pl.Series(y),
         cluster_id=pl.format("{}/{}", "chrom", "block"),
         block_id=pl.format("{}:{}", "chrom", pl.col("start") // BLOCK_BP * BLOCK_BP),
     )
-    placed = Placed(rows, list(codes), {}).keep(called, "windows without a called base")
+    called = np.array([bool((codes != N).any()) for codes in sequences])
+    placed = Placed(rows, sequences, {}).keep(called, "windows without a called base")
+    seen = everything[(windows["split"] != "test").to_numpy(), : store.length]
+    placed = without_leaks(placed, list(seen))
     frame = store.tracks(species).frame
-    tracks = frame["id"].to_list()
     stranded = frame["strand"].is_in(["+", "-"]).any()
-    target = Target(names=tracks, transform="log1p", unit="mean over the central bins")
-    card = _card(placed, {}, rows, name=name, species=species, window=store.length,
+    tracks = frame["id"].to_list()
+    target = Target(names=tracks, transform="log1p", unit="mean over the window")
+    card = _card(placed, {}, rows, name=name, species=species, window=width,
                  kind="multi_regression" if len(tracks) > 1 else "regression", target=target,
                  metric=Metric(primary="pearson"), negatives="none",
                  strand="stranded" if stranded else "unstranded")  # fmt: skip
