@@ -21,7 +21,8 @@ from cislens.representations.seeding import seeded
 
 _CHECKS = 8  # validations during a fit
 _PATIENCE = 3  # of them without a better metric before the fit stops
-_PREDICT_BATCH = 256
+_BASES_PER_STEP, _LEAST_BATCH = 16_384, 4
+_BASES_PREDICTED_AT_ONCE = 131_072
 _ONE_HOT = torch.eye(5)[:, :4]  # N is all zeros
 
 
@@ -79,7 +80,10 @@ class OneHotCNN(nn.Module):
 
 @dataclass(frozen=True)
 class Regime:
-    """How every one-hot CNN of a bench is trained: the same for all tasks and arms."""
+    """How every one-hot CNN of a bench is trained: the same for all tasks and arms.
+
+    Long windows come in smaller batches, so that a step costs about the same for every task.
+    """
 
     steps: int
     batch_size: int
@@ -141,10 +145,11 @@ def fit_cnn(
     order: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
     best, best_state, waited = -np.inf, copy.deepcopy(net.state_dict()), 0
     check_every = max(1, regime.steps // _CHECKS)
+    batch = min(regime.batch_size, max(_LEAST_BATCH, _BASES_PER_STEP // x_train.shape[1]))
     for step in range(1, regime.steps + 1):
-        if len(order) < regime.batch_size:
+        while len(order) < batch:
             order = np.concatenate([order, rng.permutation(len(train))])
-        rows, order = order[: regime.batch_size], order[regime.batch_size :]
+        rows, order = order[:batch], order[batch:]
         codes = x_train[rows]
         if not stranded:
             flip = rng.random(len(rows)) < 0.5
@@ -188,8 +193,9 @@ def _predict(net: OneHotCNN, codes: Codes, stranded: bool) -> npt.NDArray[np.flo
     net.eval()
     parts = []
     with torch.inference_mode():
-        for start in range(0, len(codes), _PREDICT_BATCH):
-            part = codes[start : start + _PREDICT_BATCH]
+        step = max(1, _BASES_PREDICTED_AT_ONCE // codes.shape[1])
+        for start in range(0, len(codes), step):
+            part = codes[start : start + step]
             scores = net(_one_hot(part))
             if not stranded:
                 scores = (scores + net(_one_hot(reverse_complement(part)))) / 2

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from cislens.errors import CislensError
+from cislens.genome.codes import encode, reverse_complement
+from cislens.representations.baselines import GCContent, KmerCounts, Length, OneHot
+from cislens.representations.contract import Representation
+
+RNG = np.random.default_rng(0)
+CODES = [RNG.integers(0, 5, 60).astype(np.uint8) for _ in range(6)]
+BOTH_STRANDS = [reverse_complement(codes) for codes in CODES]
+
+
+@pytest.mark.parametrize("representation", [OneHot(), KmerCounts(4), GCContent(), Length()])
+def test_unstranded_features_are_those_of_the_other_strand(representation: Representation) -> None:
+    one = representation.embed(CODES, None)
+    assert one.dtype == np.float32
+    assert one == pytest.approx(representation.embed(BOTH_STRANDS, None), abs=1e-6)
+
+
+def test_stranded_features_differ_between_strands() -> None:
+    for representation in (OneHot(), KmerCounts(2)):
+        one = representation.embed(CODES, None, stranded=True)
+        assert np.abs(one - representation.embed(BOTH_STRANDS, None, stranded=True)).max() > 0.1
+
+
+def test_kmer_widths_are_those_of_strand_pairs() -> None:
+    # 2, 10, 32, 136, 512: of the words that are their own complement there are 4^(k/2).
+    assert KmerCounts(5).embed(CODES, None).shape == (6, 2 + 10 + 32 + 136 + 512)
+    assert KmerCounts(5).embed(CODES, None, stranded=True).shape == (6, 1364)
+
+
+def test_kmers_are_counted_by_hand() -> None:
+    # ACGT: words A,C,G,T; AC,CG,GT. Collapsed: {A,T} 2, {C,G} 2; {AC,GT} 2, CG 1.
+    features = KmerCounts(2).embed([encode("ACGT")], None)[0]
+    assert features[:2] == pytest.approx([0.5**0.5, 0.5**0.5])
+    assert sorted(features[2:])[-2:] == pytest.approx([1 / 5**0.5, 2 / 5**0.5])
+    assert np.count_nonzero(features[2:]) == 2
+
+
+def test_words_with_n_or_over_an_end_do_not_count() -> None:
+    apart = KmerCounts(3).embed([encode("ACG"), encode("TTA")], None, stranded=True)
+    assert np.count_nonzero(apart[0, -64:]) == 1  # no word runs from one into the next
+    gap = KmerCounts(3).embed([encode("ACGNACG")], None, stranded=True)
+    assert gap[0] == pytest.approx(apart[0], abs=1e-6)
+    assert (KmerCounts(3).embed([encode("NN")], None) == 0).all()
+
+
+def test_onehot_of_a_stranded_task_is_the_sequence() -> None:
+    x = OneHot().embed([encode("ACN")], None, stranded=True)
+    assert x.reshape(4, 3).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_onehot_refuses_several_lengths_and_kmers_too_long_words() -> None:
+    with pytest.raises(CislensError, match="found 2 to 4 bp"):
+        OneHot().embed([encode("AC"), encode("ACGT")], None)
+    with pytest.raises(CislensError, match="20 were asked for"):
+        KmerCounts(20)
+
+
+def test_gc_and_length_are_what_they_say() -> None:
+    assert GCContent().embed([encode("GCNA")], None)[0, 0] == pytest.approx(2 / 3)
+    assert Length().embed([encode("GCNA")], None)[0].tolist() == pytest.approx([4, np.log(4)])
