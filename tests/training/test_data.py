@@ -12,22 +12,31 @@ def loader(small_store: ProfileStore) -> ProfileLoader:
     return ProfileLoader(small_store, "train", batch_size=16, seed=3)
 
 
+def codes_of(loader: ProfileLoader, steps: int, interval: int, done: int) -> list[torch.Tensor]:
+    return [batch.codes_BL for batch in StepStream(loader, steps, interval, lambda: done)]
+
+
 def test_passes_go_on_where_the_last_one_ended(loader: ProfileLoader) -> None:
     steps = len(loader) + 5  # into the second epoch
-    whole = [batch.codes_BL for batch in StepStream(loader, steps, steps)]
-    stream = StepStream(loader, steps, 7)
-    parts = []
-    while stream.next_step < steps:
-        parts += [batch.codes_BL for batch in stream]
-    assert len(parts) == steps
+    whole = codes_of(loader, steps, steps, 0)
+    parts: list[torch.Tensor] = []
+    while len(parts) < steps:
+        parts += codes_of(loader, steps, 7, len(parts))
+    assert len(parts) == len(whole) == steps
     assert all(torch.equal(a, b) for a, b in zip(parts, whole, strict=True))
 
 
-def test_a_stream_can_start_at_any_step(loader: ProfileLoader) -> None:
-    whole = [batch.codes_BL for batch in StepStream(loader, 9, 9)]
-    late = StepStream(loader, 9, 9)
-    late.next_step = 6
-    assert all(torch.equal(a.codes_BL, b) for a, b in zip(late, whole[6:], strict=True))
+def test_a_pass_begins_at_any_step_and_ends_with_its_interval(loader: ProfileLoader) -> None:
+    whole = codes_of(loader, 20, 20, 0)
+    late = codes_of(loader, 20, 8, 6)
+    assert len(late) == 2
+    assert all(torch.equal(a, b) for a, b in zip(late, whole[6:8], strict=True))
+
+
+def test_what_was_fetched_and_not_used_comes_again(loader: ProfileLoader) -> None:
+    stream = StepStream(loader, 8, 8, lambda: 0)
+    ahead = next(iter(stream)).codes_BL
+    assert torch.equal(next(iter(stream)).codes_BL, ahead)
 
 
 def test_devices_share_a_batch_and_together_hold_all_of_it(loader: ProfileLoader) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from cislens.models.contract import Embedding, Encoder
@@ -16,9 +16,10 @@ from cislens.nn.attention import RelativeAttention
 from cislens.nn.convolution import SLOPE, ConvBlock, Convolution, Residual, position_mask
 from cislens.nn.pooling import AttentionPool
 from cislens.nn.positions import Positions, RelativeBasis
+from cislens.recipes.reading import Section
 
 
-class EnformerConfig(BaseModel):
+class EnformerConfig(Section):
     """Shape of an Enformer trunk.
 
     Attributes:
@@ -32,8 +33,6 @@ class EnformerConfig(BaseModel):
         dropout: after attention and in the feed-forward layers.
         positions: see `cislens.nn.positions.relative_basis`.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["enformer"] = "enformer"
     dim: int = Field(gt=0)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cislens.errors import CislensError, nearest
-from cislens.models.config import read_config
 from cislens.models.profile import ProfileModelConfig
+from cislens.recipes.reading import read_section
 
 _TINY = {"dim": 96, "stem_dim": 32, "depth": 2, "heads": 4, "key_dim": 16, "width_multiple": 8}
 _SMALL = {"dim": 768, "depth": 4, "heads": 8, "key_dim": 64, "width_multiple": 128}
@@ -41,4 +41,4 @@ def preset_config(
     if encoder["kind"] == "space":
         encoder["species"] = tuple(tracks)
     data = {"encoder": encoder, "tracks": {s: tuple(ids) for s, ids in tracks.items()}}
-    return read_config(ProfileModelConfig, {**data, "crop": crop}, f"model preset {name}")
+    return read_section({**data, "crop": crop}, ProfileModelConfig, f"model preset {name}")

@@ -9,20 +9,20 @@ from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from cislens.errors import CislensError, nearest
-from cislens.models.config import read_config
 from cislens.models.contract import UNKNOWN, Embedding, Encoder
 from cislens.models.enformer import EnformerConfig, EnformerEncoder
 from cislens.models.space import SpaceConfig, SpaceEncoder
 from cislens.nn.experts import ExpertUsage, usage_of
+from cislens.recipes.reading import Section, read_section
 
 AnyEncoderConfig = Annotated[EnformerConfig | SpaceConfig, Field(discriminator="kind")]
 
 
-class ProfileModelConfig(BaseModel):
+class ProfileModelConfig(Section):
     """Encoder, tracks and crop of a profile model.
 
     Attributes:
@@ -31,8 +31,6 @@ class ProfileModelConfig(BaseModel):
             the order of their indices in `species_B`.
         crop: bins at either end of a window for which nothing is predicted in training.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     encoder: AnyEncoderConfig
     tracks: dict[str, tuple[str, ...]] = Field(min_length=1)
@@ -201,7 +199,7 @@ def build_model(config: ProfileModelConfig | Mapping[str, Any]) -> ProfileModel:
         CislensError: if `config` is a mapping with an unknown, missing or wrong key.
     """
     if not isinstance(config, ProfileModelConfig):
-        config = read_config(ProfileModelConfig, dict(config), "model configuration")
+        config = read_section(dict(config), ProfileModelConfig, "model configuration")
     return ProfileModel(config)
 
 

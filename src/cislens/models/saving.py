@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from cislens import __version__
 from cislens.errors import CislensError
 from cislens.files import atomic_path, require_file
-from cislens.models.config import read_config
 from cislens.models.profile import ProfileModel, ProfileModelConfig
+from cislens.recipes.reading import read_section
 
 FORMAT = 1
 _NAMED_KEYS = 5
@@ -72,7 +72,7 @@ def load_model(folder: str | os.PathLike[str]) -> ProfileModel:
             f"{config_path} has format {stored.get('format')!r}; this cislens reads {FORMAT}. "
             f"It was written by cislens {stored.get('cislens_version')}."
         )
-    config = read_config(ProfileModelConfig, stored.get("config", {}), str(config_path))
+    config = read_section(stored.get("config", {}), ProfileModelConfig, str(config_path))
     try:
         weights = load_file(weights_path)
     except SafetensorError as error:

@@ -77,6 +77,19 @@ def read_recipe(path: Path | str, kind: type[S]) -> S:
         raise CislensError("\n".join(lines)) from None
 
 
+def read_section(values: Any, kind: type[S], source: str) -> S:
+    """Values that come from no recipe file of their own, e.g. the configuration of a model.
+
+    Raises:
+        CislensError: naming `source`, the key, what was found, and the nearest known key.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = [_describe(problem) for problem in error.errors()]
+        raise CislensError(f"{source}: {' '.join(lines)}") from None
+
+
 def write_recipe(recipe: BaseModel) -> str:
     """The recipe as YAML with every default filled in and every path absolute."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
@@ -85,13 +98,19 @@ def write_recipe(recipe: BaseModel) -> str:
 def _explain(path: Path, tree: yaml.Node | None, problem: Any) -> str:
     location = problem["loc"]
     if problem["type"] == "unknown_key":
-        line = _line(tree, (*location, problem["ctx"]["key"]))
-        return f"{path} line {line}: {problem['msg']}"
-    where = f"{path} line {_line(tree, location)}"
-    name = ".".join(str(part) for part in location)
-    if problem["type"] == "missing":
-        return f"{where}: the key {name!r} is missing; add it."
-    return f"{where}: {name}: {problem['msg']}, found {problem['input']!r}."
+        location = (*location, problem["ctx"]["key"])
+    return f"{path} line {_line(tree, location)}: {_describe(problem)}"
+
+
+def _describe(problem: Any) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    match problem["type"]:
+        case "unknown_key":
+            return str(problem["msg"])
+        case "missing":
+            return f"the key {name!r} is missing; add it."
+        case _:
+            return f"{name + ': ' if name else ''}{problem['msg']}, found {problem['input']!r}."
 
 
 def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:

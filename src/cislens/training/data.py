@@ -4,7 +4,8 @@ Step s of a run is step s % n of epoch s // n of the loader, whatever happened i
 interrupted run that is resumed sees the windows that it would have seen.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -14,31 +15,43 @@ from cislens.signal.loader import ProfileBatch, ProfileLoader
 
 
 class StepStream:
-    """Batches of the next `length` of `steps` steps; each pass goes on where the last ended.
+    """Batches from the current step to the end of its interval, or of the run.
 
     On several devices each gets every `world`-th window of a batch, so the batch of a step does
     not depend on their number.
+
+    Args:
+        steps: of the whole run.
+        interval: steps between validations.
+        position: the number of steps done; asked at the start of each pass, since what was
+            fetched ahead and never used must come again.
     """
 
     def __init__(
-        self, loader: ProfileLoader, steps: int, length: int, rank: int = 0, world: int = 1
+        self,
+        loader: ProfileLoader,
+        steps: int,
+        interval: int,
+        position: Callable[[], int],
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.loader = loader
         self.steps = steps
-        self.length = length
+        self.interval = interval
+        self.position = position
         self.rank = rank
         self.world = world
-        self.next_step = 0
 
     def __iter__(self) -> Iterator[TorchProfileBatch]:
-        end = min(self.next_step + self.length, self.steps)
-        while self.next_step < end:
-            epoch, first = divmod(self.next_step, len(self.loader))
-            for batch in self.loader.epoch(epoch, first):
-                self.next_step += 1
+        step = self.position()
+        end = min((step // self.interval + 1) * self.interval, self.steps)
+        while step < end:
+            epoch, first = divmod(step, len(self.loader))
+            batches = self.loader.epoch(epoch, first)
+            for batch in itertools.islice(batches, end - step):
+                step += 1
                 yield to_tensors(batch, self.loader.store.species, self.rank, self.world)
-                if self.next_step == end:
-                    return
 
 
 class SplitPass:

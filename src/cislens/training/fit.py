@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import Logger
 
 from cislens.errors import CislensError
 from cislens.files import atomic_path, write_atomic
@@ -106,8 +106,7 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
         training.reverse_complement,
     )  # fmt: skip
     valid = ProfileLoader(store, "valid", training.batch_size, shift=0, reverse_complement=False)
-    stream = StepStream(loader, training.steps, training.validate_every)
-    monitor = Monitor(folder / "metrics.parquet", stream)
+    monitor = Monitor(folder / "metrics.parquet", loader)
     best = ModelCheckpoint(
         folder / "checkpoints", filename="best", monitor=SELECTION, save_last=True,
         enable_version_counter=False,
@@ -115,18 +114,20 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     trainer = _trainer(
         recipe, folder, [EMAWeightAveraging(decay=training.ema_decay), monitor, best]
     )
-    stream.rank = trainer.global_rank
-    stream.world = trainer.world_size
+    place = (trainer.global_rank, trainer.world_size)
+    stream = StepStream(
+        loader, training.steps, training.validate_every, lambda: trainer.global_step, *place
+    )
+    passes = SplitPass(valid, *place)
     seed_everything(recipe.seed, verbose=False)
     module = ObjectiveModule(objective, training, recipe.seed)
     last = folder / "checkpoints" / "last.ckpt"
     if last.exists():
-        stream.next_step = _step_of(last)
-        logger.info("training: resuming %s at step %d", folder, stream.next_step)
-    passes = SplitPass(valid, trainer.global_rank, trainer.world_size)
+        logger.info("training: resuming %s", folder)
     with warnings.catch_warnings():
-        # Lightning asks for more loader workers; ours is a thread that is never waited for.
-        warnings.filterwarnings("ignore", message=".*num_workers.*|.*does not have many workers.*")
+        # What Lightning says of a run that is resumed, and of its own dependencies.
+        for message in ("not empty", "could not find the monitored key", "LeafSpec"):
+            warnings.filterwarnings("ignore", message=f".*{message}")
         trainer.fit(module, stream, passes, ckpt_path=last if last.exists() else None)
     if trainer.global_step < training.steps:
         raise KeyboardInterrupt
@@ -158,7 +159,7 @@ def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[Any]) -> Trainer
         max_epochs=-1,
         gradient_clip_val=training.clip,
         callbacks=callbacks,
-        logger=_loggers(recipe, folder),
+        logger=_loggers(recipe, folder) or False,
         default_root_dir=folder,
         enable_progress_bar=interactive,
         enable_model_summary=False,
@@ -177,13 +178,7 @@ def _loggers(recipe: TrainRecipe, folder: Path) -> list[Logger]:
         "wandb": loggers.WandbLogger,
         "mlflow": loggers.MLFlowLogger,
     }
-    wanted = [makers[name](save_dir=str(folder / "logs")) for name in recipe.training.loggers]
-    return [CSVLogger(folder, name="logs", version=""), *wanted]
-
-
-def _step_of(checkpoint: Path) -> int:
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    return int(state["global_step"])
+    return [makers[name](save_dir=str(folder / "logs")) for name in recipe.training.loggers]
 
 
 def _finish(

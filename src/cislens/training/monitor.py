@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cislens.files import atomic_path
 from cislens.objectives.metrics import ProfileMetrics
-from cislens.training.data import StepStream
+from cislens.signal.loader import ProfileLoader
 from cislens.training.module import ObjectiveModule
 
 SCHEMA = {"step": pl.Int64, "split": pl.String, "metric": pl.String, "value": pl.Float64}
@@ -31,9 +31,9 @@ class Monitor(Callback):
         wait_seconds: the part of it in which the loader was waited for.
     """
 
-    def __init__(self, path: Path, stream: StepStream) -> None:
+    def __init__(self, path: Path, loader: ProfileLoader) -> None:
         self.path = path
-        self.stream = stream
+        self.loader = loader
         self.rows: list[dict[str, Any]] = []
         self.train_seconds = 0.0
         self.wait_seconds = 0.0
@@ -42,12 +42,12 @@ class Monitor(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.perf_counter()
-        self._waited = self.stream.loader.wait_seconds
+        self._waited = self.loader.wait_seconds
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *batch: Any, **more: Any
     ) -> None:
-        now, waited = time.perf_counter(), self.stream.loader.wait_seconds
+        now, waited = time.perf_counter(), self.loader.wait_seconds
         self.train_seconds += now - self._started
         self.wait_seconds += waited - self._waited
         self._started, self._waited = now, waited
