@@ -41,7 +41,7 @@ class Scanner:
         noise = (x.astype(int) * np.arange(1, x.shape[1] + 1)).sum(1) % 97 / 97
         return np.stack([best + 0.01 * noise, noise], axis=1).astype(np.float32)
 
-    def twin(self, draw: int, sequences: Sequence[Codes], species: str | None) -> "Scanner":
+    def twin(self, draw: int) -> "Scanner":
         return Scanner(knows=False)
 
 
@@ -50,7 +50,7 @@ class Disguised(Scanner):
 
     name = "disguised"
 
-    def twin(self, draw: int, sequences: Sequence[Codes], species: str | None) -> Scanner:
+    def twin(self, draw: int) -> Scanner:
         return Scanner(knows=True)
 
 

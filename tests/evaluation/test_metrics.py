@@ -63,6 +63,11 @@ def test_hard_labels_are_refused_by_ranking_metrics() -> None:
             metric_value(name, Y, SCORES > 0)
 
 
+def test_mcc_is_zero_where_all_signs_are_equal() -> None:
+    assert metric_value("mcc", Y, np.abs(SCORES) + 1) == 0
+    assert peers.matthews_corrcoef(Y, np.ones(400)) == 0
+
+
 def test_undefined_metrics_and_broken_scores_are_refused() -> None:
     with pytest.raises(CislensError, match="undefined"):
         metric_value("auroc", np.ones(400), SCORES)

@@ -11,7 +11,7 @@ from cislens.models.contract import Embedding, Encoder
 from cislens.models.presets import preset_config
 from cislens.models.profile import ProfileModel
 from cislens.representations.contract import Twinned
-from cislens.representations.encoder import EncoderEmbedding, random_twin, recalibrate
+from cislens.representations.encoder import EncoderEmbedding, random_twin
 
 RNG = np.random.default_rng(0)
 
@@ -29,7 +29,6 @@ class Toy(Encoder):
         self.config, self.dim, self.bin_size = config, config.dim, 8
         self.species = ("yeast", "human")
         self.convolution = nn.Conv1d(4, config.dim, 5, padding=2)
-        nn.init.normal_(self.convolution.weight, std=30.0)
         self.norm = nn.BatchNorm1d(config.dim)
 
     def forward(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Embedding:
@@ -107,6 +106,8 @@ def test_a_random_twin_has_the_same_shape_and_other_weights(space: EncoderEmbedd
     assert torch.equal(one.state_dict()[key], again.state_dict()[key])
     assert not torch.equal(one.state_dict()[key], other.state_dict()[key])
     assert not torch.equal(one.state_dict()[key], trained[key])
+    fresh = [v for k, v in one.state_dict().items() if k.endswith("running_var")]
+    assert fresh and all((v == 1).all() for v in fresh)
 
 
 def test_a_twin_without_a_config_is_refused() -> None:
@@ -116,23 +117,9 @@ def test_a_twin_without_a_config_is_refused() -> None:
         random_twin(toy, 0)
 
 
-def test_recalibration_sets_the_statistics_of_real_activations() -> None:
-    toy = Toy(Width(6))
-    sequences = _sequences(*[64] * 50)
-    before = EncoderEmbedding(toy, "toy").embed(sequences, None)
-    assert np.abs(before).max() > 10  # weights of scale 30 and statistics of scale 1
-    recalibrate(toy, sequences, None)
-    assert not toy.norm.training
-    assert toy.norm.momentum == 0.1
-    x = torch.stack([nn.functional.one_hot(torch.from_numpy(s).long(), 4).T for s in sequences])
-    h = toy.convolution(x.float())
-    assert toy.norm.running_mean == pytest.approx(h.mean((0, 2)).detach(), rel=1e-4, abs=1e-3)
-    assert toy.norm.running_var == pytest.approx(h.var((0, 2)).detach(), rel=1e-3)
-
-
-def test_the_twin_of_a_representation_is_a_calibrated_random_one(space: EncoderEmbedding) -> None:
+def test_the_twin_of_a_representation_is_a_random_one(space: EncoderEmbedding) -> None:
     assert isinstance(space, Twinned)
-    twin = space.twin(3, _sequences(256, 256), "yeast")
+    twin = space.twin(3)
     assert (twin.kind, twin.name) == ("random", "space-tiny-random")
     assert twin.parameters == space.parameters
     assert twin.digest != space.digest

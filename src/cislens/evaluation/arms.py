@@ -143,7 +143,7 @@ class TwinArm:
 
     def fit(self, seed: int, first: Mapping[str, object] | None) -> Fitted:
         ground = self.ground
-        twin = self.trained.twin(seed, ground.train.sequences, ground.task.card.species)
+        twin = self.trained.twin(seed)
         features, cost = embed_folds(twin, ground)
         embedding = partial(embed, twin, ground)
         return fit_probe(features, ground, seed, twin.parameters, embedding, [cost])

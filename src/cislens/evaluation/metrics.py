@@ -108,8 +108,9 @@ def _auprc(y: Array, s_NT: Array, w_BN: Array) -> Array:
 
 
 def _mcc(y: Array, s_NT: Array, w_BN: Array) -> Array:
-    # Matthews correlation of the labels with the sign of the logit.
-    return _pearson(y, (s_NT > 0).astype(np.float64), w_BN)
+    # Matthews correlation of the labels with the sign of the logit; 0, as scikit-learn has it,
+    # where all signs are equal.
+    return np.nan_to_num(_pearson(y, (s_NT > 0).astype(np.float64), w_BN), nan=0.0)
 
 
 def _pearson(y: Array, s_NT: Array, w_BN: Array) -> Array:

@@ -19,8 +19,8 @@ from cislens.genome.codes import Codes, N, reverse_complement
 from cislens.randomness import generator, seed_of
 from cislens.representations.seeding import seeded
 
-_CHECKS = 8  # validations during a fit
-_PATIENCE = 3  # of them without a better metric before the fit stops
+_CHECKS = 5  # validations during a fit
+_PATIENCE = 2  # of them without a better metric before the fit stops
 _BASES_PER_STEP, _LEAST_BATCH = 16_384, 4
 _BASES_PREDICTED_AT_ONCE = 131_072
 _ONE_HOT = torch.eye(5)[:, :4]  # N is all zeros

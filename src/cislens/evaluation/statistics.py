@@ -161,7 +161,9 @@ def resample(predictions: Predictions, metric: str, draws: int = 2000, seed: int
     metric_MRB = _metrics(predictions, metric, weights_BN)
     full_MR, metric_MRB = metric_MRB[:, :, 0], metric_MRB[:, :, 1:]
     if not np.isfinite(full_MR).all():
-        raise CislensError(f"{metric} is undefined on the test set: its labels do not vary.")
+        raise CislensError(
+            f"{metric} is undefined on the test set: its labels, or an arm's scores, do not vary."
+        )
     defined: npt.NDArray[np.bool_] = np.asarray(np.isfinite(metric_MRB).all(axis=(0, 1)))
     if defined.mean() < (1.0 if few else 0.99):
         raise CislensError(

@@ -54,10 +54,6 @@ class Representation(Protocol):
 class Twinned(Representation, Protocol):
     """A trained representation that can be had with random weights instead."""
 
-    def twin(self, draw: int, sequences: Sequence[Codes], species: str | None) -> Representation:
-        """The same architecture with fresh weights, independent for each `draw`.
-
-        Args:
-            sequences: training sequences of the task, to set running statistics from.
-        """
+    def twin(self, draw: int) -> Representation:
+        """The same architecture with fresh weights, independent for each `draw`."""
         ...
