@@ -56,6 +56,13 @@ def test_promoters_are_matched_disjoint_and_parted(yeast: Genome, genes: pl.Data
     assert _promoters(yeast, genes, seed=1).task_hash != task.task_hash
 
 
+def test_the_start_codon_has_no_fixed_position(yeast: Genome, genes: pl.DataFrame) -> None:
+    task = _promoters(yeast, genes, limit=600)
+    positives = task.examples.filter(pl.col("y").list.first() == 1)["sequence"]
+    share = [(positives.str.slice(at, 3) == "ATG").mean() for at in range(254)]
+    assert max(share) < 0.10  # half of them, at 192, in windows that are not moved
+
+
 def test_examples_inherit_the_split_of_pretraining(yeast: Genome, genes: pl.DataFrame) -> None:
     # Chromosome II is trained on, the halves of IV are valid and test; XVI was not used.
     half = 760_000
