@@ -49,12 +49,19 @@ class Training(Section):
     loggers: list[Literal["tensorboard", "wandb", "mlflow"]] = []
 
 
+class Objective(Section):
+    """What the model is trained to do."""
+
+    name: Literal["profile"] = "profile"
+    mi_weight: float = Field(default=0.01, ge=0)  # of the information between species and expert
+
+
 class TrainRecipe(Section):
     """`cislens train`: a store, a model and an objective."""
 
     store: RecipePath
     model: str | dict[str, Any]  # a preset's name, or {preset: name, <key>: <value>, ...}
-    objective: dict[str, Any] = {"name": "profile"}
+    objective: Objective = Objective()
     training: Training
     seed: int = 0
 

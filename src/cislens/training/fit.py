@@ -100,7 +100,7 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
         logger.info("training: %s is already finished", folder)
         return finished
     training = recipe.training
-    objective = ProfileObjective(model_for(recipe, store))
+    objective = ProfileObjective(model_for(recipe, store), recipe.objective.mi_weight)
     loader = ProfileLoader(
         store, "train", training.batch_size, recipe.seed, training.shift,
         training.reverse_complement,
