@@ -12,7 +12,6 @@ from cislens.genome.reference import Genome
 from cislens.signal.build import build_profile_store
 from cislens.signal.loader import (
     ProfileLoader,
-    _augmented_codes,
     _augmented_targets,
     widen,
 )
@@ -153,13 +152,22 @@ def test_reverse_complement_twice_is_the_identity_on_codes_and_targets(seed, len
     codes = rng.integers(0, 5, (3, length)).astype(np.uint8)
     bins = rng.integers(0, 50, (3, 6, 4)).astype(np.float16)
     swap, all_flip = np.array([2, 1, 0, 3]), np.ones(3, dtype=bool)
-    begins = np.zeros(3, dtype=np.int64)
-    once = _augmented_codes(codes, begins, all_flip, length)
-    np.testing.assert_array_equal(once, reverse_complement(codes))
-    np.testing.assert_array_equal(_augmented_codes(once, begins, all_flip, length), codes)
+    np.testing.assert_array_equal(reverse_complement(reverse_complement(codes)), codes)
     turned = _augmented_targets(bins.copy(), all_flip, swap)
     np.testing.assert_array_equal(turned, bins[:, ::-1][..., swap])
     np.testing.assert_array_equal(_augmented_targets(turned.copy(), all_flip, swap), bins)
+
+
+@pytest.mark.parametrize("resident", [False, True])
+def test_a_cut_is_the_slice_of_its_row(store, resident):
+    sequence, _ = store.arrays("toy")
+    if resident:
+        sequence.load()
+    rows = np.array([3, 0, 3, len(store.windows("toy")) - 1])
+    begins, length = np.array([0, 6, 2, 5]), store.length
+    whole = sequence.gather(rows)
+    expected = np.stack([row[b : b + length] for row, b in zip(whole, begins, strict=True)])
+    np.testing.assert_array_equal(sequence.cut(rows, begins, length), expected)
 
 
 def test_widening_is_exact_for_every_finite_float16():

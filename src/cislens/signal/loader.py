@@ -154,12 +154,10 @@ class ProfileLoader:
         step = max(1, _PIECE_BYTES // (sequence.layout.row_bytes + profile.layout.row_bytes))
         for first in range(0, rows.size, step):
             piece = slice(first, first + step)
-            codes[places[piece]] = _augmented_codes(
-                sequence.gather(rows[piece]),
-                self.store.margin + shifts[piece],
-                flips[piece],
-                self.store.length,
-            )
+            begins = self.store.margin + shifts[piece]
+            cut = sequence.cut(rows[piece], begins, self.store.length)
+            cut[flips[piece]] = reverse_complement(cut[flips[piece]])
+            codes[places[piece]] = cut
             bins = _augmented_targets(
                 profile.gather(rows[piece]), flips[piece], self._swaps[species]
             )
@@ -191,16 +189,6 @@ class _Draw:
 def _strand_swap(store: ProfileStore, species: str) -> npt.NDArray[np.int64] | None:
     permutation = store.tracks(species).strand_permutation()
     return None if (permutation == np.arange(permutation.size)).all() else permutation
-
-
-def _augmented_codes(
-    rows: Codes, begins: npt.NDArray[np.int64], flips: npt.NDArray[np.bool_], length: int
-) -> Codes:
-    """The `length` bp of each row from its `begins` on, reverse complemented where it flips."""
-    windows = np.lib.stride_tricks.sliding_window_view(rows, length, axis=1)
-    codes: Codes = windows[np.arange(len(rows)), begins]
-    codes[flips] = reverse_complement(codes[flips])
-    return codes
 
 
 def _augmented_targets(

@@ -8,7 +8,7 @@ bytes and the measurement behind leaving compression out.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,9 @@ def write_shard(folder: Path, layout: ArrayLayout, shard: int, rows: npt.NDArray
     return digest.hexdigest()
 
 
+_MEMORY = -1  # stands for the loaded rows where others name a shard
+
+
 class RowArray:
     """Rows of a sharded array, from memory maps or, after `load`, from memory.
 
@@ -107,6 +110,7 @@ class RowArray:
         self.layout = layout
         self._shards: dict[int, npt.NDArray[Any]] = {}
         self._loaded: npt.NDArray[Any] | None = None
+        self._views: dict[int, npt.NDArray[Any]] = {}
         for shard in range(layout.shards):
             _check_size(layout.shard_file(folder, shard), layout.shard_bytes(shard))
 
@@ -123,6 +127,7 @@ class RowArray:
                 first, last = self.layout.span(shard)
                 self._loaded[first:last] = self._shard(shard)
             self._shards.clear()
+            self._views.clear()
 
     def gather(self, rows: Sequence[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
         """Rows (n, *row_shape) in the order asked for, copied."""
@@ -130,11 +135,38 @@ class RowArray:
         if self._loaded is not None:
             return self._loaded[index]
         found = np.empty((index.size, *self.layout.row_shape), self.layout.dtype)
+        for shard, here, local in self._by_shard(index):
+            found[here] = self._shard(shard)[local]
+        return found
+
+    def cut(
+        self, rows: npt.NDArray[np.int64], begins: npt.NDArray[np.int64], length: int
+    ) -> npt.NDArray[Any]:
+        """Of one-dimensional rows, `length` values each from its `begins` on, copied once."""
+        if self._loaded is not None:
+            return self._windows(_MEMORY, self._loaded, length)[rows, begins]
+        found = np.empty((rows.size, length), self.layout.dtype)
+        for shard, here, local in self._by_shard(rows):
+            windows = self._windows(shard, self._shard(shard), length)
+            found[here] = windows[local, begins[here]]
+        return found
+
+    def _by_shard(
+        self, index: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """Each shard that holds some of the rows, their places in `index`, rows within it."""
         shards = index // self.layout.shard_rows
         for shard in np.unique(shards).tolist():
             here = np.flatnonzero(shards == shard)
-            found[here] = self._shard(shard)[index[here] - shard * self.layout.shard_rows]
-        return found
+            yield shard, here, index[here] - shard * self.layout.shard_rows
+
+    def _windows(self, source: int, rows: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
+        """Every stretch of `length` values as a view; making it costs more than using it."""
+        known = self._views.get(source)
+        if known is None or known.shape[2] != length:
+            known = np.lib.stride_tricks.sliding_window_view(rows, length, axis=1)
+            self._views[source] = known
+        return known
 
     def _shard(self, shard: int) -> npt.NDArray[Any]:
         if shard not in self._shards:
