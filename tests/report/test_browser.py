@@ -84,7 +84,7 @@ def look(browser: str, page: str, width: int, folder: Path) -> tuple[dict[str, A
     return json.loads(escaping.unescape(found[1])), console
 
 
-@pytest.mark.parametrize("width", [390, 1000, 1440])
+@pytest.mark.parametrize("width", [390, 1000, 1200, 1440])
 def test_page_shows_without_error_or_overflow(
     browser: str, run: ReportInput, tmp_path: Path, width: int
 ) -> None:

@@ -150,8 +150,9 @@ def _notes(recipe: BenchRecipe, tasks: list[Task]) -> list[str]:
         f"{settings.train_fraction:.0%} of the training blocks, the same for all arms.",
         "Heads on frozen features are ridge or logistic regression with the penalty chosen on "
         "the validation part; one-hot CNNs are trained from scratch.",
-        "The untrained twin is the same network with fresh random weights, its normalization "
-        "set on training sequences.",
+        "The untrained twin is the same network with fresh random weights, others for each fit.",
+        "Loci are chosen by the measured signal alone: the test window that varies most, then "
+        "those of lower ranks, each with the test windows that join it.",
         *(f"{task.card.name}: {task.card.exposure}" for task in tasks
           if task.card.exposure != "unknown"),
     ]  # fmt: skip

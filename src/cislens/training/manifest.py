@@ -58,7 +58,9 @@ def run_manifest(
 
 
 def _device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
 def _card(recipe: TrainRecipe, store: ProfileStore, manifest: dict[str, Any]) -> str:
