@@ -93,14 +93,11 @@ def test_predict_without_a_species_in_the_batch_or_known() -> None:
     assert net.predict(x, torch.full((3,), -1)).tracks == {}
 
 
-def test_expert_statistics_come_with_the_prediction() -> None:
-    stats = model().predict(random_dna(2, 256), torch.tensor([0, 1])).expert_stats
-    assert stats is not None
-    assert stats.load_XE.shape == (1, 8)
-    torch.testing.assert_close(stats.load_XE.sum(), torch.tensor(1.0))
-    assert stats.species_XSE.shape == (1, 2, 8)
+def test_the_routing_comes_with_the_prediction() -> None:
+    routings = model().predict(random_dna(2, 256), torch.tensor([0, 1])).embedding.routing
+    assert [routing.gates_TE.shape[1] for routing in routings] == [8]
     plain = model("enformer-tiny").predict(random_dna(2, 256), torch.tensor([0, 1]))
-    assert plain.expert_stats is None
+    assert plain.embedding.routing == ()
 
 
 def test_rates_are_fp32_under_autocast() -> None:

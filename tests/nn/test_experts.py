@@ -16,7 +16,6 @@ from cislens.nn.experts import (
     looped_product,
     masked_product,
     mutual_information,
-    usage_of,
     z_loss,
 )
 
@@ -173,18 +172,14 @@ def test_z_loss_is_the_mean_squared_log_sum_exp() -> None:
     assert z_loss(routing).item() == pytest.approx(math.log(4) ** 2, abs=1e-5)
 
 
-def test_usage_statistics() -> None:
+def test_load_mass_and_entropy_of_certain_tokens() -> None:
     gates = torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 1.0, 0, 0]])
-    usage = usage_of([routing_of(gates, torch.tensor([0, 1, 1]))], species=3)
-    assert usage is not None
-    torch.testing.assert_close(usage.load_XE, torch.tensor([[1 / 3, 2 / 3, 0, 0]]))
+    routing = routing_of(gates, torch.tensor([0, 1, 1]))
+    torch.testing.assert_close(routing.load, torch.tensor([1 / 3, 2 / 3, 0, 0]))
     torch.testing.assert_close(
-        usage.species_XSE[0], torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
+        routing.species_mass(3), torch.tensor([[1.0, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 0]])
     )
-    assert usage.information_X.item() == pytest.approx(math.log(2), abs=1e-5)
-    assert usage.entropy_X.item() == pytest.approx(0, abs=1e-5)
-    assert usage.dead.item() == pytest.approx(0.5)
-    assert usage_of([], species=3) is None
+    assert routing.entropy().item() == pytest.approx(0, abs=1e-5)
 
 
 def test_padded_bins_are_not_counted() -> None:

@@ -193,9 +193,6 @@ def test_learns_planted_motifs_of_two_species(preset: str) -> None:
     metrics.update(losses.predictions, held_out.targets)
     for values in metrics.compute().values():
         assert values["pearson_window"].mean > 0.9
-    if losses.expert_stats is not None:
-        assert losses.expert_stats.load_XE.isfinite().all()
-        assert losses.expert_stats.species_XSE.isfinite().all()
 
 
 def test_resumed_run_is_bit_equal() -> None:

@@ -71,7 +71,7 @@ def test_a_run_folder_is_complete_and_its_model_is_the_chosen_one(
 
 def test_another_recipe_in_the_same_folder_is_refused(recipe: TrainRecipe, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("store: elsewhere\n")
-    with pytest.raises(CislensError, match="holds a run of another recipe"):
+    with pytest.raises(CislensError, match="holds results of another recipe"):
         fit(recipe, tmp_path)
 
 

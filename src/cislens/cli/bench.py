@@ -7,9 +7,8 @@ import typer
 
 from cislens.cli.options import AsJson, DryRun, Recipe, Seed, answer
 from cislens.cli.report import show_verdicts, write
-from cislens.errors import CislensError
-from cislens.files import atomic_path, write_atomic
-from cislens.recipes.reading import read_recipe, write_recipe
+from cislens.files import atomic_path
+from cislens.recipes.reading import claim_folder, read_recipe
 from cislens.recipes.schema import BenchRecipe
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def judge(recipe: BenchRecipe, out: Path, page: Path) -> "ReportInput":
     from cislens.evaluation.bench import run_bench
     from cislens.evaluation.verdict import arm_scores, verdicts
 
-    claim(out, recipe)
+    claim_folder(out, recipe)
     results = run_bench(_tasks(recipe), _representations(recipe), recipe.settings, out / "results")
     for name, table in (("verdicts", verdicts(results)), ("scores", arm_scores(results))):
         with atomic_path(out / f"{name}.parquet") as aside:
@@ -73,17 +72,6 @@ def plan(recipe: BenchRecipe) -> dict[str, Any]:
         },
         "fits": recipe.settings.seeds * sum(len(names) for names in arms.values()),
     }
-
-
-def claim(folder: Path, recipe: BenchRecipe) -> None:
-    """Write the resolved recipe, or refuse a folder that holds a bench of another one."""
-    text, path = write_recipe(recipe), folder / "recipe.yaml"
-    if path.exists() and path.read_text() != text:
-        raise CislensError(
-            f"{folder} holds a bench of another recipe ({path} differs); choose another --out, "
-            "or remove the folder to start over."
-        )
-    write_atomic(path, text)
 
 
 def _tasks(recipe: BenchRecipe) -> list["Task"]:

@@ -3,6 +3,7 @@
 Dimensions: B window, L base pair, N bin, D channel.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class Embedding:
         return kept.sum(dim=1) / weight_BN1.sum(dim=1).clamp_min(1.0)
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """DNA -> embedding.
 
     Attributes:
@@ -52,6 +53,7 @@ class Encoder(nn.Module):
     dim: int
     species: tuple[str, ...]
 
+    @abstractmethod
     def forward(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Embedding:
         """Embed one-hot windows of any length L > 0.
 
@@ -59,4 +61,3 @@ class Encoder(nn.Module):
             x_B4L: one-hot A, C, G, T; N is all zeros. Padded on the right with N to whole bins.
             species_B: index into `species` per window; -1, or None for all, means unknown.
         """
-        raise NotImplementedError

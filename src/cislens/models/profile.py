@@ -16,7 +16,6 @@ from cislens.errors import CislensError, nearest
 from cislens.models.contract import UNKNOWN, Embedding, Encoder
 from cislens.models.enformer import EnformerConfig, EnformerEncoder
 from cislens.models.space import SpaceConfig, SpaceEncoder
-from cislens.nn.experts import ExpertUsage, usage_of
 from cislens.recipes.reading import Section, read_section
 
 AnyEncoderConfig = Annotated[EnformerConfig | SpaceConfig, Field(discriminator="kind")]
@@ -58,12 +57,10 @@ class ProfileOutput:
         tracks: per species that occurs, the predicted rates >= 0 of its windows in batch
             order, (B_s, N, T_s), central bins only, fp32.
         embedding: of all windows and all bins; holds the routing of the experts.
-        expert_stats: how the experts were used; None without experts.
     """
 
     tracks: dict[str, Tensor]
     embedding: Embedding
-    expert_stats: ExpertUsage | None = None
 
 
 class ProfileModel(nn.Module):
@@ -123,7 +120,7 @@ class ProfileModel(nn.Module):
             for index, (name, group) in enumerate(zip(self.species, groups, strict=True))
             if group.shape[0]
         }
-        return ProfileOutput(tracks, embedding, usage_of(embedding.routing, len(self.species)))
+        return ProfileOutput(tracks, embedding)
 
     def view(self, species: str) -> "SpeciesView":
         """The model of one species as a plain module, `view(X)`: for attribution tools."""

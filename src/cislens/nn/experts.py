@@ -6,7 +6,7 @@ back from the device: experts are chosen by sorting, never by testing for nonzer
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -51,44 +51,6 @@ class Routing:
         entropy_T = -(log_p_TE.exp() * log_p_TE).sum(dim=-1)
         mean = (entropy_T * self.weight_T).sum() / self.weight_T.sum().clamp_min(1.0)
         return (mean / math.log(self.logits_TE.shape[1])).detach()
-
-
-@dataclass(frozen=True)
-class ExpertUsage:
-    """How the experts of a model were used on a batch; detached, on the device.
-
-    Attributes:
-        load_XE: share of the routed slots per layer and expert; rows sum to 1.
-        entropy_X: mean router entropy over ln n.
-        information_X: mutual information of species and expert, nats.
-        species_XSE: share of each species' gates that each expert got; a present species' row
-            sums to 1, an absent one's to 0.
-    """
-
-    load_XE: Tensor
-    entropy_X: Tensor
-    information_X: Tensor
-    species_XSE: Tensor
-
-    @property
-    def dead(self) -> Tensor:
-        """Share of experts with less than a tenth of an equal load."""
-        return (self.load_XE < 0.1 / self.load_XE.shape[1]).float().mean()
-
-
-def usage_of(routings: Sequence[Routing], species: int) -> ExpertUsage | None:
-    """Usage of every expert layer, None for a model without."""
-    if not routings:
-        return None
-    joints = [joint_of_mass(routing.species_mass(species)).detach() for routing in routings]
-    joint_XSE = torch.stack(joints)
-    mass_XS1 = joint_XSE.sum(dim=2, keepdim=True)
-    return ExpertUsage(
-        load_XE=torch.stack([routing.load for routing in routings]),
-        entropy_X=torch.stack([routing.entropy() for routing in routings]),
-        information_X=torch.stack([mutual_information(joint) for joint in joints]),
-        species_XSE=joint_XSE / mass_XS1.where(mass_XS1 > 0, 1.0),
-    )
 
 
 def balance_loss(routing: Routing, load_E: Tensor | None = None) -> Tensor:

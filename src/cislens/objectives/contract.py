@@ -1,12 +1,11 @@
 """What a model is trained to do."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor, nn
-
-from cislens.nn.experts import ExpertUsage
 
 
 @dataclass(frozen=True)
@@ -18,13 +17,11 @@ class Losses:
         terms: its parts before weighting, by name, detached; the same names and formulas in
             training and evaluation.
         predictions: what the metrics need, detached, by name.
-        expert_stats: how the experts were used on the batch, if the model has any.
     """
 
     total: Tensor
     terms: Mapping[str, Tensor]
     predictions: Mapping[str, Tensor] = field(default_factory=dict)
-    expert_stats: ExpertUsage | None = None
 
 
 class Metrics(Protocol):
@@ -37,7 +34,7 @@ class Metrics(Protocol):
         """Take in what another process saw."""
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """A model together with its loss.
 
     Attributes:
@@ -46,10 +43,10 @@ class Objective(nn.Module):
 
     model: nn.Module
 
+    @abstractmethod
     def loss(self, batch: Any) -> Losses:
         """Forward pass and loss of a batch that lies on the model's device."""
-        raise NotImplementedError
 
+    @abstractmethod
     def metrics(self) -> Metrics:
         """Fresh metrics for one pass."""
-        raise NotImplementedError

@@ -4,6 +4,7 @@ Dimensions: W window, N bin, T track. Two Pearson correlations are in use in the
 differ by tenths on the same predictions; each is its own type here, and mixing them is an error.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -65,7 +66,7 @@ class MetricValue:
         return self.per_track - other.per_track
 
 
-class StreamingMetric:
+class StreamingMetric(ABC):
     """Sums over what was seen so far; `merge` gives the sums over both shards."""
 
     name: str
@@ -73,9 +74,9 @@ class StreamingMetric:
     def __init__(self, tracks: int) -> None:
         self.tracks = tracks
 
+    @abstractmethod
     def update(self, rate_WNT: Tensor, target_WNT: Tensor) -> None:
         """Take in windows; both tensors of one shape, on any device."""
-        raise NotImplementedError
 
     def merge(self: Metric, other: Metric) -> None:
         """Take in the sums of another shard.
@@ -90,12 +91,13 @@ class StreamingMetric:
             )
         self._add(other)
 
+    @abstractmethod
     def _add(self: Metric, other: Metric) -> None:
-        raise NotImplementedError
+        """As `merge`, for another of the same kind."""
 
+    @abstractmethod
     def compute(self) -> MetricValue:
         """The metric of everything seen so far."""
-        raise NotImplementedError
 
 
 class PearsonPooled(StreamingMetric):

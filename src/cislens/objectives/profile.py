@@ -89,7 +89,6 @@ class ProfileObjective(Objective):
             total=total,
             terms={name: term.detach() for name, term in terms.items()},
             predictions={name: rate.detach() for name, rate in output.tracks.items()},
-            expert_stats=output.expert_stats,
         )
 
     def metrics(self) -> ProfileMetrics:

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from cislens.errors import CislensError, nearest
 from cislens.example import example_path
-from cislens.files import require_file
+from cislens.files import require_file, write_atomic
 
 
 class Section(BaseModel):
@@ -93,6 +93,21 @@ def read_section(values: Any, kind: type[S], source: str) -> S:
 def write_recipe(recipe: BaseModel) -> str:
     """The recipe as YAML with every default filled in and every path absolute."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def claim_folder(folder: Path, recipe: BaseModel) -> None:
+    """Write the resolved recipe into the folder that its results go to.
+
+    Raises:
+        CislensError: if the folder holds results of another recipe.
+    """
+    text, path = write_recipe(recipe), folder / "recipe.yaml"
+    if path.exists() and path.read_text() != text:
+        raise CislensError(
+            f"{folder} holds results of another recipe ({path} differs); choose another --out, or "
+            "remove the folder to start over."
+        )
+    write_atomic(path, text)
 
 
 def _explain(path: Path, tree: yaml.Node | None, problem: Any) -> str:

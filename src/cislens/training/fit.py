@@ -23,7 +23,7 @@ from cislens.models.profile import ProfileModel, build_model
 from cislens.models.saving import save_model
 from cislens.objectives.profile import ProfileObjective
 from cislens.randomness import seed_of
-from cislens.recipes.reading import write_recipe
+from cislens.recipes.reading import claim_folder
 from cislens.recipes.schema import TrainRecipe
 from cislens.signal.datacard import FILE_NAME, DataCard
 from cislens.signal.loader import ProfileLoader
@@ -95,7 +95,7 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
             store.
     """
     store = ProfileStore.open(recipe.store)
-    _claim(folder, recipe)
+    claim_folder(folder, recipe)
     if finished := Run.open(folder):
         logger.info("training: %s is already finished", folder)
         return finished
@@ -132,17 +132,6 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     if trainer.global_step < training.steps:
         raise KeyboardInterrupt
     return _finish(recipe, store, folder, module, monitor, best, passes)
-
-
-def _claim(folder: Path, recipe: TrainRecipe) -> None:
-    """Write the resolved recipe, or refuse a folder that holds a run of another one."""
-    text, path = write_recipe(recipe), folder / "recipe.yaml"
-    if path.exists() and path.read_text() != text:
-        raise CislensError(
-            f"{folder} holds a run of another recipe ({path} differs); choose another --out, or "
-            "remove the folder to start over."
-        )
-    write_atomic(path, text)
 
 
 def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[Any]) -> Trainer:
