@@ -62,7 +62,7 @@ class OneHotCNN(nn.Module):
         for i, (channels, kernel) in enumerate(shape.convolutions):
             layers += [nn.Conv1d(width, channels, kernel, padding=kernel // 2)]
             layers += [nn.BatchNorm1d(channels)]
-            # Pooling before the nonlinearity costs a quarter and keeps the same maxima.
+            # Before the nonlinearity, which then costs a quarter.
             layers += [nn.MaxPool1d(4, ceil_mode=True)] if i + 1 < len(shape.convolutions) else []
             layers += [nn.GELU()]
             width = channels
