@@ -42,3 +42,17 @@ def test_a_missing_file_is_a_user_error_that_names_its_role(tmp_path: Path) -> N
 def test_nearest_names_one_or_all() -> None:
     assert nearest("chr", ["chr1", "scaffold"]) == "Did you mean 'chr1'?"
     assert nearest("zzz", ["b", "a"]) == "Known: a, b."
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
+    target = tmp_path / "store"
+    with atomic_path(target) as aside:
+        name = aside.name
+        aside.mkdir()
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "half").touch()
+    with atomic_path(target) as aside:
+        aside.mkdir()
+        (aside / "whole").touch()
+    assert [path.name for path in target.iterdir()] == ["whole"]
+    assert list(tmp_path.iterdir()) == [target]

@@ -184,3 +184,37 @@ def test_packaged_tracks_are_where_the_table_says() -> None:
     files = [row.split("\t")[1] for row in (folder / "tracks.tsv").read_text().splitlines()[1:]]
     assert len(files) == 6
     assert all((folder / name).exists() for name in files)
+
+
+def test_a_file_where_a_folder_should_be(run: Run, project: Path, model_folder: Path) -> None:
+    (project / "taken").write_text("mine")
+    result = run(
+        "predict", model_folder, "--genome", project / "genome.fa", "--species", "yeast",
+        "--out", project / "taken",
+    )  # fmt: skip
+    refused(result, "taken")
+    assert (project / "taken").read_text() == "mine"
+
+
+def test_a_folder_where_a_recipe_should_be(run: Run, project: Path) -> None:
+    refused(run("train", project, "--out", project / "run"), str(project))
+
+
+def test_a_dry_run_refuses_an_unknown_species(run: Run, project: Path, model_folder: Path) -> None:
+    result = run(
+        "predict", model_folder, "--genome", project / "genome.fa", "--species", "yeats",
+        "--out", project / "out", "--dry-run",
+    )  # fmt: skip
+    refused(result, "'yeats'", "'yeast'")
+
+
+def test_parts_of_other_names_are_refused(run: Run, project: Path) -> None:
+    recipe = project / "data.yaml"
+    recipe.write_text(recipe.read_text().replace("valid", "vald"))
+    refused(build(run, project), "fractions", "train, valid, test")
+
+
+def test_a_repeated_key_is_refused(run: Run, project: Path) -> None:
+    recipe = project / "data.yaml"
+    recipe.write_text(recipe.read_text() + "length: 1024\n")
+    refused(build(run, project), "'length' is there twice")

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cislens.cli.app import app
+from cislens.errors import CislensError
 from cislens.example import example_path
 
 DATA = """\
@@ -142,3 +143,40 @@ def test_model_show_names_the_tracks(project: Path) -> None:
 
 def test_doctor_finds_the_packaged_data() -> None:
     assert Path(str(call("doctor")["packaged_data"])).is_dir()
+
+
+def refused_bench(folder: Path, out: Path, text: str) -> str:
+    (folder / "other.yaml").write_text(text)
+    with pytest.raises(CislensError) as caught:
+        CliRunner().invoke(
+            app,
+            ["bench", str(folder / "other.yaml"), "--out", str(out), "--dry-run"],
+            catch_exceptions=False,
+        )
+    return str(caught.value)
+
+
+def test_a_task_of_a_species_that_the_store_lacks_is_refused(project: Path, tmp_path: Path) -> None:
+    head, tasks = BENCH.split("  promoters:")
+    text = f"{head}  promoters:{tasks.replace('species: yeast', 'species: sacCer3', 1)}"
+    message = refused_bench(project, tmp_path / "out", text)
+    assert "no species 'sacCer3'" in message
+    assert "split: anew" in message
+
+
+def test_a_run_of_another_store_is_refused(project: Path, tmp_path: Path) -> None:
+    (project / "data2.yaml").write_text((project / "data.yaml").read_text() + "seed: 5\n")
+    call("data", "profile", project / "data2.yaml", "--out", project / "store2")
+    message = refused_bench(
+        project, tmp_path / "out", BENCH.replace("store: store", "store: store2")
+    )
+    assert "was trained on another store" in message
+
+
+def test_another_seed_draws_other_examples(project: Path, tmp_path: Path) -> None:
+    recipe = project / "bench.yaml"
+    first, other = (
+        call("bench", recipe, "--out", tmp_path, "--dry-run", "--seed", seed)["tasks"]
+        for seed in (1, 2)
+    )
+    assert first != other

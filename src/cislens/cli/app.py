@@ -56,6 +56,12 @@ def main() -> None:
             typer.echo(json.dumps({"error": str(error)}))
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except OSError as error:
+        # A folder where a file should be, a path below a file, no permission, no space.
+        if error.filename is None:
+            raise
+        typer.echo(f"error: {error.filename}: {error.strerror}.", err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

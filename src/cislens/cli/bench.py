@@ -1,5 +1,6 @@
 """`cislens bench`: representations x tasks -> results, verdicts and a report."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,9 +8,12 @@ import typer
 
 from cislens.cli.options import AsJson, DryRun, Recipe, Seed, answer
 from cislens.cli.report import show_verdicts, write
-from cislens.files import atomic_path
+from cislens.errors import CislensError
+from cislens.files import atomic_path, require_file
 from cislens.recipes.reading import claim_folder, read_recipe
 from cislens.recipes.schema import BenchRecipe
+
+logger = logging.getLogger("cislens")
 
 if TYPE_CHECKING:
     from cislens.evaluation.tasks.task import Task
@@ -26,7 +30,7 @@ def command(
     """Judge trained runs against baselines. The same command again resumes."""
     read = read_recipe(recipe, BenchRecipe)
     if seed is not None:
-        read = read.model_copy(update={"seed": seed})
+        read = with_seed(read, seed)
     if dry_run:
         answer(plan(read), as_json)
         return
@@ -51,6 +55,12 @@ def judge(recipe: BenchRecipe, out: Path, page: Path) -> "ReportInput":
         with atomic_path(out / f"{name}.parquet") as aside:
             table.write_parquet(aside)
     return write(out, page)
+
+
+def with_seed(recipe: BenchRecipe, seed: int) -> BenchRecipe:
+    """The recipe with another seed for the drawing of examples, subsets and heads."""
+    settings = recipe.settings.model_copy(update={"seed": seed})
+    return recipe.model_copy(update={"settings": settings})
 
 
 def plan(recipe: BenchRecipe) -> dict[str, Any]:
@@ -79,17 +89,39 @@ def _tasks(recipe: BenchRecipe) -> list["Task"]:
     from cislens.signal.store import ProfileStore
 
     store = ProfileStore.open(recipe.store) if recipe.store else None
-    return [build_task(name, section, store, recipe.seed) for name, section in recipe.tasks.items()]
+    if store is None:
+        logger.warning("no store is named: nothing is known of what the runs were trained on")
+    seed = recipe.settings.seed
+    return [build_task(name, section, store, seed) for name, section in recipe.tasks.items()]
 
 
 def _representations(recipe: BenchRecipe) -> list[Any]:
     from cislens.models.saving import load_model
     from cislens.representations.encoder import EncoderEmbedding
 
+    for folder in recipe.runs.values():
+        _require_same_store(recipe, folder)
     return [
         EncoderEmbedding(load_model(folder / "model").encoder, name)
         for name, folder in recipe.runs.items()
     ]
+
+
+def _require_same_store(recipe: BenchRecipe, folder: Path) -> None:
+    from cislens.signal.store import ProfileStore
+    from cislens.training.fit import Run
+
+    run = Run.open(require_file(folder, "run folder"))
+    if run is None:
+        raise CislensError(f"the run {folder} is not finished; train it to its end first.")
+    if recipe.store is None:
+        return
+    store = ProfileStore.open(recipe.store)
+    if run.manifest["store"]["digest"] != store.digest:
+        raise CislensError(
+            f"{folder} was trained on another store ({run.manifest['store']['path']}) than "
+            f"{store.path}; its parts say nothing about what this run has seen. Name that store."
+        )
 
 
 def _arm_names(build_arms: Any, task: "Task", recipe: BenchRecipe) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cislens.cli.bench import judge
+from cislens.cli.bench import judge, with_seed
 from cislens.cli.data import plan_store
 from cislens.cli.options import AsJson, DryRun, Seed, Workers, answer
 from cislens.cli.report import show_verdicts
@@ -83,7 +83,7 @@ def _recipes(
     if seed is not None:
         data = data.model_copy(update={"seed": seed})
         train = train.model_copy(update={"seed": seed})
-        bench = bench.model_copy(update={"seed": seed})
+        bench = with_seed(bench, seed)
     return data, train, bench
 
 

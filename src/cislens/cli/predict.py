@@ -32,6 +32,7 @@ def command(
     from cislens.signal.datacard import DataCard
 
     net, card = load_model(model), DataCard.read(model)
+    net.view(species)  # refuses a species that the model does not have
     reference = open_genome(genome, species)
     where = _regions(regions, reference)
     if dry_run:

@@ -110,7 +110,7 @@ class ProfileObjective(Objective):
         return {"poisson": torch.stack(parts).sum() + 0.0 * sum(absent), **terms}
 
     def _expert_terms(self, routings: tuple[Routing, ...]) -> dict[str, Tensor]:
-        balance = [balance_loss(routing, mean_over_devices(routing.load)) for routing in routings]
+        balance = [balance_loss(routing, self._load(routing)) for routing in routings]
         information = [self._information(layer, r) for layer, r in enumerate(routings)]
         return {
             "balance": torch.stack(balance).mean(),
@@ -118,10 +118,16 @@ class ProfileObjective(Objective):
             "mutual_information": torch.stack(information).mean(),
         }
 
+    def _load(self, routing: Routing) -> Tensor:
+        # Not in validation, where devices may see different numbers of batches.
+        return mean_over_devices(routing.load) if self.training else routing.load
+
     def _information(self, layer: int, routing: Routing) -> Tensor:
         """MI of the running joint, with the current batch's gradient (straight-through)."""
         mass_SE = routing.species_mass(len(self.model.species))
-        everywhere_SE = sum_over_devices(mass_SE.detach())
+        everywhere_SE = mass_SE.detach()
+        if self.training:
+            everywhere_SE = sum_over_devices(everywhere_SE)
         before_SE = self.mass_XSE[layer]
         memory = _MI_MEMORY * (before_SE.sum() > 0)
         running_SE = memory * before_SE + (1 - memory) * everywhere_SE

@@ -62,7 +62,10 @@ def read_recipe(path: Path | str, kind: type[S]) -> S:
             missing key or a value of the wrong type, each with its line.
     """
     path = require_file(path, "recipe")
-    text = path.read_text()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise CislensError(f"{path} is not UTF-8 text; is it a recipe?") from None
     try:
         values = yaml.safe_load(text)
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -70,6 +73,7 @@ def read_recipe(path: Path | str, kind: type[S]) -> S:
         raise CislensError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise CislensError(f"{path} must hold keys and values, found {type(values).__name__}.")
+    _refuse_repeated_keys(path, tree)
     try:
         return kind.model_validate(values, context={"folder": path.resolve().parent})
     except ValidationError as error:
@@ -108,6 +112,21 @@ def claim_folder(folder: Path, recipe: BaseModel) -> None:
             "remove the folder to start over."
         )
     write_atomic(path, text)
+
+
+def _refuse_repeated_keys(path: Path, node: yaml.Node | None) -> None:
+    """YAML's reader would silently take the last."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise CislensError(f"{path} line {line}: the key {key.value!r} is there twice.")
+            seen.add(key.value)
+            _refuse_repeated_keys(path, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_repeated_keys(path, item)
 
 
 def _explain(path: Path, tree: yaml.Node | None, problem: Any) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cislens.recipes.reading import RecipePath, Section
 
@@ -13,9 +13,17 @@ class Split(Section):
     """How windows are divided: by chromosome where any is named, else by homology-aware blocks."""
 
     fractions: dict[str, Fraction] = {"train": 0.8, "valid": 0.1, "test": 0.1}
-    block_bp: int = Field(default=262_144, ge=1)
+    block_bp: int | None = Field(default=None, ge=1)  # 16 windows, unless given
     valid: dict[str, list[str]] = {}  # species -> chromosomes
     test: dict[str, list[str]] = {}
+
+    @field_validator("fractions")
+    @classmethod
+    def _name_all_parts(cls, fractions: dict[str, float]) -> dict[str, float]:
+        parts = ("train", "valid", "test")
+        if set(fractions) != set(parts):
+            raise ValueError(f"name {', '.join(parts)} and nothing else")
+        return {part: fractions[part] for part in parts}
 
 
 class DataRecipe(Section):
@@ -73,6 +81,9 @@ class _TaskSection(Section):
 
 class _GenomeTask(_TaskSection):
     genome: RecipePath
+    # `store`: examples take the part of the store's window they lie in. `anew`: for a species
+    # that no run was trained on.
+    split: Literal["store", "anew"] = "store"
     width: int = Field(default=512, ge=1)  # bp of an example
 
 
@@ -177,8 +188,8 @@ class Source(Section):
 class BenchRecipe(Section):
     """`cislens bench`: trained runs and tasks. The baselines come by themselves.
 
-    With a `store`, examples from its genomes inherit the part of the window they lie in, so that
-    none is tested that was trained on.
+    With a `store`, which must be the one that the runs were trained on, examples from its genomes
+    inherit the part of the window they lie in, so that none is tested that was trained on.
     """
 
     runs: dict[str, RecipePath] = Field(min_length=1)  # name of the arm -> run folder
@@ -187,4 +198,3 @@ class BenchRecipe(Section):
     settings: BenchSettings = BenchSettings()
     loci: dict[str, Loci] = {}  # species -> what to draw for the first run
     sources: list[Source] = []
-    seed: int = 0

@@ -131,7 +131,12 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
         trainer.fit(module, stream, passes, ckpt_path=last if last.exists() else None)
     if trainer.global_step < training.steps:
         raise KeyboardInterrupt
-    return _finish(recipe, store, folder, module, monitor, best, passes)
+    if trainer.is_global_zero:
+        _finish(recipe, store, folder, module, monitor, SplitPass(valid))
+    trainer.strategy.barrier()
+    run = Run.open(folder)
+    assert run is not None
+    return run
 
 
 def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[Any]) -> Trainer:
@@ -176,11 +181,11 @@ def _finish(
     folder: Path,
     module: ObjectiveModule,
     monitor: Monitor,
-    best: ModelCheckpoint,
     valid: SplitPass,
-) -> Run:
+) -> None:
     """Keep the weights of the best validation, then write expert use, model and manifest."""
-    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    best = folder / "checkpoints" / "best.ckpt"
+    state = torch.load(best, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
     model = module.objective.model.cpu().eval()
     assert isinstance(model, ProfileModel)
@@ -191,4 +196,3 @@ def _finish(
     data = DataCard(store.length, tracks)
     save_model(model, folder / "model", manifest.pop("card"), {FILE_NAME: data.to_json()})
     write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
-    return Run(folder, manifest)

@@ -4,13 +4,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from cislens.errors import CislensError
+from cislens.errors import CislensError, nearest
 from cislens.evaluation.tasks.builders import accessibility, peaks, profile_windows, promoters
 from cislens.evaluation.tasks.tables import Columns, labelled_tables
 from cislens.evaluation.tasks.task import Task
 from cislens.genome.annotation import read_genes
+from cislens.genome.codes import Codes
 from cislens.genome.intervals import read_intervals
 from cislens.genome.reference import Genome, open_genome
 from cislens.recipes.schema import (
@@ -45,14 +47,14 @@ def build_task(name: str, section: AnyTask, store: ProfileStore | None, seed: in
                 seed=seed,
             )  # fmt: skip
         case TableTask():
-            return _table_task(name, section, seed)
+            return _table_task(name, section, store, seed)
     genome = _genome(section.genome, section.species)
     fields: dict[str, Any] = {
         "name": name,
         "species": section.species,
         "width": section.width,
         "limit": section.limit,
-        "regions": _regions(store, section.species),
+        "regions": _regions(name, section, genome, store),
         "seed": seed,
     }
     match section:
@@ -66,7 +68,7 @@ def build_task(name: str, section: AnyTask, store: ProfileStore | None, seed: in
             )
 
 
-def _table_task(name: str, section: TableTask, seed: int) -> Task:
+def _table_task(name: str, section: TableTask, store: ProfileStore | None, seed: int) -> Task:
     return labelled_tables(
         {"train": section.train, "valid": section.valid, "test": section.test},
         Columns(section.sequence, section.label, section.block),
@@ -77,12 +79,41 @@ def _table_task(name: str, section: TableTask, seed: int) -> Task:
         limit=section.limit,
         source=section.source,
         licence=section.licence,
+        trained_on=_trained_on(store, section.species),
         seed=seed,
     )
 
 
-def _regions(store: ProfileStore | None, species: str) -> pl.DataFrame | None:
-    return store.windows(species) if store is not None and species in store.species else None
+def _regions(
+    name: str,
+    section: PromoterTask | PeakTask | AccessibilityTask,
+    genome: Genome,
+    store: ProfileStore | None,
+) -> pl.DataFrame | None:
+    """The windows that give the examples their part; None to part them anew."""
+    if store is None or section.split == "anew":
+        return None
+    if section.species not in store.species:
+        raise CislensError(
+            f"task {name}: {store.path} has no species {section.species!r}, so its examples "
+            f"cannot take a part from it. {nearest(section.species, store.species)} For a species "
+            "that no run was trained on write `split: anew`."
+        )
+    for chrom, size in store.chrom_sizes(section.species).items():
+        if genome.chrom_sizes.get(chrom, size) != size:
+            raise CislensError(
+                f"task {name}: {chrom} of {genome.path} has {genome.chrom_sizes[chrom]:,} bp, in "
+                f"{store.path} {size:,} bp; they are different assemblies."
+            )
+    return store.windows(section.species)
+
+
+def _trained_on(store: ProfileStore | None, species: str) -> list[Codes]:
+    """Every window of the species' train and valid parts."""
+    if store is None or species not in store.species:
+        return []
+    rows = np.flatnonzero((store.windows(species)["split"] != "test").to_numpy())
+    return list(store.sequence(species, rows)[:, store.margin : store.margin + store.length])
 
 
 @cache

@@ -53,7 +53,7 @@ def promoters(
     shift = generator(seed, "promoters").integers(-reach, reach + 1, len(windows))
     windows = windows.with_columns(start=pl.col("start") + shift, end=pl.col("end") + shift)
     everywhere = within(windows, genome.chrom_sizes)
-    rows, report = _with_background(genome, everywhere, limit, seed)
+    rows, report = _with_background(genome, everywhere, windows, limit, seed)
     placed = place(rows, genome, seed, regions, rows["label"].to_numpy())
     card = _card(placed, report, regions, name=name, species=species, window=width,
                  target=Target(names=["promoter"]), assembly=genome.name)  # fmt: skip
@@ -73,7 +73,7 @@ def peaks(
 ) -> Task:
     """Peaks (around the summit if given, else the midpoint) against matched background."""
     everywhere = centered(intervals, width, genome.chrom_sizes)
-    rows, report = _with_background(genome, everywhere, limit, seed)
+    rows, report = _with_background(genome, everywhere, intervals, limit, seed)
     placed = place(rows, genome, seed, regions, rows["label"].to_numpy())
     card = _card(placed, report, regions, name=name, species=species, window=width,
                  target=Target(names=["peak"]), assembly=genome.name)  # fmt: skip
@@ -98,7 +98,7 @@ def accessibility(
         track: path of a bigWig; bases it does not cover count as 0.
     """
     everywhere = centered(intervals, width, genome.chrom_sizes)
-    rows, report = _with_background(genome, everywhere, limit, seed)
+    rows, report = _with_background(genome, everywhere, intervals, limit, seed)
     values = read_windows(
         track, rows["chrom"].to_numpy(), rows["start"].to_numpy(), width, missing=0.0
     )
@@ -146,6 +146,8 @@ def profile_windows(
     offsets = pl.DataFrame({"offset": range(0, (store.bins - bins + 1) * store.bin_size, width)})
     begin = pl.col("start") + store.crop * store.bin_size + pl.col("offset")
     pieces = windows.join(offsets, how="cross").with_columns(start=begin, end=begin + width)
+    # Overlapping windows share pieces.
+    pieces = pieces.unique(["chrom", "start"], keep="first", maintain_order=True)
     pieces = _draw(pieces, limit, seed)
     everything = store.sequence(species, np.arange(windows.height))[:, store.margin :]
     targets = store.targets(species, np.arange(windows.height)).astype(np.float32)
@@ -177,13 +179,18 @@ def profile_windows(
 
 
 def _with_background(
-    genome: Genome, everywhere: pl.DataFrame, limit: int | None, seed: int
+    genome: Genome,
+    everywhere: pl.DataFrame,
+    annotated: pl.DataFrame,
+    limit: int | None,
+    seed: int,
 ) -> tuple[pl.DataFrame, dict[str, str | int | float]]:
-    """Disjoint positives and as many matched windows away from every positive."""
-    everywhere = everywhere.select("chrom", "start", "end").sort("chrom", "start")
-    positives = _draw(_disjoint(everywhere), limit, seed)
-    background = matched_background(genome, positives, seed, exclude=everywhere)
+    """Disjoint positives and as many matched windows away from all that is annotated."""
     columns = ["chrom", "start", "end"]
+    everywhere = everywhere.select(columns).sort("chrom", "start")
+    positives = _draw(_disjoint(everywhere), limit, seed)
+    away_from = pl.concat([everywhere, annotated.select(columns)])
+    background = matched_background(genome, positives, seed, exclude=away_from)
     rows = pl.concat(
         [
             positives.select(columns).with_columns(label=1),

@@ -76,20 +76,20 @@ def place(
     return without_leaks(placed, _sequences(genome, seen))
 
 
-def without_leaks(placed: Placed, seen_before_test: Sequence[Codes] | None = None) -> Placed:
+def without_leaks(placed: Placed, seen_before_test: Sequence[Codes] = ()) -> Placed:
     """Drop valid examples with a homolog in train, then test examples with one in train or
     valid, on either strand.
 
     Args:
-        seen_before_test: sequences that hold all of train and valid, and more.
+        seen_before_test: further sequences that a test example must not resemble.
     """
     for split, before in (("valid", ("train",)), ("test", ("train", "valid"))):
         mine = (placed.rows["split"] == split).to_numpy()
         known = placed.rows["split"].is_in(before).to_numpy()
         judged = [placed.sequences[row] for row in np.flatnonzero(mine)]
         seen = [placed.sequences[row] for row in np.flatnonzero(known)]
-        if split == "test" and seen_before_test is not None:
-            seen = list(seen_before_test)
+        if split == "test":
+            seen += seen_before_test
         kept = np.ones(len(mine), dtype=bool)
         if judged and seen:
             kept[mine] = ~leaking(judged, seen)

@@ -1,6 +1,6 @@
 """Tasks from tables of labelled sequences, one file for each split."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from cislens.evaluation.tasks.card import Metric, Target, TaskCard
 from cislens.evaluation.tasks.placing import Placed, without_leaks
 from cislens.evaluation.tasks.task import SPLITS, Task, make_task
 from cislens.files import require_file
-from cislens.genome.codes import encode
+from cislens.genome.codes import Codes, encode
 from cislens.randomness import generator
 
 
@@ -38,16 +38,19 @@ def labelled_tables(
     limit: int | None = None,
     source: str = "",
     licence: str = "unknown",
+    trained_on: Sequence[Codes] = (),
     seed: int = 0,
 ) -> Task:
     """A binary task from CSV files (plain or gzip) of train, valid and test.
 
-    Valid examples with a homolog in train and test examples with one in train or valid are
-    dropped and counted.
+    Valid examples with a homolog in train and test examples with one in train, valid or what the
+    judged models were trained on are dropped and counted, and so are examples whose block
+    occurs in an earlier split.
 
     Args:
         files: a path for each of train, valid and test.
         label_map: the class, 0 or 1, of every text in the label column.
+        trained_on: sequences that the judged models saw in pre-training.
         limit: at most so many examples over all splits, drawn by the seed in equal shares.
 
     Raises:
@@ -62,8 +65,15 @@ def labelled_tables(
         table = table[chosen]
     sequences = [encode(text) for text in table["sequence"]]
     blocks = np.unique(table["split"].to_numpy() + "/" + table["block_id"].to_numpy())
-    rows = table.drop("sequence").with_columns(cluster_id=pl.format("{}/{}", "split", "block_id"))
-    placed = without_leaks(Placed(rows, sequences, {"blocks": len(blocks)}))
+    rows = table.drop("sequence").with_columns(cluster_id="block_id")
+    order = rows["split"].replace_strict({split: i for i, split in enumerate(SPLITS)})
+    first = (
+        order
+        == rows.with_columns(order=order).select(pl.col("order").min().over("block_id")).to_series()
+    )
+    placed = Placed(rows, sequences, {"blocks": len(blocks)})
+    placed = placed.keep(first.to_numpy(), "examples whose block is in an earlier split")
+    placed = without_leaks(placed, trained_on)
     lengths = {len(codes) for codes in placed.sequences}
     card = TaskCard(
         name=name, kind="binary", species=species,
@@ -78,12 +88,20 @@ def labelled_tables(
 
 def _read(path: Path, split: str, columns: Columns, label_map: Mapping[str, int]) -> pl.DataFrame:
     path = require_file(path, f"{split} table")
-    frame = pl.read_csv(path, infer_schema=False)
+    try:
+        frame = pl.read_csv(path, infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise CislensError(f"{path} is no readable CSV table: {error}") from None
     wanted = [columns.sequence, columns.label, columns.block, columns.chrom, columns.strand]
     for column in filter(None, wanted):
         if column not in frame.columns:
             raise CislensError(f"{path} has no column {column!r}. {nearest(column, frame.columns)}")
-    strange = frame.with_row_index("row").filter(~pl.col(columns.label).is_in(list(label_map)))
+    for column in (columns.sequence, columns.block):
+        empty = frame.with_row_index("row").filter(pl.col(column).is_null())
+        if len(empty):
+            raise CislensError(f"{path} line {empty['row'][0] + 2}: {column} is empty; fill it.")
+    known = pl.col(columns.label).is_in(list(label_map)).fill_null(value=False)
+    strange = frame.with_row_index("row").filter(~known)
     if len(strange):
         row = strange.row(0, named=True)
         raise CislensError(

@@ -175,11 +175,12 @@ def _check(card: TaskCard, frame: pl.DataFrame) -> None:
         raise CislensError(f"task {name}: labels of a binary task are 0 and 1.")
     for split in SPLITS:
         part = y[(frame["split"] == split).to_numpy()]
-        if len(part) < 2 or (part == part[0]).all():
+        constant = (part == part[:1]).all(axis=0)
+        if len(part) < 2 or constant.any():
+            first = card.target.names[int(constant.argmax())]
             raise CislensError(
-                f"task {name}: the {split} split has {len(part)} examples with "
-                f"{len(np.unique(part))} distinct labels; a task needs labels that vary in train, "
-                "valid and test."
+                f"task {name}: the {split} split has {len(part)} examples and {first!r} is the "
+                "same in all of them; a task needs labels that vary in train, valid and test."
             )
     shared = frame.group_by("cluster_id").agg(pl.col("split").n_unique())
     broken = shared.filter(pl.col("split") > 1)
