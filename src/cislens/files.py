@@ -7,8 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cislens.errors import MissingFileError
+from cislens.errors import CislensError, MissingFileError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _BLOCK = 1 << 20
 
@@ -41,6 +45,22 @@ def sync(path: str | os.PathLike[str]) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_parquet(path: str | os.PathLike[str], what: str) -> "pl.DataFrame":
+    """A parquet table; `what` names its role in the error.
+
+    Raises:
+        MissingFileError: if nothing is at `path`.
+        CislensError: if it is damaged.
+    """
+    import polars as pl
+
+    path = require_file(path, what)
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise CislensError(f"{what} {path} is no readable parquet file: {error}.") from None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,3 +181,11 @@ def test_another_seed_draws_other_examples(project: Path, tmp_path: Path) -> Non
         for seed in (1, 2)
     )
     assert first != other
+
+
+def test_a_damaged_table_is_named(project: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "bench"
+    shutil.copytree(project / "bench", copy)
+    (copy / "verdicts.parquet").write_bytes(b"PAR1 and nothing more")
+    with pytest.raises(CislensError, match=r"verdicts\.parquet is no readable parquet"):
+        call("report", copy)

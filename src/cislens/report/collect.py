@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from cislens.evaluation.tasks.task import Task
-from cislens.files import require_file
+from cislens.files import read_parquet, require_file
 from cislens.genome.annotation import read_genes
 from cislens.genome.intervals import read_intervals
 from cislens.genome.reference import open_genome
@@ -37,8 +37,8 @@ def collect(folder: Path) -> ReportInput:
         CislensError: if one of them is damaged.
     """
     recipe = read_recipe(require_file(folder, "bench folder") / "recipe.yaml", BenchRecipe)
-    tables = [folder / name for name in ("verdicts.parquet", "scores.parquet")]
-    verdicts, scores = (pl.read_parquet(require_file(path, "bench table")) for path in tables)
+    names = ("verdicts.parquet", "scores.parquet")
+    verdicts, scores = (read_parquet(folder / name, "bench table") for name in names)
     store = ProfileStore.open(recipe.store) if recipe.store else None
     run = Run.open(next(iter(recipe.runs.values())))
     tasks = [Task.load(path) for path in sorted((folder / "results" / "tasks").iterdir())]
@@ -46,9 +46,11 @@ def collect(folder: Path) -> ReportInput:
         title=TITLE,
         verdicts=verdicts,
         scores=scores,
-        training=None if run is None else pl.read_parquet(run.metrics_path),
+        training=None if run is None else read_parquet(run.metrics_path, "metrics of the run"),
         loci=[] if run is None or store is None else _loci(recipe, run, store),
-        experts=None if run is None else _experts(pl.read_parquet(run.experts_path)),
+        experts=None
+        if run is None
+        else _experts(read_parquet(run.experts_path, "expert use of the run")),
         manifest=_manifest(recipe, run, store, tasks),
         notes=_notes(recipe, tasks),
     )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from cislens.errors import CislensError, nearest
-from cislens.files import require_file
+from cislens.files import read_parquet, require_file
 from cislens.genome.codes import Codes
 from cislens.signal.plan import SCHEMA_VERSION, Shape, array_layouts
 from cislens.signal.shards import RowArray
@@ -152,8 +152,8 @@ class ProfileStore:
     def _open_species(self, name: str) -> _Species:
         folder = species_folder(self.path, name)
         entry = self.manifest["species"][name]
-        windows = pl.read_parquet(folder / "windows.parquet")
-        tracks = TrackTable(pl.read_parquet(folder / "tracks.parquet"))
+        windows = read_parquet(folder / "windows.parquet", "windows of the store")
+        tracks = TrackTable(read_parquet(folder / "tracks.parquet", "tracks of the store"))
         if windows.height != entry["windows"] or len(tracks) != entry["tracks"]:
             raise CislensError(
                 f"profile store {self.path} is damaged: the tables of {name!r} have "

@@ -59,9 +59,14 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> "Run | None":
-        """The run in `folder`, or None if it is not finished."""
-        manifest = folder / "manifest.json"
-        return cls(folder, json.loads(manifest.read_text())) if manifest.exists() else None
+        """The run in `folder`, or None if it is not finished; a damaged one is an error."""
+        path = folder / "manifest.json"
+        if not path.exists():
+            return None
+        try:
+            return cls(folder, json.loads(path.read_text()))
+        except ValueError as error:
+            raise CislensError(f"{path} is not JSON ({error}); restore the run folder.") from None
 
 
 def model_for(recipe: TrainRecipe, store: ProfileStore) -> ProfileModel:

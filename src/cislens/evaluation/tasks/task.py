@@ -14,7 +14,7 @@ import polars as pl
 
 from cislens.errors import CislensError
 from cislens.evaluation.tasks.card import TaskCard
-from cislens.files import atomic_path, require_file, write_atomic
+from cislens.files import atomic_path, read_parquet, require_file, write_atomic
 from cislens.genome.codes import Codes, decode, encode, gc_content, reverse_complement
 from cislens.recipes.reading import read_recipe, write_recipe
 
@@ -112,11 +112,7 @@ class Task:
                 type, or content that does not match the recorded hash.
         """
         folder = require_file(folder, "task folder")
-        path = require_file(folder / "examples.parquet", "examples of the task")
-        try:
-            frame = pl.read_parquet(path)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise CislensError(f"{path} is no readable parquet file: {error}.") from None
+        frame = read_parquet(folder / "examples.parquet", "examples of the task")
         task = Task(read_recipe(folder / "card.yaml", TaskCard), frame)
         recorded = require_file(folder / "task_hash", "hash of the task").read_text().strip()
         if task.task_hash != recorded:
