@@ -37,7 +37,7 @@ def accessible():
     return read_intervals(example_path("human_mini/fBrain_DHS.bed.gz"))
 
 
-def check(genome, positives, background):
+def check_background(genome, positives, background):
     found = background.intervals
     matched = positives[found["positive"].to_list()]
     assert found["positive"].is_unique().all()
@@ -59,7 +59,7 @@ def check(genome, positives, background):
 
 def test_yeast_promoters_get_a_background_alike(yeast, yeast_promoters):
     background = matched_background(yeast, yeast_promoters, seed=0)
-    check(yeast, yeast_promoters, background)
+    check_background(yeast, yeast_promoters, background)
     assert len(background.intervals) == len(yeast_promoters)
     assert background.balance["before"].abs().max() > 0.3
     strands = yeast_promoters["strand"].gather(background.intervals["positive"])
@@ -69,12 +69,12 @@ def test_yeast_promoters_get_a_background_alike(yeast, yeast_promoters):
 def test_summit_windows_get_a_background_alike(yeast):
     peaks = read_intervals(example_path("yeast_mini/atac_peaks_macs3.narrowPeak.gz"))
     peaks = centered(peaks, 256, yeast.chrom_sizes)
-    check(yeast, peaks, matched_background(yeast, peaks, seed=0))
+    check_background(yeast, peaks, matched_background(yeast, peaks, seed=0))
 
 
 def test_intervals_of_any_width_get_a_background_alike(human, accessible):
     background = matched_background(human, accessible, seed=0)
-    check(human, accessible, background)
+    check_background(human, accessible, background)
     assert background.balance["before"].abs().max() > 0.5
 
 

@@ -55,8 +55,9 @@ def reverse_complement(codes: Codes) -> Codes:
         flipped = codes.view(np.uint64)[..., ::-1].byteswap().view(np.uint8)
     else:
         flipped = np.array(codes[..., ::-1], order="C")
-    called = (flipped != N).view(np.uint8)
-    flipped ^= called | (called << 1)
+    change = (flipped != N).view(np.uint8)
+    change *= 3
+    flipped ^= change
     return flipped
 
 
