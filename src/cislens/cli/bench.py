@@ -67,8 +67,11 @@ def plan(recipe: BenchRecipe) -> dict[str, Any]:
     """What the bench would do: tasks with their splits and first bases, arms, fits."""
     from cislens.evaluation.bench import build_arms
 
-    tasks = _tasks(recipe)
-    arms = {task.card.name: _arm_names(build_arms, task, recipe) for task in tasks}
+    tasks, representations = _tasks(recipe), _representations(recipe)
+    arms = {
+        task.card.name: [arm.name for arm in build_arms(task, representations, recipe.settings)]
+        for task in tasks
+    }
     return {
         "tasks": {
             task.card.name: {
@@ -122,7 +125,3 @@ def _require_same_store(recipe: BenchRecipe, folder: Path) -> None:
             f"{folder} was trained on another store ({run.manifest['store']['path']}) than "
             f"{store.path}; its parts say nothing about what this run has seen. Name that store."
         )
-
-
-def _arm_names(build_arms: Any, task: "Task", recipe: BenchRecipe) -> list[str]:
-    return [arm.name for arm in build_arms(task, _representations(recipe), recipe.settings)]
