@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cislens.evaluation.heads import fit_linear
-from cislens.evaluation.onehot_cnn import FittedCNN, Regime, Shape, fit_cnn
+from cislens.evaluation.heads.linear import fit_linear
+from cislens.evaluation.heads.onehot_cnn import FittedCNN, Regime, Shape, fit_cnn
 from cislens.evaluation.results import Cost
 from cislens.evaluation.tasks.task import Fold, Task
 from cislens.genome.codes import Codes

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cislens.errors import CislensError
 from cislens.evaluation.arms import Arm, Ground, ProbeArm, ScratchArm, TwinArm
-from cislens.evaluation.onehot_cnn import Regime, find_shape
+from cislens.evaluation.heads.onehot_cnn import Regime, find_shape
 from cislens.evaluation.results import Cost, Key, Record, ResultStore
 from cislens.evaluation.tasks.task import Task
 from cislens.progress import track

@@ -4,7 +4,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from cislens.evaluation.heads import ALPHAS, fit_linear, principal_axes
+from cislens.evaluation.heads.linear import ALPHAS, fit_linear, principal_axes
 
 
 def _data(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
