@@ -207,7 +207,7 @@ class ResultStore:
         return [Task.load(self.path / "tasks" / name) for name in sorted(self._plan())]
 
     def test_labels(self, task: Task) -> pl.DataFrame:
-        """`example_id, y, block_id` of the test split, once nothing is left to choose.
+        """`Task.truth` of the test split, once nothing is left to choose.
 
         Raises:
             CislensError: while a planned arm of the task has no result, and so may still be
@@ -227,8 +227,7 @@ class ResultStore:
                 f"test labels of {task.card.name} stay closed: {len(open_)} planned results are "
                 f"not complete, e.g. {open_[0]}; run the bench to its end."
             )
-        test = task.examples.filter(pl.col("split") == "test")
-        return test.select("example_id", "y", "block_id")
+        return task.truth()
 
     def predictions(self, task: Task) -> Predictions:
         """Test scores of every planned arm, joined with the labels by `example_id`."""

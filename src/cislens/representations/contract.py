@@ -1,10 +1,11 @@
 """What a representation is: anything that turns sequences into one row of features each."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from cislens.genome.codes import Codes
 
@@ -56,4 +57,87 @@ class Twinned(Representation, Protocol):
 
     def twin(self, draw: int) -> Representation:
         """The same architecture with fresh weights, independent for each `draw`."""
+        ...
+
+
+@runtime_checkable
+class Viewed(Representation, Protocol):
+    """A representation with features at several layers and poolings.
+
+    Attributes:
+        views: names such as "embed.mean" or "L4.max", layer and pooling, from the input to the
+            output; the last is the one that `embed` gives.
+    """
+
+    @property
+    def views(self) -> tuple[str, ...]: ...
+
+    def embed_views(
+        self,
+        sequences: Sequence[Codes],
+        species: str | None,
+        stranded: bool,
+        views: Sequence[str],
+    ) -> dict[str, Features]:
+        """Features (n, D) of each view asked for; D may differ between them."""
+        ...
+
+
+@runtime_checkable
+class Binned(Representation, Protocol):
+    """A representation that keeps where along the sequence a feature lies."""
+
+    @property
+    def bin_size(self) -> int: ...
+
+    def embed_bins(
+        self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
+    ) -> npt.NDArray[np.float32]:
+        """(n, N, D): one vector for each `bin_size` bases, for sequences of one length.
+
+        Unstranded: the mean of the forward pass and the reversed pass over the reverse complement.
+        """
+        ...
+
+
+@runtime_checkable
+class MaskedLikelihood(Protocol):
+    """A masked language model of bases."""
+
+    def base_log_probabilities(
+        self, sequences: Sequence[Codes], positions: Sequence[int], species: str | None
+    ) -> npt.NDArray[np.float32]:
+        """(n, 4) log probability of A, C, G, T at one masked 0-based position of each sequence."""
+        ...
+
+
+@runtime_checkable
+class CausalLikelihood(Protocol):
+    """A language model that gives the probability of whole sequences."""
+
+    def log_likelihood(
+        self, sequences: Sequence[Codes], species: str | None
+    ) -> npt.NDArray[np.float32]:
+        """(n,) sum of the log probabilities of the bases."""
+        ...
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A representation whose network can be trained further.
+
+    Attributes:
+        lora_targets: endings of the names of the linear layers that adapters are put on.
+    """
+
+    @property
+    def lora_targets(self) -> tuple[str, ...]: ...
+
+    def network(self) -> nn.Module:
+        """A trainable copy; called with a batch it gives values (B, T, D) and weights (B, T), the
+        bases that each token covers (0 for special tokens and padding)."""
+        ...
+
+    def collate(self, sequences: Sequence[Codes], species: str | None) -> Any:
+        """A batch for the network."""
         ...
