@@ -10,8 +10,10 @@ from cislens.genome.codes import encode, reverse_complement
 from cislens.models.contract import Embedding, Encoder
 from cislens.models.presets import preset_config
 from cislens.models.profile import ProfileModel
-from cislens.representations.contract import Twinned
-from cislens.representations.encoder import EncoderEmbedding, random_twin
+from cislens.representations.contract import Binned, Tunable, Twinned, Viewed
+from cislens.representations.controls import random_first_layer, random_twin, shuffled
+from cislens.representations.encoder import EncoderEmbedding
+from cislens.representations.pooling import pool
 
 RNG = np.random.default_rng(0)
 
@@ -132,3 +134,151 @@ def test_damaged_weights_are_refused() -> None:
         toy.convolution.weight[0] = float("nan")
     with pytest.raises(CislensError, match="not finite"):
         EncoderEmbedding(toy, "toy").embed(_sequences(16), None)
+
+
+def test_a_random_first_layer_without_a_config_is_refused() -> None:
+    toy = Toy(Width(3))
+    del toy.config
+    with pytest.raises(CislensError, match="keeps no config"):
+        random_first_layer(toy, 0)
+
+
+def test_views_are_layers_by_poolings_from_input_to_output(space: EncoderEmbedding) -> None:
+    assert isinstance(space, Viewed)
+    layers = ["embed", "L1", "L2", "out"]
+    poolings = ["center", "max", "mean"]
+    assert list(space.views) == [f"{layer}.{how}" for layer in layers for how in poolings]
+    deep = ProfileModel(preset_config("enformer-tiny", {"yeast": ["a"]}, depth=8))
+    blocks = {view.split(".")[0] for view in EncoderEmbedding(deep.encoder, "deep").views}
+    assert blocks == {"embed", "L2", "L4", "L6", "L8", "out"}  # a quarter each, of eight
+    assert EncoderEmbedding(Toy(Width(3)), "toy").views[-1] == "out.mean"
+
+
+def test_all_views_cost_one_pass_over_each_strand(
+    space: EncoderEmbedding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequences, passes = _sequences(256, 101), []
+    tower = space.encoder.tower.forward
+    monkeypatch.setattr(
+        space.encoder.tower, "forward", lambda *given: passes.append(0) or tower(*given)
+    )
+    found = space.embed_views(sequences, "yeast", False, space.views)
+    assert len(passes) == 4  # two lengths, two strands
+    assert {view: values.shape for view, values in found.items()} == {
+        view: (2, 192 if view.startswith("out") else 96) for view in space.views
+    }
+    assert np.array_equal(found["out.mean"], space.embed(sequences, "yeast"))
+    with pytest.raises(CislensError, match=r"no view 'L1\.men'.*Did you mean 'L1\.mean'"):
+        space.embed_views(sequences, "yeast", False, ["L1.men"])
+
+
+def test_an_early_layer_does_not_pay_for_the_later_ones(
+    space: EncoderEmbedding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("the last layer was computed")
+
+    monkeypatch.setattr(space.encoder.pointwise, "forward", fail)
+    found = space.embed_views(_sequences(256), None, True, ["embed.mean", "L1.max"])
+    assert list(found) == ["embed.mean", "L1.max"]
+
+
+def test_hidden_layers_follow_from_one_another(space: EncoderEmbedding) -> None:
+    """The last of `hidden` is `forward`, and each block turns its predecessor into the next."""
+    encoder = space.encoder.eval()
+    x = torch.from_numpy(np.eye(4, dtype=np.float32)[_sequences(512)[0]].T[None].copy())
+    species = torch.tensor([1])
+    with torch.inference_mode():
+        layers = dict(zip(encoder.layers, encoder.hidden(x, species), strict=True))
+        basis = encoder.basis.table(4, x.device)
+        out = layers["out"]
+        second, _ = encoder.blocks[1](
+            layers["L1"].values_BND, basis, out.valid_BN, encoder._code(species), species
+        )
+        assert torch.equal(encoder(x, species).values_BND, out.values_BND)
+        assert torch.equal(encoder.pointwise(layers["L2"].values_BND), out.values_BND)
+    assert torch.equal(second, layers["L2"].values_BND)
+    assert (len(layers["embed"].routing), len(out.routing)) == (0, 2)
+
+
+def test_poolings_see_informative_bins_only() -> None:
+    values = torch.tensor([[[9.0], [1.0], [2.0], [4.0], [99.0]]])
+    valid = torch.tensor([[False, True, True, True, False]])
+    embedding = Embedding(values, 8, valid)
+    # 40 bp: the middle lies in the middle bin. 32 bp: between the second and the third.
+    for length, center in ((40, 2.0), (32, 1.5), (24, 1.0)):
+        got = {how: pool(embedding, how, length).item() for how in ("center", "max", "mean")}
+        assert got == {"center": center, "max": 4.0, "mean": pytest.approx(7 / 3)}
+    ends = Embedding(values, 8, torch.tensor([[True, False, False, False, True]]))
+    assert pool(ends, "center", 40).item() == (9 + 99) / 2  # none in the middle: equally near
+
+
+def test_bins_keep_their_place_on_both_strands(space: EncoderEmbedding) -> None:
+    assert isinstance(space, Binned)
+    codes = _sequences(300, 300)  # not whole bins of 128
+    codes[1][:128] = 4
+    stranded = space.embed_bins(codes, "yeast", stranded=True)
+    assert stranded.shape == (2, 3, space.encoder.dim)
+    assert (stranded[1, 0] == 0).all() and (stranded[1, 1:] != 0).any()
+    assert stranded[0].mean(0) == pytest.approx(space.embed(codes[:1], "yeast", True)[0], abs=1e-5)
+    padded = np.concatenate([codes[0], np.full(84, 4, np.uint8)])
+    flipped = space.embed_bins([reverse_complement(padded)], "yeast", stranded=True)[0, ::-1]
+    both = space.embed_bins(codes, "yeast")
+    assert both[0] == pytest.approx((stranded[0] + flipped) / 2, abs=1e-6)
+    with pytest.raises(CislensError, match="one length, found 256 to 300"):
+        space.embed_bins(_sequences(256, 300), None)
+
+
+def test_the_network_is_a_copy_that_trains(space: EncoderEmbedding) -> None:
+    assert isinstance(space, Tunable)
+    network = space.network()
+    batch = space.collate(_sequences(256, 200), "human")
+    values, weight = network.eval()(batch)
+    assert values.shape == (2, 2, space.encoder.dim)
+    assert weight.tolist() == [[128, 128], [128, 72]]
+    before = space.digest
+    values.sum().backward()
+    torch.optim.SGD(network.parameters(), 0.1).step()
+    del space.__dict__["digest"]
+    assert space.digest == before
+
+
+def test_adapters_go_on_attention_and_feed_forward(space: EncoderEmbedding) -> None:
+    attention = {f"attention.to_{part}" for part in ("q", "k", "v", "out", "rel_k")}
+    assert set(space.lora_targets) == attention | {"ffn.shared.0", "ffn.shared.3"}
+    dense = ProfileModel(preset_config("enformer-tiny", {"yeast": ["a"]})).encoder
+    assert set(EncoderEmbedding(dense, "e").lora_targets) == attention | {"mlp.0", "mlp.3"}
+
+
+def test_a_shuffled_encoder_has_the_same_numbers_elsewhere(space: EncoderEmbedding) -> None:
+    trained = space.encoder.state_dict()
+    one, again, other = (shuffled(space.encoder, draw).state_dict() for draw in (0, 0, 1))
+    key = "tower.stem.0.weight"
+    assert torch.equal(one[key], again[key])
+    assert not torch.equal(one[key], other[key])
+    for key, value in trained.items():
+        assert torch.equal(one[key].flatten().sort()[0], value.flatten().sort()[0]), key
+
+
+def test_a_random_first_layer_leaves_the_others_alone(space: EncoderEmbedding) -> None:
+    trained, mixed = space.encoder.state_dict(), random_first_layer(space.encoder, 0).state_dict()
+    changed = {key for key, value in trained.items() if not torch.equal(value, mixed[key])}
+    assert changed == {"tower.stem.0.weight", "tower.stem.0.bias"}
+
+
+def test_controls_are_random_representations(space: EncoderEmbedding) -> None:
+    made = [space.control("shuffle", 0), space.control("embed", 0), space.twin(0)]
+    assert [each.kind for each in made] == ["random"] * 3
+    assert len({each.name for each in made} | {space.name}) == 4
+    assert len({each.digest for each in made} | {space.digest}) == 4
+    assert {each.parameters for each in made} == {space.parameters}
+
+
+def test_the_digest_knows_what_no_weight_says() -> None:
+    """Positions change the features of a sequence and no tensor of the encoder."""
+    digests = set()
+    for positions in ("bp", "position"):
+        torch.manual_seed(0)
+        config = preset_config("enformer-tiny", {"yeast": ["a"]}, positions=positions)
+        digests.add(EncoderEmbedding(ProfileModel(config).encoder, "e").digest)
+    assert len(digests) == 2

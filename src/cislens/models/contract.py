@@ -4,6 +4,7 @@ Dimensions: B window, L base pair, N bin, D channel.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -61,3 +62,16 @@ class Encoder(nn.Module, ABC):
             x_B4L: one-hot A, C, G, T; N is all zeros. Padded on the right with N to whole bins.
             species_B: index into `species` per window; -1, or None for all, means unknown.
         """
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that `hidden` gives, first to last; the last is the output."""
+        return ("out",)
+
+    def hidden(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Iterator[Embedding]:
+        """The embeddings of all `layers`, one after another; the last is what `forward` gives.
+
+        Each is computed when it is asked for, so that who stops early pays for no later layer.
+        """
+        embedding: Embedding = self(x_B4L, species_B)
+        yield embedding

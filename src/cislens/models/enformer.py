@@ -4,6 +4,8 @@ Dimensions: B window, L position, N bin, C channel, D transformer channel, R rel
 F position feature.
 """
 
+from collections import deque
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -178,11 +180,21 @@ class EnformerEncoder(Encoder):
         self.basis = RelativeBasis(config.position_features, config.positions, config.bin_size)
 
     def forward(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Embedding:
+        return deque(self.hidden(x_B4L, species_B), maxlen=1).pop()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """`embed` (tower), `L1` .. `L<depth>` (blocks), all of width D; `out` of width 2D."""
+        return ("embed", *(f"L{block}" for block in range(1, len(self.blocks) + 1)), "out")
+
+    def hidden(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Iterator[Embedding]:
         x_BND, valid_BN, mask_BN = self.embed_bins(x_B4L)
+        yield Embedding(x_BND, self.bin_size, valid_BN)
         basis_RF = self.basis.table(x_BND.shape[1], x_BND.device)
         for block in self.blocks:
             x_BND = block(x_BND, basis_RF, mask_BN)
-        return Embedding(self.pointwise(x_BND), self.bin_size, valid_BN)
+            yield Embedding(x_BND, self.bin_size, valid_BN)
+        yield Embedding(self.pointwise(x_BND), self.bin_size, valid_BN)
 
     def embed_bins(self, x_B4L: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Output of the tower, which bins are valid, and the same as a mask if one is needed."""

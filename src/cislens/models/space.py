@@ -5,6 +5,7 @@ position and a load loss that balances. Dimensions: B window, N bin, D channel, 
 C code channel, R relative distance, F position feature.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -107,16 +108,18 @@ class SpaceEncoder(EnformerEncoder):
         self.codes = nn.Parameter(0.02 * torch.randn(len(config.species), config.code_dim))
         self.blocks = nn.ModuleList(SpaceBlock(config) for _ in range(config.depth))
 
-    def forward(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Embedding:
+    def hidden(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Iterator[Embedding]:
         x_BND, valid_BN, _ = self.embed_bins(x_B4L)
+        yield Embedding(x_BND, self.bin_size, valid_BN)
         basis_RF = self.basis.table(x_BND.shape[1], x_BND.device)
         species_B = self._shown_species(species_B, x_BND)
         code_BC = self._code(species_B)
-        routings = []
+        routings: tuple[Routing, ...] = ()
         for block in self.blocks:
             x_BND, routing = block(x_BND, basis_RF, valid_BN, code_BC, species_B)
-            routings += [routing] if routing is not None else []
-        return Embedding(self.pointwise(x_BND), self.bin_size, valid_BN, tuple(routings))
+            routings += (routing,) if routing is not None else ()
+            yield Embedding(x_BND, self.bin_size, valid_BN, routings)
+        yield Embedding(self.pointwise(x_BND), self.bin_size, valid_BN, routings)
 
     def _shown_species(self, species_B: Tensor | None, x_BND: Tensor) -> Tensor:
         """The species that the blocks see: some are hidden in training."""

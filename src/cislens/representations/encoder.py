@@ -1,32 +1,42 @@
-"""Features of a trained encoder, and the same encoder with random weights.
+"""Features of an encoder at any layer and pooling, and the same encoder with random weights.
 
 Legend: B sequences, L bases, N bins, D channels.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cislens.errors import CislensError
+from cislens.errors import CislensError, nearest
 from cislens.genome.codes import Codes, N, one_hot, reverse_complement
-from cislens.models.contract import Encoder
-from cislens.randomness import seed_of
+from cislens.models.contract import Embedding, Encoder
 from cislens.representations.contract import Features, Kind
-from cislens.representations.seeding import seeded
+from cislens.representations.controls import random_first_layer, random_twin, shuffled
+from cislens.representations.pooling import POOLINGS, pool
+from cislens.representations.tuning import EncoderNetwork, lora_targets
 
 _BASES_PER_BATCH = 32_768
+_DEPTHS = (0.25, 0.5, 0.75, 1.0)
+
+Batch = tuple[Tensor, Tensor]
+Control = Literal["shuffle", "embed"]
 
 
 class EncoderEmbedding:
-    """The mean of an encoder's last layer over the informative bins of each sequence, in fp32.
+    """Features of an encoder in fp32: by default the mean of its last layer.
 
-    A bin is informative if it holds a called base. Only sequences of equal length share a batch,
-    so that no sequence's features depend on its neighbors.
+    Only informative bins count, those that hold a called base. Only sequences of equal length
+    share a batch, so that no sequence's features depend on its neighbors.
     Unstranded: the mean of both strands.
+
+    Views are layer.pooling: the layers are `embed` (what the transformer is given), the blocks
+    at 25, 50, 75 and 100 % of the depth, and `out`; see `pooling.pool` for the poolings.
 
     Args:
         encoder: any encoder; it is used in evaluation mode on the device where it lies.
@@ -44,13 +54,30 @@ class EncoderEmbedding:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the encoder's class, weights and buffers."""
+        """sha256 of the encoder's class, configuration, weights and buffers."""
         digest = hashlib.sha256(type(self.encoder).__name__.encode())
+        described = getattr(getattr(self.encoder, "config", None), "model_dump_json", None)
+        if described is not None:  # it may say what no weight does
+            digest.update(described().encode())
         for key, value in sorted(self.encoder.state_dict().items()):
             digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
             # Viewed as bytes, because numpy knows no bfloat16.
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Every layer with every pooling; the last, `out.mean`, is what `embed` gives."""
+        *inner, last = self.encoder.layers
+        blocks = [layer for layer in inner if layer.startswith("L")]
+        depths = {blocks[math.ceil(share * len(blocks)) - 1] for share in _DEPTHS if blocks}
+        layers = [layer for layer in inner if layer not in blocks or layer in depths]
+        return tuple(f"{layer}.{pooling}" for layer in (*layers, last) for pooling in POOLINGS)
+
+    @property
+    def bin_size(self) -> int:
+        """Base pairs of a bin of `embed_bins`."""
+        return self.encoder.bin_size
 
     def embed(
         self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
@@ -60,59 +87,148 @@ class EncoderEmbedding:
         Raises:
             CislensError: if a sequence holds no called base, or features are not finite.
         """
-        empty = [i for i, codes in enumerate(sequences) if not (codes != N).any()]
-        if empty:
+        view = self.views[-1]
+        return self.embed_views(sequences, species, stranded, (view,))[view]
+
+    def embed_views(
+        self,
+        sequences: Sequence[Codes],
+        species: str | None,
+        stranded: bool,
+        views: Sequence[str],
+    ) -> dict[str, Features]:
+        """Features (n, D) of each view, all of one pass over each strand.
+
+        Any layer of the encoder may be asked for, also one that is not among `views`.
+
+        Raises:
+            CislensError: as `embed`, or for a view that there is not.
+        """
+        asked = {view: self._parts(view) for view in views}
+
+        def features(codes: Codes) -> list[Features]:
+            wanted = {layer for layer, _ in asked.values()}
+            found = self._layers(codes, species, wanted)
+            pooled = [pool(found[layer], how, codes.shape[1]) for layer, how in asked.values()]
+            return [values.cpu().numpy() for values in pooled]
+
+        def flipped(codes: Codes) -> list[Features]:
+            return features(reverse_complement(codes))
+
+        found = self._over(sequences, features, None if stranded else flipped)
+        return dict(zip(asked, found, strict=True))
+
+    def embed_bins(
+        self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
+    ) -> Features:
+        """The last layer (n, N, D), zero in bins without a called base.
+
+        Raises:
+            CislensError: as `embed`, or if lengths differ.
+        """
+        lengths = sorted({len(codes) for codes in sequences})
+        if len(lengths) > 1:
             raise CislensError(
-                f"{self.name}: sequence {empty[0]} holds no called base (only N); leave it out."
+                f"{self.name}: bins need sequences of one length, found {lengths[0]} to "
+                f"{lengths[-1]} bp; crop them."
             )
-        out = np.empty((len(sequences), self.encoder.dim), dtype=np.float32)
-        self.encoder.eval()
-        with torch.inference_mode():
-            for rows in _batches(sequences):
-                codes = np.stack([sequences[row] for row in rows])
-                out[rows] = self._mean(codes, species)
-                if not stranded:
-                    out[rows] += self._mean(reverse_complement(codes), species)
-                    out[rows] /= 2
-        if not np.isfinite(out).all():
-            raise CislensError(f"{self.name}: features are not finite; the weights may be damaged.")
-        return out
+
+        def bins(codes: Codes) -> list[Features]:
+            last = self.encoder.layers[-1]
+            embedding = self._layers(codes, species, {last})[last]
+            return [embedding.values_BND.where(embedding.valid_BN[..., None], 0).cpu().numpy()]
+
+        def flipped(codes: Codes) -> list[Features]:
+            # Filled up to whole bins first, so that the bins of both strands are the same ones.
+            whole = np.pad(codes, ((0, 0), (0, -codes.shape[1] % self.bin_size)), constant_values=N)
+            return [bins(reverse_complement(whole))[0][:, ::-1]]
+
+        return self._over(sequences, bins, None if stranded else flipped)[0]
 
     def twin(self, draw: int) -> "EncoderEmbedding":
         """This representation with the encoder's `random_twin`."""
         return EncoderEmbedding(random_twin(self.encoder, draw), f"{self.name}-random", "random")
 
-    def _mean(self, codes: Codes, species: str | None) -> Features:
-        mean: Features = self.encoder(*_inputs(self.encoder, codes, species)).mean().cpu().numpy()
-        return mean
-
-
-def random_twin(encoder: Encoder, draw: int) -> Encoder:
-    """An encoder of the same class and shape, as it is before training.
-
-    It is built anew from the encoder's `config`, so that every layer is initialized the way this
-    class does it. Draws are independent of each other and of torch's global state.
-
-    Running statistics of batch normalization stay as fresh (mean 0, variance 1). Setting them
-    from real sequences makes a weaker control: the normalized random layers scramble what the
-    nearly linear fresh ones pass on (space-tiny: AUROC 0.53 against 0.84 on yeast promoters, and
-    weaker on each of the seven tasks of the demo).
-
-    Raises:
-        CislensError: if the encoder keeps no `config` to build it from.
-    """
-    config = getattr(encoder, "config", None)
-    if config is None:
-        raise CislensError(
-            f"{type(encoder).__name__} keeps no config, so no random twin of it can be built; "
-            "give it an attribute `config` that its constructor takes."
+    def control(self, how: Control, draw: int) -> "EncoderEmbedding":
+        """This representation with every tensor permuted, or with a random first layer."""
+        if how == "shuffle":
+            return EncoderEmbedding(shuffled(self.encoder, draw), f"{self.name}-shuffled", "random")
+        return EncoderEmbedding(
+            random_first_layer(self.encoder, draw), f"{self.name}-random-embed", "random"
         )
-    with seeded(seed_of("random_twin", draw)):
-        twin = type(encoder)(config)
-    device = next(encoder.parameters()).device
-    assert twin.state_dict().keys() == encoder.state_dict().keys()
-    assert _count(twin) == _count(encoder)
-    return twin.to(device).eval()
+
+    @property
+    def lora_targets(self) -> tuple[str, ...]:
+        """Endings of the names of the linear layers in attention and feed-forward."""
+        return lora_targets(self.encoder)
+
+    def network(self) -> nn.Module:
+        """A trainable copy; see `EncoderNetwork`."""
+        return EncoderNetwork(self.encoder)
+
+    def collate(self, sequences: Sequence[Codes], species: str | None) -> Batch:
+        """One-hot (B, 4, L), shorter sequences filled up with N, and the species (B,)."""
+        longest = max(len(codes) for codes in sequences)
+        codes = np.full((len(sequences), longest), N, dtype=np.uint8)
+        for row, sequence in enumerate(sequences):
+            codes[row, : len(sequence)] = sequence
+        return _inputs(self.encoder, codes, species)
+
+    def _parts(self, view: str) -> tuple[str, str]:
+        layer, _, pooling = view.rpartition(".")
+        if layer not in self.encoder.layers or pooling not in POOLINGS:
+            raise CislensError(
+                f"{self.name} has no view {view!r}, which is layer.pooling. "
+                f"{nearest(view, self.views)}"
+            )
+        return layer, pooling
+
+    def _layers(self, codes: Codes, species: str | None, wanted: set[str]) -> dict[str, Embedding]:
+        """The embeddings of some layers; no layer after the last of them is computed."""
+        if wanted == {self.encoder.layers[-1]}:
+            return {self.encoder.layers[-1]: self.encoder(*_inputs(self.encoder, codes, species))}
+        found: dict[str, Embedding] = {}
+        hidden = self.encoder.hidden(*_inputs(self.encoder, codes, species))
+        for layer, embedding in zip(self.encoder.layers, hidden, strict=False):
+            if layer in wanted:
+                found[layer] = embedding
+            if len(found) == len(wanted):
+                break
+        return found
+
+    def _over(
+        self,
+        sequences: Sequence[Codes],
+        forward: Callable[[Codes], list[Features]],
+        backward: Callable[[Codes], list[Features]] | None,
+    ) -> list[Features]:
+        """What `forward` gives for stacked codes, put back in order; averaged with `backward`."""
+        self._refuse_uncalled(sequences)
+        out: list[Features] = []
+        self.encoder.eval()
+        with torch.inference_mode():
+            for rows in _batches(sequences):
+                codes = np.stack([sequences[row] for row in rows])
+                parts = forward(codes)
+                if backward is not None:
+                    for part, other in zip(parts, backward(codes), strict=True):
+                        part += other
+                        part /= 2
+                out = out or [np.empty((len(sequences), *p.shape[1:]), np.float32) for p in parts]
+                for whole, part in zip(out, parts, strict=True):
+                    whole[rows] = part
+        if not all(np.isfinite(values).all() for values in out):
+            raise CislensError(f"{self.name}: features are not finite; the weights may be damaged.")
+        return out
+
+    def _refuse_uncalled(self, sequences: Sequence[Codes]) -> None:
+        if not len(sequences):
+            raise CislensError(f"{self.name}: there is no sequence to embed.")
+        empty = [i for i, codes in enumerate(sequences) if not (codes != N).any()]
+        if empty:
+            raise CislensError(
+                f"{self.name}: sequence {empty[0]} holds no called base (only N); leave it out."
+            )
 
 
 def _batches(sequences: Sequence[Codes]) -> Iterator[list[int]]:
@@ -130,13 +246,9 @@ def _batches(sequences: Sequence[Codes]) -> Iterator[list[int]]:
         yield rows
 
 
-def _inputs(encoder: Encoder, codes: Codes, species: str | None) -> tuple[Tensor, Tensor]:
+def _inputs(encoder: Encoder, codes: Codes, species: str | None) -> Batch:
     device = next(encoder.parameters()).device
     # A species the encoder was not trained on is embedded as an unknown one.
     index = encoder.species.index(species) if species in encoder.species else -1
     x_B4L = torch.from_numpy(one_hot(codes)).to(device)
     return x_B4L, torch.full((len(codes),), index, dtype=torch.int64, device=device)
-
-
-def _count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
