@@ -1,8 +1,9 @@
 """Metrics of real-valued scores, computed for many weightings of the examples at once.
 
-Every metric is larger for a better score. Shapes: N examples, T outputs, B weightings. A bootstrap
-draw is a weighting: how often each example was drawn. Labels may also come as B copies, which
-serves the permutation null.
+Every metric is larger for a better score. Shapes: N examples, T outputs, C classes, B weightings,
+G blocks. A bootstrap draw is a weighting: how often each example was drawn. Labels may also come
+as B copies, which serves the permutation null. NaN is a label that was not measured; it is left
+out of its output. With several outputs the metric is the mean over those that are defined.
 """
 
 from collections.abc import Callable
@@ -12,12 +13,31 @@ import numpy as np
 import numpy.typing as npt
 
 from cislens.errors import CislensError, nearest
+from cislens.evaluation.moments import ADDITIVE
+from cislens.evaluation.ordering import auprc, auroc, log_odds, spearman
 
 Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 _CHUNK = 250_000  # numbers in an intermediate array: larger ones fall out of the cache
 
+_ORDERED: dict[str, Callable[[Any, Any, Any], Array]] = {
+    "auroc": auroc,
+    "auprc": auprc,
+    "macro_auroc": auroc,  # of each class against the others
+    "spearman": spearman,
+}
+METRICS = (*_ORDERED, *ADDITIVE)
+RANKING = frozenset({"auroc", "auprc", "macro_auroc", "within_auroc", "mrr", "site_auprc"})
+GROUPED = frozenset({"within_auroc", "mrr"})  # computed inside matched sets
+CLASSIFYING = frozenset({"mcc", "accuracy"})  # with one score per class, y is the class number
 
-def metric_value(name: str, y: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+
+def metric_value(
+    name: str,
+    y: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    group_N: Indices | None = None,
+) -> float:
     """One metric over all examples; y and scores are (N,) or (N, T).
 
     Raises:
@@ -26,7 +46,7 @@ def metric_value(name: str, y: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     """
     y_NT, s_NT = as_columns(y), as_columns(scores)
     check_scores(name, s_NT)
-    value = float(metric_draws(name, y_NT, s_NT, np.ones((1, len(y_NT))))[0])
+    value = float(metric_draws(name, y_NT, s_NT, np.ones((1, len(y_NT))), group_N)[0])
     if not np.isfinite(value):
         raise CislensError(
             f"{name} is undefined here: {len(y_NT)} examples with {len(np.unique(y_NT))} distinct "
@@ -35,27 +55,39 @@ def metric_value(name: str, y: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     return value
 
 
-def metric_draws(name: str, y_NT: Array, s_NT: Array, w_BN: Array) -> Array:
+def metric_draws(
+    name: str,
+    y_NT: Array,
+    s_NT: Array,
+    w_BN: Array,
+    group_N: Indices | None = None,
+    block_N: Indices | None = None,
+) -> Array:
     """The metric under each weighting, (B,); NaN where it is undefined.
 
     Args:
         name: one of `METRICS`.
-        y_NT: labels, or (B, N, T) when they differ between weightings.
-        s_NT: real scores; for binary labels they are logits.
-        w_BN: weights of the examples, or (1, N) when they do not differ.
+        y_NT: labels, or (B, N, T) when they differ between weightings; for several classes
+            (N, 1), the number of the class.
+        s_NT: real scores; logits for classes, (N, C) where there are more than two.
+        w_BN: weights of the examples, or (1, N) when they do not differ; with `block_N` the
+            weights of the blocks, (B, G).
+        group_N: the matched set of each example, for the metrics of `GROUPED`. Members of a set
+            weigh the same.
+        block_N: the block of each example, 0-based.
     """
     if name not in METRICS:
         raise CislensError(f"unknown metric {name!r}. {nearest(name, METRICS)}")
-    draws = max(len(w_BN), len(y_NT) if y_NT.ndim == 3 else 1)
-    step = max(1, _CHUNK // max(1, s_NT.size))
-    parts = []
-    for start in range(0, draws, step):
-        rows = slice(start, start + step)
-        y = y_NT[rows] if y_NT.ndim == 3 else y_NT
-        w = w_BN[rows] if len(w_BN) > 1 else w_BN
-        with np.errstate(divide="ignore", invalid="ignore"):
-            parts.append(METRICS[name](y, s_NT, w))
-    return np.concatenate(parts)
+    if name in GROUPED and group_N is None:
+        raise CislensError(f"{name} is computed within matched sets, and there are none.")
+    s_NT = np.asarray(s_NT, dtype=np.float64)
+    check_shapes(name, y_NT, s_NT)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if name in ADDITIVE:
+            value_BT = _of_sums(name, y_NT, s_NT, w_BN, group_N, block_N)
+        else:
+            value_BT = _of_order(name, y_NT, s_NT, w_BN, block_N)
+    return _mean_output(value_BT)
 
 
 def check_scores(name: str, s_NT: Array) -> None:
@@ -64,10 +96,27 @@ def check_scores(name: str, s_NT: Array) -> None:
         raise CislensError(
             f"{name}: {int((~np.isfinite(s_NT)).sum())} of {s_NT.size} scores are not finite."
         )
-    if name in RANKING and s_NT.size > 2 and len(np.unique(s_NT)) <= 2:
+    if name in RANKING and s_NT.size > 2 and len(np.unique(s_NT)) == 2:
         raise CislensError(
-            f"{name} needs real scores and got at most two distinct values, as hard labels have; "
+            f"{name} needs real scores and got only two distinct values, as hard labels have; "
             "give logits or probabilities."
+        )
+
+
+def check_shapes(name: str, y_NT: Array, s_NT: Array) -> None:
+    """Refuse scores whose number of outputs does not fit the labels and the metric."""
+    outputs, scores = y_NT.shape[-1], s_NT.shape[1]
+    by_class = scores > 1 and outputs == 1
+    if name == "macro_auroc":
+        fits = by_class
+    elif name in GROUPED:
+        fits = outputs == scores == 1
+    else:
+        fits = outputs == scores or (by_class and name in CLASSIFYING)
+    if not fits or y_NT.shape[-2] != len(s_NT):
+        raise CislensError(
+            f"{name} cannot hold scores of shape {s_NT.shape} against labels of shape "
+            f"{y_NT.shape[-2:]}."
         )
 
 
@@ -77,73 +126,74 @@ def as_columns(values: npt.ArrayLike) -> Array:
     return array[:, None] if array.ndim == 1 else array
 
 
-def _thresholds(y: Array, s_NT: Array, w_BN: Array) -> tuple[Array, Array]:
-    """Weighted true and false positives at each distinct threshold, from the highest, (B, K)."""
-    order = np.argsort(-s_NT[:, 0], kind="stable")
-    ranked = s_NT[order, 0]
-    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
-    positive = y[..., order, 0]
-    w = np.take(w_BN, order, axis=1)
-    true = np.cumsum(w * positive, axis=-1)[:, last]
-    both = np.broadcast_to(np.cumsum(w, axis=-1)[:, last], true.shape)
-    return true, both - true
+def _of_sums(
+    name: str, y: Array, s_NT: Array, w: Array, group_N: Indices | None, block_N: Indices | None
+) -> Array:
+    """Value of each output (B, T) from weighted sums of the examples' moments."""
+    moments, finish = ADDITIVE[name]
+    if y.ndim == 2:
+        m_NTJ = moments(y, s_NT, group_N)
+        flat = m_NTJ.reshape(len(s_NT), -1)
+        if block_N is not None:
+            flat = _block_sums(flat, block_N, w.shape[1])
+        return finish((w @ flat).reshape(len(w), *m_NTJ.shape[1:]))
+    step = max(1, _CHUNK // (6 * s_NT.size))
+    parts = []
+    for start in range(0, len(y), step):
+        m_BNTJ = moments(y[start : start + step], s_NT, group_N)
+        here = _weights(w, start, step, block_N)
+        parts.append(finish(np.einsum("bn,bntj->btj", here, m_BNTJ) if len(here) > 1 else
+                            np.tensordot(here[0], m_BNTJ, (0, 1))))  # fmt: skip
+    return np.concatenate(parts)
 
 
-def _auroc(y: Array, s_NT: Array, w_BN: Array) -> Array:
-    true, false = _thresholds(y, s_NT, w_BN)
-    # Trapezoids over false positives: a tie between classes counts one half.
-    width = np.diff(false, axis=-1, prepend=0.0)
-    height = true - np.diff(true, axis=-1, prepend=0.0) / 2
-    area: Array = (width * height).sum(-1) / (true[:, -1] * false[:, -1])
-    return area
+def _of_order(name: str, y: Array, s_NT: Array, w: Array, block_N: Indices | None) -> Array:
+    """Value of each output or class (B, T) from the order of its scores."""
+    if name == "macro_auroc":
+        y = np.where(np.isfinite(y), y == np.arange(s_NT.shape[1]), np.nan)
+        s_NT = log_odds(s_NT)
+    draws = max(len(w), len(y) if y.ndim == 3 else 1)
+    step = max(1, _CHUNK // len(s_NT))
+    value_BT = np.empty((draws, s_NT.shape[1]))
+    for t in range(s_NT.shape[1]):
+        labels, scores, block = y[..., t], s_NT[:, t], block_N
+        columns = w
+        if y.ndim == 2 and not np.isfinite(labels).all():
+            # Fixed gaps are cut out; those that differ between draws get no weight.
+            keep = np.flatnonzero(np.isfinite(labels))
+            labels, scores = labels[keep], scores[keep]
+            if block_N is None:
+                columns = w[:, keep]
+            else:
+                block = block_N[keep]
+        for start in range(0, draws, step):
+            here = _weights(columns, start, step, block)
+            mine = labels[start : start + step] if labels.ndim == 2 else labels
+            measured = np.isfinite(mine)
+            if not measured.all():
+                here, mine = here * measured, np.where(measured, mine, 0.0)
+            value_BT[start : start + step, t] = _ORDERED[name](mine, scores, here)
+    return value_BT
 
 
-def _auprc(y: Array, s_NT: Array, w_BN: Array) -> Array:
-    # Average precision: precision at each threshold weighted by the recall it adds.
-    true, false = _thresholds(y, s_NT, w_BN)
-    total = true + false
-    precision = np.where(total > 0, true / np.where(total > 0, total, 1), 0.0)
-    value: Array = (np.diff(true, axis=-1, prepend=0.0) * precision).sum(-1) / true[:, -1]
-    return value
+def _weights(w: Array, start: int, step: int, block_N: Indices | None) -> Array:
+    """Weights of the examples in one chunk of draws; a single weighting serves all."""
+    rows = w[start : start + step] if len(w) > 1 else w
+    return rows if block_N is None else np.take(rows, block_N, axis=1)
 
 
-def _mcc(y: Array, s_NT: Array, w_BN: Array) -> Array:
-    # Matthews correlation of the labels with the sign of the logit; 0, as scikit-learn has it,
-    # where all signs are equal.
-    return np.nan_to_num(_pearson(y, (s_NT > 0).astype(np.float64), w_BN), nan=0.0)
+def _block_sums(m_NK: Array, block_N: Indices, blocks: int) -> Array:
+    order = np.argsort(block_N, kind="stable")
+    present, starts = np.unique(block_N[order], return_index=True)
+    sums = np.zeros((blocks, m_NK.shape[1]))
+    sums[present] = np.add.reduceat(m_NK[order], starts, axis=0)
+    return sums
 
 
-def _pearson(y: Array, s_NT: Array, w_BN: Array) -> Array:
-    # Standardizing before the weighted moments keeps them accurate for labels far from zero.
-    y, s = _standard(y), _standard(s_NT)
-    total = w_BN.sum(-1, keepdims=True)
-
-    def mean(values: Array) -> Array:
-        if values.ndim == 2:
-            moment: Array = (w_BN @ values) / total
-        else:
-            moment = (w_BN[:, None, :] @ values)[:, 0] / total
-        return moment
-
-    my, ms = mean(y), mean(s)
-    covariance = mean(y * s) - my * ms
-    variance = (mean(y * y) - my**2) * (mean(s * s) - ms**2)
-    # A column without variance has no correlation; rounding may leave a trace of one.
-    variance = np.where(variance > 1e-20, variance, np.nan)
-    value: Array = (covariance / np.sqrt(variance)).mean(-1)
-    return value
-
-
-def _standard(values: Array) -> Array:
-    centered = values - values.mean(axis=-2, keepdims=True)
-    scaled: Array = centered / centered.std(axis=-2, keepdims=True)
-    return scaled
-
-
-METRICS: dict[str, Callable[[Any, Any, Any], Array]] = {
-    "auroc": _auroc,
-    "auprc": _auprc,
-    "mcc": _mcc,
-    "pearson": _pearson,  # several outputs: the mean of their correlations
-}
-RANKING = frozenset({"auroc", "auprc"})
+def _mean_output(value_BT: Array) -> Array:
+    if value_BT.shape[1] == 1:
+        return value_BT[:, 0]
+    defined = np.isfinite(value_BT)
+    total = np.where(defined, value_BT, 0.0).sum(1)
+    count = defined.sum(1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
