@@ -10,12 +10,16 @@ from plants import MOTIF, gc_task, motif_task
 
 from cislens.errors import CislensError
 from cislens.evaluation import bench
+from cislens.evaluation.arms.contract import Ground
+from cislens.evaluation.arms.lineup import build_arms
 from cislens.evaluation.bench import run_bench
+from cislens.evaluation.results import ResultStore
+from cislens.evaluation.tasks.task import Task
 from cislens.evaluation.verdict import arm_scores, verdict_lines, verdicts
 from cislens.genome.codes import Codes
 from cislens.recipes.schema import BenchSettings
 from cislens.representations.baselines import GCContent
-from cislens.representations.contract import Features, Kind
+from cislens.representations.contract import Features, Kind, Representation
 
 FAST = BenchSettings(seeds=2, cnn=[], kmer=3)
 
@@ -65,13 +69,22 @@ class GCReader(Scanner):
         return GCContent().embed(sequences, species, stranded)
 
 
+def judged(
+    tasks: Sequence[Task],
+    representations: Sequence[Representation],
+    settings: BenchSettings,
+    out: Path,
+) -> ResultStore:
+    return run_bench(tasks, representations, settings, out).whole
+
+
 def _row(table: pl.DataFrame, **where: object) -> dict[str, object]:
     return table.filter(**where).row(0, named=True)
 
 
 def test_a_planted_motif_is_found_by_the_cnn_and_not_by_composition(tmp_path: Path) -> None:
     settings = BenchSettings(seeds=2, cnn_steps=150)
-    store = run_bench([motif_task(2500)], [Scanner()], settings, tmp_path)
+    store = judged([motif_task(2500, seed=1)], [Scanner()], settings, tmp_path)
     scores = arm_scores(store, draws=200)
     assert _row(scores, arm="onehot-cnn-tiny")["point"] > 0.95
     gc = _row(scores, arm="gc")
@@ -87,7 +100,7 @@ def test_a_planted_motif_is_found_by_the_cnn_and_not_by_composition(tmp_path: Pa
 
 
 def test_a_true_gain_is_called_one(tmp_path: Path) -> None:
-    store = run_bench([motif_task(1000)], [Scanner()], FAST, tmp_path)
+    store = judged([motif_task(1000)], [Scanner()], FAST, tmp_path)
     [line] = verdict_lines(verdicts(store, draws=200))
     assert line.startswith("motif: scanner auroc 1.000 [1.000, 1.000]")
     assert "vs onehot-linear: gain over one-hot (diff +0.4" in line
@@ -96,14 +109,14 @@ def test_a_true_gain_is_called_one(tmp_path: Path) -> None:
 
 
 def test_a_shift_in_gc_fires_the_composition_suffix(tmp_path: Path) -> None:
-    store = run_bench([gc_task(1500, 0.05)], [GCReader()], FAST, tmp_path)
+    store = judged([gc_task(1500, 0.05)], [GCReader()], FAST, tmp_path)
     table = verdicts(store, draws=300)
     assert "composition-explained" in _row(table, comparison="onehot")["verdict"]
     assert _row(arm_scores(store, draws=100), arm="gc")["low"] > 0.6
 
 
 def test_a_random_twin_in_disguise_is_not_pretraining(tmp_path: Path) -> None:
-    store = run_bench([motif_task(1000)], [Disguised()], FAST, tmp_path)
+    store = judged([motif_task(1000)], [Disguised()], FAST, tmp_path)
     verdict = _row(verdicts(store, draws=200), comparison="onehot")["verdict"]
     assert verdict.startswith("gain over one-hot")
     assert verdict.endswith("; not pretraining")
@@ -119,7 +132,7 @@ def test_a_killed_bench_resumes_to_the_same_scores(
 ) -> None:
     settings = BenchSettings(seeds=2, cnn_steps=6, kmer=2)
     tasks = [gc_task(300, 0.05)]
-    whole = run_bench(tasks, [Scanner()], settings, tmp_path / "whole")
+    whole = judged(tasks, [Scanner()], settings, tmp_path / "whole")
     ran: list[object] = []
     run = bench._run
 
@@ -138,7 +151,7 @@ def test_a_killed_bench_resumes_to_the_same_scores(
     last.unlink()
     before = len(ran)
     monkeypatch.setattr(bench, "_run", lambda *a: (ran.append(a[1]), run(*a)))
-    resumed = run_bench(tasks, [Scanner()], settings, tmp_path / "killed")
+    resumed = judged(tasks, [Scanner()], settings, tmp_path / "killed")
     assert len(ran) - before == len(whole.records()) - 6
     assert _scores(tmp_path / "killed") == _scores(tmp_path / "whole")
     assert verdicts(resumed, 50).equals(verdicts(whole, 50))
@@ -163,10 +176,9 @@ def test_names_must_differ(tmp_path: Path) -> None:
 
 
 def test_every_arm_gets_the_same_training_subset_of_a_seed() -> None:
-    arms = bench.build_arms(gc_task(300, 0.1), [Scanner()], BenchSettings())
-    grounds = {id(arm.ground) for arm in arms}  # type: ignore[attr-defined]
-    assert len(grounds) == 1
-    ground = arms[0].ground  # type: ignore[attr-defined]
+    ground = Ground(gc_task(300, 0.1), 0.9, seed=0)
+    arms = build_arms(ground, [Scanner()], BenchSettings())
+    assert all(arm.ground is ground for arm in arms)  # type: ignore[attr-defined]
     assert (ground.subset(0) == ground.subset(0)).all()
     assert len(ground.subset(0)) == 5 * round(0.9 * 36)
     assert set(ground.subset(0)) != set(ground.subset(1))
@@ -176,10 +188,35 @@ def test_every_arm_gets_the_same_training_subset_of_a_seed() -> None:
 
 
 def test_the_ledger_knows_what_each_stage_cost(tmp_path: Path) -> None:
-    store = run_bench([gc_task(300, 0.1)], [Scanner()], FAST, tmp_path)
+    store = judged([gc_task(300, 0.1)], [Scanner()], FAST, tmp_path)
     ledger = store.ledger().filter(arm="scanner", seed=0)
     assert ledger["stage"].to_list() == ["embed", "tune", "predict"]
     assert ledger["bp"].to_list() == [240 * 200, 0, 60 * 200]
     assert (ledger["wall_s"] > 0).all()
     twins = store.ledger().filter(arm="scanner-random", stage="embed")
     assert twins["seed"].to_list() == [0, 1]  # a new draw for each seed
+
+
+def test_few_labels_are_nested_balanced_and_redrawn_for_each_seed() -> None:
+    task = gc_task(1000, 0.05)
+    few, more = (Ground(task, 0.9, seed=0, labels=count) for count in (30, 100))
+    for seed in range(3):
+        small, large = set(few.subset(seed)), set(more.subset(seed))
+        assert len(small) == 30 and len(large) == 100 and small < large
+        assert abs(few.train_labels[few.subset(seed)].mean() - few.train_labels.mean()) < 0.05
+        assert len(few.valid_subset(seed)) == 10 and len(more.valid_subset(seed)) == 25
+    assert set(few.subset(0)) != set(few.subset(1))
+
+
+def test_fewer_labels_are_judged_in_stores_of_their_own(tmp_path: Path) -> None:
+    settings = FAST.model_copy(update={"labels": [20, 60, 5000]})
+    results = run_bench([motif_task(500)], [Scanner()], settings, tmp_path)
+    assert sorted(results.by_labels) == [20, 60, 5000]
+    scores = {
+        count: _row(arm_scores(store, draws=50), arm="scanner")["point"]
+        for count, store in results.by_labels.items()
+        if len(store.records())
+    }
+    assert sorted(scores) == [20, 60]  # there are no 5000 examples
+    assert 0.9 < scores[20] <= scores[60] + 0.05
+    assert len(results.by_labels[20].records()) == len(results.whole.records())

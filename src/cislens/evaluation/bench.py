@@ -6,20 +6,37 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 
-import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cislens.errors import CislensError
-from cislens.evaluation.arms import Arm, Ground, ProbeArm, ScratchArm, TwinArm
-from cislens.evaluation.heads.onehot_cnn import Regime, find_shape
+from cislens.evaluation.arms.contract import Arm, Ground
+from cislens.evaluation.arms.lineup import build_arms
+from cislens.evaluation.arms.probe import count_bases
 from cislens.evaluation.results import Cost, Key, Record, ResultStore
 from cislens.evaluation.tasks.task import Task
 from cislens.progress import track
 from cislens.recipes.schema import BenchSettings
-from cislens.representations.baselines import GCContent, KmerCounts, Length, OneHot
-from cislens.representations.contract import Representation, Twinned
+from cislens.representations.contract import Representation
+
+
+@dataclass(frozen=True)
+class Results:
+    """The result stores of a bench: all training examples, and each smaller number of them."""
+
+    path: Path
+    whole: ResultStore
+    by_labels: dict[int, ResultStore] = field(default_factory=dict)
+
+    @staticmethod
+    def open(path: str | os.PathLike[str], labels: Sequence[int]) -> "Results":
+        """The stores below a folder; they are made if they are not there."""
+        path = Path(path)
+        fewer = {count: ResultStore(path / "labels" / str(count)) for count in labels}
+        return Results(path, ResultStore(path), fewer)
 
 
 def run_bench(
@@ -27,33 +44,39 @@ def run_bench(
     representations: Sequence[Representation],
     settings: BenchSettings,
     out: str | os.PathLike[str],
-) -> ResultStore:
+) -> Results:
     """Fit and score every arm of every task for every seed; complete results are kept.
 
     To the representations come the one-hot, k-mer, GC and length baselines, the one-hot CNNs of
-    the settings, and a random twin for each trained representation that can have one.
+    the settings, and a random twin for each trained representation that can have one. With
+    `settings.labels` all of it is done again with so many training examples.
 
     Raises:
         CislensError: if two tasks or arms share a name, or `out` holds results of other
             settings, tasks or weights.
     """
     _unique("task", [task.card.name for task in tasks])
-    store = ResultStore(out)
+    results = Results.open(out, settings.labels)
     with _one_thread_each() as workers, ThreadPoolExecutor(workers) as pool:
         futures = []
         for task in tasks:
-            arms = build_arms(task, representations, settings)
-            _unique(f"arm of task {task.card.name}", [arm.name for arm in arms])
-            store.plan(task, [arm.name for arm in arms], settings.seeds)
-            # Only the pool keeps the arms, so that their features are freed when they are done.
-            futures += [pool.submit(_run_arm, store, task, arm, settings) for arm in arms]
+            for labels, store in ((None, results.whole), *results.by_labels.items()):
+                ground = Ground(task, settings.train_fraction, settings.seed, labels)
+                if labels is not None and labels >= len(ground.train):
+                    continue
+                arms = build_arms(ground, representations, settings)
+                _unique(f"arm of task {task.card.name}", [arm.name for arm in arms])
+                store.plan(task, [arm.name for arm in arms], settings.seeds)
+                # Only the pool keeps the arms, so that their features are freed when they are
+                # done.
+                futures += [pool.submit(_run_arm, store, ground, arm, settings) for arm in arms]
         try:
             for future in track(as_completed(futures), "bench", total=len(futures)):
                 future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return store
+    return results
 
 
 @contextmanager
@@ -72,61 +95,37 @@ def _one_thread_each() -> Iterator[int]:
         torch.set_num_threads(workers)
 
 
-def build_arms(
-    task: Task, representations: Sequence[Representation], settings: BenchSettings
-) -> list[Arm]:
-    """The arms of a task; baselines that cannot differ between its examples are left out."""
-    ground = Ground(
-        task, task.fold("train"), task.fold("valid"), settings.train_fraction, settings.seed
-    )
-    baselines: list[Representation] = [KmerCounts(settings.kmer), GCContent()]
-    one_length = task.examples["length"].n_unique() == 1
-    baselines.append(OneHot() if one_length else Length())
-    given = {representation.name for representation in representations}
-    baselines = [baseline for baseline in baselines if baseline.name not in given]
-    arms: list[Arm] = []
-    for representation in [*representations, *baselines]:
-        arms.append(ProbeArm(representation, ground))
-        if representation.kind == "trained" and isinstance(representation, Twinned):
-            arms.append(TwinArm(representation, ground))
-    regimes = [
-        Regime(settings.cnn_steps, settings.cnn_batch, rate) for rate in settings.learning_rates
-    ]
-    arms += [ScratchArm(find_shape(name), ground, regimes) for name in settings.cnn]
-    return arms
-
-
-def _run_arm(store: ResultStore, task: Task, arm: Arm, settings: BenchSettings) -> None:
-    settings_hash = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
+def _run_arm(store: ResultStore, ground: Ground, arm: Arm, settings: BenchSettings) -> None:
+    # What was asked for beside this arm does not change its result.
+    ours = settings.model_dump_json(exclude={"cnn", "labels", "finetune", "gapped", "heads"})
+    settings_hash = hashlib.sha256(f"{ours}{ground.labels}".encode()).hexdigest()
     for seed in range(settings.seeds):
-        key = Key(task.card.name, arm.name, seed)
+        key = Key(ground.card.name, arm.name, seed)
         if store.done(key):
-            _same(store, key, task, arm, settings_hash)
+            _same(store, key, ground, arm, settings_hash)
         else:
-            _run(store, key, task, arm, settings_hash)
+            _run(store, key, ground, arm, settings_hash)
 
 
-def _run(store: ResultStore, key: Key, task: Task, arm: Arm, settings_hash: str) -> None:
+def _run(store: ResultStore, key: Key, ground: Ground, arm: Arm, settings_hash: str) -> None:
     first = store.config(Key(key.task, key.arm, 0)) if key.seed else None
     fitted = arm.fit(key.seed, first)
     config_hash = store.freeze(key, fitted.config)
-    test = task.fold("test")
     began = time.perf_counter()
-    scores = fitted.predict(test.sequences)
+    scores = fitted.predict(ground.test)
     wall = time.perf_counter() - began
-    bases = int(np.sum([len(codes) for codes in test.sequences]))
     record = Record(
-        key.task, key.arm, key.seed, task.task_hash, arm.kind, arm.twin_of, arm.digest,
-        config_hash, task.card.metric.primary, fitted.valid_score, fitted.parameters,
+        key.task, key.arm, key.seed, ground.task.task_hash, arm.kind, arm.twin_of, arm.digest,
+        config_hash, ground.training_card.metric.primary, fitted.valid_score, fitted.parameters,
         settings_hash,
     )  # fmt: skip
-    cost = Cost("predict", wall, fitted.parameters, bases)
-    store.append(record, test.ids, scores, [*fitted.costs, cost])
+    cost = Cost("predict", wall, fitted.parameters, count_bases(ground.test))
+    store.append(record, ground.test.ids, scores, [*fitted.costs, cost])
 
 
-def _same(store: ResultStore, key: Key, task: Task, arm: Arm, settings_hash: str) -> None:
+def _same(store: ResultStore, key: Key, ground: Ground, arm: Arm, settings_hash: str) -> None:
     record = store.record(key)
-    now = {"task": task.task_hash, "weights": arm.digest, "settings": settings_hash}
+    now = {"task": ground.task.task_hash, "weights": arm.digest, "settings": settings_hash}
     then = {
         "task": record.task_hash, "weights": record.digest, "settings": record.settings_hash,
     }  # fmt: skip

@@ -81,12 +81,23 @@ _RECORD_SCHEMA: dict[str, pl.DataType] = {
 
 @dataclass(frozen=True)
 class Cost:
-    """One stage of one result: embed, tune, train or predict."""
+    """One stage of one result: embed, tune, train or predict.
+
+    Attributes:
+        parameters: at work in the stage.
+        bp: bases that went through the model.
+        flops: floating-point operations, a multiply-add as two; 0 where not counted.
+        trials: settings that were tried.
+        steps: of the optimizer.
+    """
 
     stage: str
     wall_s: float
     parameters: int
     bp: int
+    flops: float = 0.0
+    trials: int = 0
+    steps: int = 0
 
 
 class ResultStore:
@@ -195,10 +206,11 @@ class ResultStore:
         return self._read("record.parquet", _RECORD_SCHEMA)
 
     def ledger(self) -> pl.DataFrame:
-        """task, arm, seed, stage, wall_s, parameters, bp of every complete result."""
+        """task, arm, seed and the fields of `Cost`, for every stage of every complete result."""
         schema: dict[str, pl.DataType] = {
             "task": pl.String(), "arm": pl.String(), "seed": pl.Int64(), "stage": pl.String(),
             "wall_s": pl.Float64(), "parameters": pl.Int64(), "bp": pl.Int64(),
+            "flops": pl.Float64(), "trials": pl.Int64(), "steps": pl.Int64(),
         }  # fmt: skip
         return self._read("ledger.parquet", schema)
 

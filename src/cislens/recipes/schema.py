@@ -152,19 +152,32 @@ class BenchSettings(Section):
         seeds: each redraws the training subset and the head's initialization, and for random
             twins the weights.
         train_fraction: share of the training blocks in a seed's subset.
-        cnn: one-hot CNNs trained from scratch: onehot-cnn-tiny, onehot-cnn-small.
-        cnn_steps, cnn_batch: gradient steps of each, and their size.
-        learning_rates: tried with seed 0; the best on validation is kept.
+        layers: whether layer and pooling of a representation are chosen on validation; else its
+            last layer is taken.
+        heads: on frozen features. The linear one is ridge or logistic regression.
+        cnn: one-hot CNNs trained from scratch: onehot-cnn-tiny, -small, -base.
+        finetune: how trained networks are trained further on each task.
+        cnn_steps, cnn_batch: most gradient steps of every network trained on a task, and their
+            size.
+        trials: settings tried with seed 0 for every head that has some; the best on validation is
+            kept. The same ones for every arm.
+        labels: numbers of training examples, for curves of label efficiency.
         kmer: longest k-mer counted.
+        gapped: whether gapped k-mers are a baseline too.
     """
 
     seeds: int = Field(default=3, ge=1)
     train_fraction: float = Field(default=0.9, gt=0, le=1)
+    layers: bool = False
+    heads: list[Literal["linear", "mlp", "cnn", "neighbors"]] = Field(["linear"], min_length=1)
     cnn: list[str] = ["onehot-cnn-tiny"]
+    finetune: list[Literal["lora", "full"]] = []
     cnn_steps: int = Field(default=200, ge=1)
     cnn_batch: int = Field(default=64, ge=2)
-    learning_rates: list[float] = Field(default=[1e-2, 3e-3], min_length=1)
+    trials: int = Field(default=2, ge=1)
+    labels: list[Annotated[int, Field(ge=10)]] = []
     kmer: int = Field(default=5, ge=1, le=8)
+    gapped: bool = False
     seed: int = 0
 
 
@@ -185,16 +198,33 @@ class Source(Section):
     licence: str
 
 
+class PublishedModel(Section):
+    """A model folder in the shape of Hugging Face's, of a family that cislens has an adapter for."""
+
+    family: str
+    folder: RecipePath
+
+
 class BenchRecipe(Section):
-    """`cislens bench`: trained runs and tasks. The baselines come by themselves.
+    """`cislens bench`: representations and tasks. The baselines come by themselves.
 
     With a `store`, which must be the one that the runs were trained on, examples from its genomes
     inherit the part of the window they lie in, so that none is tested that was trained on.
+
+    Attributes:
+        runs: name of the arm -> run folder of `cislens train`.
+        models: name of the arm -> published model.
+        embeddings: name of the arm -> embedding store of `cislens embed`.
+        audit: whether every task is audited; a failed audit withholds gains.
+        loci: species -> what to draw for the first run.
     """
 
-    runs: dict[str, RecipePath] = Field(min_length=1)  # name of the arm -> run folder
+    runs: dict[str, RecipePath] = {}
+    models: dict[str, PublishedModel] = {}
+    embeddings: dict[str, RecipePath] = {}
     store: RecipePath | None = None
     tasks: dict[str, AnyTask] = Field(min_length=1)
     settings: BenchSettings = BenchSettings()
-    loci: dict[str, Loci] = {}  # species -> what to draw for the first run
+    audit: bool = True
+    loci: dict[str, Loci] = {}
     sources: list[Source] = []

@@ -137,19 +137,21 @@ class TaskCard(Section):
     @property
     def ranked(self) -> bool:
         """Whether the primary metric ranks two classes, so that labels are 0 and 1."""
-        return self.kind in ("binary", "multilabel") or bool(
-            _CLASSES & set(self.metric.names) and self.kind == "variant"
-        )
+        return self.kind in ("binary", "multilabel") or self.metric.primary in _CLASSES
 
-    @property
-    def training_kind(self) -> TaskKind:
-        """What a head is trained for: an attribution task by its labels, a variant one by its
-        effects."""
+    def as_trained(self) -> "TaskCard":
+        """The card that heads are trained by: of an attribution task its labels, of a variant
+        task its effects; any other card itself."""
+        if self.kind not in ("attribution", "variant"):
+            return self
+        binary = bool(self.target.classes) if self.kind == "attribution" else self.ranked
+        metric = self.metric
         if self.kind == "attribution":
-            return "binary" if self.target.classes else "regression"
-        if self.kind == "variant":
-            return "binary" if self.ranked else "regression"
-        return self.kind
+            metric = Metric(primary="auroc" if binary else "pearson")
+        changes = {
+            "kind": "binary" if binary else "regression", "metric": metric, "score_sign": None,
+        }  # fmt: skip
+        return self.model_copy(update=changes)
 
     @model_validator(mode="after")
     def _consistent(self) -> "TaskCard":

@@ -268,9 +268,7 @@ def _check_labels(card: TaskCard, frame: pl.DataFrame) -> None:
             "these examples, or set target.masked for labels that were not measured."
         )
     known = y[~np.isnan(y)]
-    if (card.training_kind == "binary" or card.kind == "multilabel") and not np.isin(
-        known, (0, 1)
-    ).all():
+    if card.as_trained().ranked and not np.isin(known, (0, 1)).all():
         raise CislensError(f"task {name}: labels of a {card.kind} task are 0 and 1.")
     if card.kind == "multiclass" and not np.isin(known, range(card.outputs)).all():
         raise CislensError(f"task {name}: labels must be class numbers below {card.outputs}.")

@@ -1,0 +1,55 @@
+"""What judged models saw in pre-training is not tested."""
+
+import logging
+
+import numpy as np
+import polars as pl
+
+from cislens.errors import CislensError
+from cislens.evaluation.tasks.task import Task
+from cislens.genome.codes import Codes, encode
+from cislens.genome.homology import leaking
+from cislens.signal.store import ProfileStore
+
+logger = logging.getLogger("cislens")
+DROPPED = "test examples with a homolog in windows of pre-training"
+
+
+def without_seen(task: Task, store: ProfileStore | None) -> Task:
+    """The task without the test examples that resemble what models were trained on.
+
+    Searched, on either strand, are all windows of the store's train and valid parts, of the
+    task's species where the store has it, else of every species.
+
+    Raises:
+        CislensError: if what is left makes no test.
+    """
+    if store is None or task.card.split == "regions":  # those took their parts from the store
+        return task
+    test = (task.examples["split"] == "test").to_numpy()
+    sequences = [encode(text) for text in task.examples["sequence"].filter(test)]
+    species = [task.card.species] if task.card.species in store.species else store.species
+    leaks = leaking(sequences, [window for name in species for window in _trained_on(store, name)])
+    kept = np.ones(len(test), dtype=bool)
+    kept[test] = ~leaks
+    dropped = int(leaks.sum())
+    if dropped:
+        logger.info("%s: %d of %d dropped: %s", task.card.name, dropped, test.sum(), DROPPED)
+    card = task.card.model_copy(
+        update={
+            "report": {**task.card.report, DROPPED: dropped},
+            "exposure": f"{dropped} of {int(test.sum())} {DROPPED} were dropped",
+        }
+    )
+    try:
+        return Task(card, task.examples.filter(pl.Series(kept)))
+    except CislensError as error:
+        raise CislensError(
+            f"{error} {dropped} of {int(test.sum())} {DROPPED} ({store.path}) were dropped."
+        ) from None
+
+
+def _trained_on(store: ProfileStore, species: str) -> list[Codes]:
+    """Every window of the species' train and valid parts."""
+    rows = np.flatnonzero((store.windows(species)["split"] != "test").to_numpy())
+    return list(store.sequence(species, rows)[:, store.margin : store.margin + store.length])
