@@ -73,7 +73,7 @@ def _first_layer(encoder: nn.Module) -> str:
     for name, module in encoder.named_modules():
         leaf = not any(True for _ in module.children())
         if leaf and any(value.ndim > 1 for value in module.parameters(recurse=False)):
-            return name
+            return str(name)
     raise CislensError(f"{type(encoder).__name__} has no layer with weights.")
 
 

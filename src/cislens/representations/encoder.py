@@ -66,6 +66,12 @@ class EncoderEmbedding:
         return digest.hexdigest()
 
     @property
+    def device(self) -> str:
+        """Where the encoder lies: cpu, or the name of the GPU."""
+        device = next(self.encoder.parameters()).device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+    @property
     def views(self) -> tuple[str, ...]:
         """Every layer with every pooling; the last, `out.mean`, is what `embed` gives."""
         *inner, last = self.encoder.layers

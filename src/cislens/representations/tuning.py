@@ -30,7 +30,7 @@ class EncoderNetwork(nn.Module):
         called_BL = x_B4L.ne(0).any(dim=1)
         missing = -called_BL.shape[1] % embedding.bin_size
         called_BL = nn.functional.pad(called_BL, (0, missing))
-        covered_BN = called_BL.unflatten(1, (-1, embedding.bin_size)).sum(dim=2)
+        covered_BN = called_BL.view(len(called_BL), -1, embedding.bin_size).sum(dim=2)
         return embedding.values_BND, covered_BN.to(torch.float32)
 
 

@@ -1,0 +1,225 @@
+"""Features kept between runs: only what is not there yet is embedded.
+
+One folder for each combination of what decides a feature: representation digest, species,
+strand policy and view. In it are files that are only ever added, each a set of sequences with
+their features, so that threads and processes may embed at the same time.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import threading
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cislens.files import write_atomic
+from cislens.genome.codes import Codes
+from cislens.representations.contract import (
+    Binned,
+    CausalLikelihood,
+    Features,
+    Kind,
+    MaskedLikelihood,
+    Representation,
+    Tunable,
+    Twinned,
+    Viewed,
+)
+from cislens.representations.store import sequence_digest
+
+FORMAT = "cislens-cache/1"
+# What a cached representation passes on unchanged, where its own has it.
+_PASSED_ON: dict[type, tuple[str, ...]] = {
+    Binned: ("bin_size", "embed_bins"),
+    MaskedLikelihood: ("base_log_probabilities",),
+    CausalLikelihood: ("log_likelihood",),
+    Tunable: ("lora_targets", "network", "collate"),
+}
+_DEFAULT = "default"
+logger = logging.getLogger("cislens")
+
+
+def cached(representation: Representation, folder: str | os.PathLike[str]) -> Representation:
+    """The representation with its features kept in `folder`.
+
+    It has views, a twin, bins, likelihoods and a network if `representation` has them; twins are
+    cached too, bins are not.
+    """
+    members: dict[str, Any] = {
+        name: _passed_on(name)
+        for contract, names in _PASSED_ON.items()
+        if isinstance(representation, contract)
+        for name in names
+    }
+    bases: list[type] = [CachedEmbedding]
+    if isinstance(representation, Viewed):
+        bases.insert(0, _CachedViews)
+    if isinstance(representation, Twinned):
+        bases.insert(0, _CachedTwin)
+    made: Representation = type("Cached", tuple(bases), members)(representation, Path(folder))
+    return made
+
+
+class CachedEmbedding:
+    """A representation whose default view is looked up before it is embedded."""
+
+    def __init__(self, inner: Representation, folder: Path) -> None:
+        self.inner = inner
+        self.folder = folder
+        self.name: str = inner.name
+        self.kind: Kind = inner.kind
+        self.parameters: int = inner.parameters
+        self.digest: str = inner.digest
+        self._shelves: dict[str, _Shelf] = {}
+        self._lock = threading.Lock()
+
+    def embed(
+        self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
+    ) -> Features:
+        """As the representation itself; features come from the cache where they are there."""
+        view = self.inner.views[-1] if isinstance(self.inner, Viewed) else _DEFAULT
+        return self._looked_up(sequences, species, stranded, (view,))[view]
+
+    def _looked_up(
+        self,
+        sequences: Sequence[Codes],
+        species: str | None,
+        stranded: bool,
+        views: Sequence[str],
+    ) -> dict[str, Features]:
+        keys = [sequence_digest(codes) for codes in sequences]
+        first = {key: row for row, key in reversed(list(enumerate(keys)))}
+        shelves = {view: self._shelf(view, species, stranded) for view in views}
+        absent = {view: shelf.missing(first) for view, shelf in shelves.items()}
+        wanted = sorted({first[key] for keys in absent.values() for key in keys})
+        if wanted:
+            new = self._embedded([sequences[row] for row in wanted], species, stranded, absent)
+            for view, features in new.items():
+                shelves[view].add([keys[row] for row in wanted], features)
+        return {view: shelf.features(keys) for view, shelf in shelves.items()}
+
+    def _embedded(
+        self,
+        sequences: list[Codes],
+        species: str | None,
+        stranded: bool,
+        absent: dict[str, list[str]],
+    ) -> dict[str, Features]:
+        views = [view for view, keys in absent.items() if keys]
+        if isinstance(self.inner, Viewed):
+            return self.inner.embed_views(sequences, species, stranded, views)
+        return {_DEFAULT: self.inner.embed(sequences, species, stranded)}
+
+    def _shelf(self, view: str, species: str | None, stranded: bool) -> "_Shelf":
+        about = {
+            "format": FORMAT,
+            "representation": self.digest,
+            "species": species,
+            "stranded": stranded,
+            "view": view,
+        }
+        key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
+        with self._lock:
+            if key not in self._shelves:
+                self._shelves[key] = _Shelf(self.folder / key, {**about, "name": self.name})
+            return self._shelves[key]
+
+
+class _CachedViews(CachedEmbedding):
+    @property
+    def views(self) -> tuple[str, ...]:
+        assert isinstance(self.inner, Viewed)
+        return self.inner.views
+
+    def embed_views(
+        self,
+        sequences: Sequence[Codes],
+        species: str | None,
+        stranded: bool,
+        views: Sequence[str],
+    ) -> dict[str, Features]:
+        return self._looked_up(sequences, species, stranded, views)
+
+
+class _CachedTwin(CachedEmbedding):
+    def twin(self, draw: int) -> Representation:
+        assert isinstance(self.inner, Twinned)
+        return cached(self.inner.twin(draw), self.folder)
+
+
+class _Shelf:
+    """The kept features of one view: files of digests and features, only ever added to."""
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        self.folder = folder
+        self._about = about
+        self._place: dict[str, tuple[str, int]] = {}  # digest -> file, row
+        self._seen: set[str] = set()
+        self._lock = threading.Lock()
+
+    def missing(self, keys: dict[str, int]) -> list[str]:
+        """Those of the digests that are in no file, after a look for new files."""
+        with self._lock:
+            for file in sorted(self.folder.glob("*.npz")):
+                if file.name not in self._seen:
+                    self._learn(file)
+            return [key for key in keys if key not in self._place]
+
+    def add(self, keys: list[str], features: Features) -> None:
+        """Keep rows; the same rows written twice have the same file."""
+        digests = np.frombuffer(b"".join(map(bytes.fromhex, keys)), np.uint8).reshape(-1, 16)
+        buffer = io.BytesIO()
+        np.savez(buffer, digests=digests, features=features)
+        name = hashlib.blake2b(digests.tobytes(), digest_size=16).hexdigest()
+        write_atomic(self.folder / "about.json", json.dumps(self._about, indent=1) + "\n")
+        write_atomic(self.folder / f"{name}.npz", buffer.getvalue())
+        with self._lock:
+            self._learn(self.folder / f"{name}.npz")
+
+    def features(self, keys: list[str]) -> Features:
+        """Features (n, D) of digests that are all there."""
+        places = [self._place[key] for key in keys]
+        rows: dict[str, list[int]] = {}
+        for row, (file, _) in enumerate(places):
+            rows.setdefault(file, []).append(row)
+        found: Features | None = None
+        for file, here in rows.items():
+            with np.load(self.folder / file) as data:
+                features = data["features"]
+            if found is None:
+                found = np.empty((len(keys), features.shape[1]), np.float32)
+            found[here] = features[[places[row][1] for row in here]]
+        assert found is not None
+        return found
+
+    def _learn(self, file: Path) -> None:
+        self._seen.add(file.name)
+        together = _read_digests(file).tobytes().hex()
+        for row, start in enumerate(range(0, len(together), 32)):
+            self._place[together[start : start + 32]] = (file.name, row)
+
+
+def _read_digests(file: Path) -> npt.NDArray[np.uint8]:
+    """The digests of a file; a damaged one is removed and has none."""
+    try:
+        with np.load(file) as data:
+            digests: npt.NDArray[np.uint8] = data["digests"]
+            whole = len(data["features"]) == len(digests)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        whole = False
+    if not whole:
+        logger.warning("%s was damaged and is removed; its features are made again", file)
+        file.unlink(missing_ok=True)
+        return np.empty((0, 16), np.uint8)
+    return digests
+
+
+def _passed_on(name: str) -> property:
+    return property(lambda self: getattr(self.inner, name))
