@@ -1,32 +1,53 @@
-"""Linear heads with nested regularization: ridge for measured values, logistic for two classes.
+"""Linear heads with nested regularization: ridge, logistic and softmax regression.
 
 Features are standardized on the training examples. The strength of the penalty is chosen by the
-task's metric on the validation examples from one path of values, strong to weak. The whole path
-is cheap because the features are rotated once to their principal axes: there ridge is a division,
-and the logistic problem is so well scaled that a few L-BFGS steps from the neighboring solution
-reach the optimum.
+task's metric, on validation examples or on folds of blocks, from one path of values, strong to
+weak. Labels that were not measured (NaN) are left out, output by output.
 
-Shapes: N examples, D features, K principal axes, T outputs.
+Shapes: N examples, D features, T outputs or classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, optimize, special
 
+from cislens.errors import CislensError, nearest
+from cislens.evaluation.heads.design import Design, affine_scores, require_finite
+from cislens.evaluation.heads.logistic import Problems
+from cislens.evaluation.heads.ridge import ridge_paths
 from cislens.evaluation.metrics import Array, as_columns, metric_draws
+from cislens.genome.splits import balanced_folds
 
-# Half-decades; features have unit variance, so the strongest leaves only their direction.
-ALPHAS = np.logspace(6, -2, 17)
-_Path = Iterator[tuple[Array, Array]]  # weights (K, T) and biases (T,) for each alpha
-_PATIENCE = 6  # values of alpha without a better validation metric before the path ends
+ALPHAS = np.logspace(6, -4, 25)
+# The solver of each kind of task. A variant or attribution task names its solver, because its
+# labels may be classes or values.
+SOLVERS = {
+    "binary": "logistic",
+    "multilabel": "logistic",
+    "multiclass": "softmax",
+    "regression": "ridge",
+    "multi_regression": "ridge",
+    "splicing": "ridge",
+    "logistic": "logistic",
+    "softmax": "softmax",
+    "ridge": "ridge",
+}
+_PATIENCE = 6  # values of alpha without a better metric before an iterative path ends
+# Loss per example that may be left, and steps: along the path, and at its end.
+_ROUGH, _FINE = (1e-7, 100), {np.float64: (1e-13, 1000), np.float32: (1e-9, 200)}
 
 
 @dataclass(frozen=True)
 class LinearHead:
-    """A fitted head; scores are logits for `logistic`, values of the target for `ridge`."""
+    """A fitted head; scores are logits for labels that are classes, else values of the target.
+
+    Attributes:
+        kind: of the solver: ridge, logistic or softmax.
+        valid_metric: on validation, or its mean over the folds.
+    """
 
     kind: str
     alpha: float
@@ -42,8 +63,17 @@ class LinearHead:
 
     def scores(self, x_ND: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """(N, T) scores."""
-        standard = (np.asarray(x_ND, dtype=np.float64) - self.mean_D) * self.scale_D
-        return (standard @ self.weight_DT + self.bias_T).astype(np.float32)
+        weight_DT = self.scale_D[:, None] * self.weight_DT
+        return affine_scores(x_ND, self.mean_D, weight_DT, self.bias_T)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Solutions at one penalty: weights (G, K, T) of the coordinates, biases (G, T)."""
+
+    alpha: float
+    weight: Array
+    bias: Array
 
 
 def fit_linear(
@@ -53,87 +83,231 @@ def fit_linear(
     x_valid: npt.ArrayLike,
     y_valid: npt.ArrayLike,
     metric: str,
+    weights: npt.ArrayLike | None = None,
     alphas: Array = ALPHAS,
 ) -> LinearHead:
     """Fit on the training examples, choose alpha on the validation examples.
 
-    Minimizes `sum_i loss_i + alpha / 2 |w|^2` (logistic) or `sum_i residual_i^2 + alpha |w|^2`
-    (ridge), the intercept free, as scikit-learn's `LogisticRegression(C=1/alpha)` and
-    `Ridge(alpha)` do. Of equal validation metrics the stronger penalty wins.
+    Minimizes `sum_i w_i loss_i + alpha / 2 |weights|^2` (logistic, softmax) or
+    `sum_i w_i residual_i^2 + alpha |weights|^2` (ridge), the intercept free, as scikit-learn's
+    `LogisticRegression(C=1/alpha)` and `Ridge(alpha)` do. Of equal validation metrics the stronger
+    penalty wins.
 
     Args:
-        kind: "ridge" or "logistic"; logistic takes labels 0 and 1.
+        kind: a kind of task, or the solver itself ("ridge", "logistic", "softmax").
         x_train: (N, D) features; constant ones get no weight.
-        y_train: (N,) or (N, T) labels.
+        y_train: (N,) or (N, T); 0 or 1, the number of a class, or values. NaN is left out.
         metric: name of the metric that ranks the penalties.
+        weights: (N,) of the training examples; all 1 if None.
+
+    Raises:
+        CislensError: for features that are not finite, labels that the kind does not know, or
+            training labels of one class only.
     """
-    x = np.asarray(x_train, dtype=np.float64)
-    y, y_valid = as_columns(y_train), as_columns(y_valid)
-    mean_D, deviation_D = x.mean(0), x.std(0)
-    varies = deviation_D > 1e-7 * np.maximum(1.0, np.abs(mean_D))
-    scale_D = np.where(varies, 1 / np.where(varies, deviation_D, 1), 0.0)
-    standard = (x - mean_D) * scale_D
-    v_DK, e_K = principal_axes(standard)
-    z_NK = standard @ v_DK
-    z_valid = ((np.asarray(x_valid, dtype=np.float64) - mean_D) * scale_D) @ v_DK
-    path = _logistic_path if kind == "logistic" else _ridge_path
-    best: tuple[float, float, Array, Array] | None = None
-    waited = 0
+    labels = _Labels(kind, y_train, y_valid, weights)
+    design = Design(x_train)
+    labels.require(design.examples)
+    x_valid, y_valid = np.asarray(x_valid), as_columns(y_valid)
+    require_finite(x_valid, "validation features")
+    path = _Path(labels, design, [slice(0, design.examples)], alphas)
     ones = np.ones((1, len(y_valid)))
-    alphas = np.sort(alphas)[::-1]
-    for alpha, (w_KT, bias_T) in zip(alphas, path(z_NK, e_K, y, alphas), strict=False):
-        value = float(metric_draws(metric, y_valid, z_valid @ w_KT + bias_T, ones)[0])
-        if best is None or value > best[1] or not np.isfinite(best[1]):
-            best, waited = (float(alpha), value, w_KT, bias_T), 0
+
+    def value(weight_DT: Array, bias_T: Array) -> float:
+        scaled_DT = design.scale_D[:, None] * weight_DT
+        scores = affine_scores(x_valid, design.mean_D, scaled_DT, bias_T).astype(np.float64)
+        return float(metric_draws(metric, y_valid, scores, ones)[0])
+
+    step, _ = _best(path, lambda step: value(design.lift(step.weight[-1]), step.bias[-1]))
+    weight_DT, bias_T = path.finish(step)
+    found = value(weight_DT, bias_T)
+    return LinearHead(
+        labels.solver, step.alpha, found, design.mean_D, design.scale_D, weight_DT, bias_T
+    )
+
+
+def fit_linear_cv(
+    kind: str,
+    x_train: npt.ArrayLike,
+    y_train: npt.ArrayLike,
+    blocks: Sequence[object] | npt.NDArray[np.generic],
+    metric: str,
+    folds: int = 5,
+    weights: npt.ArrayLike | None = None,
+    alphas: Array = ALPHAS,
+) -> LinearHead:
+    """As `fit_linear`, alpha chosen by the mean of the metric over folds of whole blocks.
+
+    Features are standardized once, on all training examples, which needs no labels.
+
+    Args:
+        blocks: (N,) block of each example; a block is never on both sides of a fold.
+
+    Raises:
+        CislensError: also if there are fewer blocks than folds.
+    """
+    labels = _Labels(kind, y_train, None, weights)
+    labels.require(len(np.asarray(x_train)))
+    fold_N = fold_of_blocks(blocks, folds, labels.strata)
+    order_N = np.argsort(fold_N, kind="stable")
+    design, labels = Design(x_train, order_N), labels.take(order_N)
+    bounds = np.searchsorted(fold_N[order_N], np.arange(folds + 1))
+    parts = [slice(int(a), int(b)) for a, b in pairwise(bounds)]
+    path = _Path(labels, design, parts, alphas)
+
+    def value(step: _Step) -> float:
+        values = []
+        for fit, part in enumerate(parts):
+            scores = design.times(step.weight[fit], part) + step.bias[fit]
+            ones = np.ones((1, len(scores)))
+            values.append(metric_draws(metric, labels.y[part], scores.astype(np.float64), ones)[0])
+        defined = np.isfinite(values)
+        return float(np.mean(np.array(values)[defined])) if defined.any() else float("nan")
+
+    step, found = _best(path, value)
+    weight_DT, bias_T = path.finish(step)
+    return LinearHead(
+        labels.solver, step.alpha, found, design.mean_D, design.scale_D, weight_DT, bias_T
+    )
+
+
+def fold_of_blocks(
+    blocks: Sequence[object] | npt.NDArray[np.generic],
+    folds: int,
+    strata: npt.NDArray[np.generic] | None = None,
+) -> npt.NDArray[np.int64]:
+    """Fold 0 .. `folds` - 1 of each example: whole blocks, balanced in size and strata."""
+    _, block_N = np.unique(np.asarray(blocks), return_inverse=True)
+    if folds < 2 or block_N.max() + 1 < folds:
+        raise CislensError(
+            f"{folds} folds of whole blocks were asked for and there are {block_N.max() + 1} "
+            "blocks; ask for 2 folds or more, and not for more than there are blocks."
+        )
+    named = balanced_folds(block_N, {str(i): 1 / folds for i in range(folds)}, 0, strata)
+    return named.astype(np.int64)
+
+
+class _Labels:
+    """Labels as the solver wants them: finite, with weight 0 where they were missing."""
+
+    def __init__(
+        self,
+        kind: str,
+        y: npt.ArrayLike,
+        other: npt.ArrayLike | None,
+        weights: npt.ArrayLike | None,
+    ) -> None:
+        if kind not in SOLVERS:
+            raise CislensError(f"no linear head for {kind!r}. {nearest(kind, SOLVERS)}")
+        self.solver = SOLVERS[kind]
+        self.y = as_columns(y)
+        observed = np.isfinite(self.y)
+        weight_N = np.ones(len(self.y)) if weights is None else np.asarray(weights, np.float64)
+        if (
+            weight_N.shape != (len(self.y),)
+            or not np.isfinite(weight_N).all()
+            or weight_N.min() < 0
+        ):
+            raise CislensError(
+                f"weights of examples must be {len(self.y)} finite numbers, none below 0."
+            )
+        self.w_NT = observed * weight_N[:, None]
+        self.filled = np.where(observed, self.y, 0.0)
+        seen = self.filled if other is None else np.append(self.filled, np.nan_to_num(other))
+        self.classes = int(seen.max()) + 1 if self.solver == "softmax" else 0
+
+    def require(self, examples: int) -> None:
+        """Refuse labels that are not one row per example, or not of this kind, or of one class."""
+        if len(self.y) != examples:
+            raise CislensError(f"{examples} examples have {len(self.y)} rows of labels.")
+        if self.solver == "ridge":
+            return
+        taken = self.filled[self.w_NT > 0]
+        known = np.arange(max(2, self.classes))
+        if not np.isin(taken, known).all() or (self.classes and self.y.shape[1] > 1):
+            wanted = "one column of class numbers from 0" if self.classes else "0 or 1"
+            raise CislensError(
+                f"labels of a {self.solver} head are {wanted}; found "
+                f"{np.unique(taken)[:5].tolist()} in {self.y.shape[1]} column(s)."
+            )
+        if len(np.unique(taken)) < 2:
+            raise CislensError(
+                f"all {len(taken)} training labels are of one class; a {self.solver} head needs "
+                "examples of at least two."
+            )
+
+    @property
+    def strata(self) -> npt.NDArray[np.generic] | None:
+        """Labels to balance folds by: classes of a single output."""
+        return self.filled[:, 0] if self.solver != "ridge" and self.y.shape[1] == 1 else None
+
+    def take(self, order_N: npt.NDArray[np.integer]) -> "_Labels":
+        self.y, self.w_NT, self.filled = (a[order_N] for a in (self.y, self.w_NT, self.filled))
+        return self
+
+
+class _Path:
+    """Solutions for each penalty, strong to weak; one fit per fold if there are several parts."""
+
+    def __init__(
+        self, labels: _Labels, design: Design, parts: Sequence[slice], alphas: Array
+    ) -> None:
+        self.design, self.labels, self.parts = design, labels, parts
+        self.alphas = np.sort(np.asarray(alphas, dtype=np.float64))[::-1]
+        self.iterative = labels.solver != "ridge"
+        if self.iterative:
+            self.fits = len(parts) + 1 if len(parts) > 1 else 1
+            self.problems = self._problems()
+
+    def __iter__(self) -> Iterator[_Step]:
+        labels = self.labels
+        if not self.iterative:
+            weight, bias = ridge_paths(
+                self.design, labels.filled, labels.w_NT, self.parts, self.alphas
+            )
+            for a, alpha in enumerate(self.alphas):
+                yield _Step(float(alpha), weight[:, a], bias[:, a])
+            return
+        theta = self.problems.start()
+        for alpha in self.alphas:
+            theta = self.problems.minimize(theta, float(alpha), *_ROUGH)
+            by_fit = theta.reshape(len(theta), self.fits, -1)
+            yield _Step(float(alpha), by_fit[:-1].swapaxes(0, 1), by_fit[-1])
+
+    def finish(self, step: _Step) -> tuple[Array, Array]:
+        """Weights (D, T) and biases (T,) of the last fit, iterated to the end."""
+        weight_KT, bias_T = step.weight[-1], step.bias[-1]
+        if self.iterative:
+            problems = self.problems.last(self.problems.count // self.fits)
+            theta = np.concatenate([weight_KT, bias_T[None]])
+            theta = theta.reshape(len(theta), problems.count, -1)
+            theta = problems.minimize(theta, step.alpha, *_FINE[self.design.dtype])
+            theta = theta.reshape(len(theta), -1)
+            weight_KT, bias_T = theta[:-1], theta[-1]
+        return self.design.lift(weight_KT), bias_T
+
+    def _problems(self) -> Problems:
+        """Problems fit by fit, and in a fit output by output (logistic) or one (softmax)."""
+        labels, fits = self.labels, self.fits
+        w_NGT = np.repeat(labels.w_NT[:, None].astype(self.design.dtype), fits, axis=1)
+        for fit, part in enumerate(self.parts[: fits - 1]):
+            w_NGT[part, fit] = 0
+        w_NP = w_NGT.reshape(len(w_NGT), -1)
+        if labels.classes:
+            return Problems(self.design, np.eye(labels.classes)[labels.filled.astype(int)], w_NP)
+        return Problems(self.design, np.tile(labels.filled, (1, fits))[:, :, None], w_NP)
+
+
+def _best(path: _Path, value: Callable[[_Step], float]) -> tuple[_Step, float]:
+    """The step with the best value; of equal ones the first, with the strongest penalty."""
+    best: tuple[_Step, float] | None = None
+    waited = 0
+    for step in path:
+        found = value(step)
+        if best is None or found > best[1] or not np.isfinite(best[1]):
+            best, waited = (step, found), 0
         else:
             waited += 1
-        if waited >= _PATIENCE:
+        if path.iterative and waited >= _PATIENCE:
             break
     assert best is not None
-    alpha, value, w_KT, bias_T = best
-    return LinearHead(kind, alpha, value, mean_D, scale_D, v_DK @ w_KT, bias_T)
-
-
-def principal_axes(x_ND: Array) -> tuple[Array, Array]:
-    """Orthonormal axes (D, K) of centered features and the squared singular value of each."""
-    examples, features = x_ND.shape
-    if features <= examples:
-        e, v = linalg.eigh(x_ND.T @ x_ND)
-    else:
-        e, u = linalg.eigh(x_ND @ x_ND.T)
-        v = x_ND.T @ u
-    keep = e > max(e[-1], 1e-300) * 1e-10
-    v, e = v[:, keep], e[keep]
-    return v if features <= examples else v / np.sqrt(e), e
-
-
-def _ridge_path(z_NK: Array, e_K: Array, y: Array, alphas: Array) -> _Path:
-    bias_T = y.mean(0)
-    moment_KT = z_NK.T @ (y - bias_T)
-    for alpha in alphas:
-        yield moment_KT / (e_K + alpha)[:, None], bias_T
-
-
-def _logistic_path(z_NK: Array, e_K: Array, y: Array, alphas: Array) -> _Path:
-    sign = 2 * y[:, 0] - 1
-    rate = np.clip(y.mean(), 1e-6, 1 - 1e-6)
-    theta = np.append(np.zeros(len(e_K)), special.logit(rate))
-    for alpha in alphas:
-        # e/4 + alpha bounds the curvature along each axis, n/4 that of the intercept (Bohning and
-        # Lindsay 1988, Ann. Inst. Stat. Math. 40:641); dividing by its root evens all axes out.
-        scale = 1 / np.sqrt(np.append(e_K / 4 + alpha, len(y) / 4))
-
-        def loss(q: Array, scale: Array = scale, alpha: float = alpha) -> tuple[float, Array]:
-            theta = q * scale
-            margin = sign * (z_NK @ theta[:-1] + theta[-1])
-            slope = -sign * special.expit(-margin)
-            value = np.logaddexp(0, -margin).sum() + alpha / 2 * theta[:-1] @ theta[:-1]
-            gradient = np.append(z_NK.T @ slope + alpha * theta[:-1], slope.sum())
-            return float(value), gradient * scale
-
-        found = optimize.minimize(
-            loss, theta / scale, jac=True, method="L-BFGS-B",
-            options={"maxiter": 300, "ftol": 1e-12, "gtol": 1e-5},
-        )  # fmt: skip
-        theta = found.x * scale
-        yield theta[:-1, None].copy(), theta[-1:].copy()
+    return best
