@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from cislens.errors import CislensError
+from cislens.errors import CislensError, nearest
 from cislens.genome.codes import Codes
 from cislens.genome.homology import components, homology_pairs, leaking
 from cislens.genome.reference import Genome
 from cislens.genome.splits import balanced_folds
+from cislens.signal.store import ProfileStore
 
 logger = logging.getLogger("cislens")
 
@@ -22,19 +23,28 @@ BLOCK_BP = 20_000  # neighboring examples share a bootstrap block
 
 @dataclass(frozen=True)
 class Placed:
-    """Examples with `split, cluster_id, block_id`, their sequences, and what was dropped."""
+    """Examples with `split, cluster_id, block_id`, their sequences, and what was dropped.
+
+    `alternates` are the alternate alleles' sequences of variants, else None.
+    """
 
     rows: pl.DataFrame
     sequences: list[Codes]
     report: dict[str, str | int | float]
+    alternates: list[Codes] | None = None
 
     def keep(self, kept: npt.NDArray[np.bool_], reason: str) -> "Placed":
         """Without the examples that are not kept; their number is reported as `reason`."""
         dropped = int((~kept).sum())
         if dropped:
             logger.info("%d of %d examples dropped: %s", dropped, len(kept), reason)
-        sequences = [codes for codes, keep in zip(self.sequences, kept, strict=True) if keep]
-        return Placed(self.rows.filter(kept), sequences, {**self.report, reason: dropped})
+        rows = np.flatnonzero(kept).tolist()
+        return Placed(
+            self.rows[rows],
+            [self.sequences[row] for row in rows],
+            {**self.report, reason: dropped},
+            None if self.alternates is None else [self.alternates[row] for row in rows],
+        )
 
 
 def place(
@@ -59,7 +69,7 @@ def place(
         )
     )
     if regions is None:
-        cluster = _clusters(rows, sequences, seed)
+        cluster = cluster_examples(rows, sequences, seed)
         split = balanced_folds(cluster, FRACTIONS, seed, strata=strata)
         rows = rows.with_columns(
             split=pl.Series(list(split), dtype=pl.String),
@@ -147,17 +157,60 @@ def _within_segments(rows: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame
     )
 
 
-def _clusters(rows: pl.DataFrame, sequences: list[Codes], seed: int) -> npt.NDArray[np.int64]:
-    order = rows.select(row=pl.int_range(pl.len()), chrom="chrom", start="start", end="end").sort(
-        "chrom", "start"
-    )
-    previous = pl.col("end").shift(1).over("chrom")
-    touching = order.with_columns(before=pl.col("row").shift(1).over("chrom")).filter(
-        pl.col("start") < previous
-    )
-    overlaps = touching.select("before", "row").to_numpy().astype(np.int64).reshape(-1, 2)
-    return components(len(rows), overlaps, homology_pairs(sequences, seed).pairs)
+def cluster_examples(
+    rows: pl.DataFrame, sequences: Sequence[Codes], seed: int
+) -> npt.NDArray[np.int64]:
+    """Number of the cluster of each example: those that overlap (`chrom, start, end`), that have
+    one `group`, or whose sequences are homologous."""
+    pairs = [homology_pairs(sequences, seed).pairs]
+    if {"chrom", "start", "end"} <= set(rows.columns):
+        pairs.append(_overlaps(rows))
+    if "group" in rows.columns:
+        order = rows.select(row=pl.int_range(pl.len()), group="group").drop_nulls()
+        before = order.with_columns(before=pl.col("row").shift(1).over("group")).drop_nulls()
+        pairs.append(before.select("before", "row").to_numpy().astype(np.int64).reshape(-1, 2))
+    return components(len(rows), *pairs)
+
+
+def _overlaps(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
+    order = rows.select(row=pl.int_range(pl.len()), chrom="chrom", start="start", end="end")
+    order = order.drop_nulls().sort("chrom", "start")
+    # The interval that reaches furthest so far is not always the last one.
+    reach = pl.col("end").cum_max().shift(1).over("chrom")
+    run = (pl.col("start") >= reach).fill_null(value=True).cum_sum()
+    joined = order.with_columns(run=run).with_columns(before=pl.col("row").shift(1).over("run"))
+    pairs = joined.drop_nulls().select("before", "row").to_numpy()
+    return pairs.astype(np.int64).reshape(-1, 2)
 
 
 def _sequences(genome: Genome, rows: pl.DataFrame) -> list[Codes]:
     return [genome.fetch(*row) for row in rows.select("chrom", "start", "end").iter_rows()]
+
+
+def trained_on(store: ProfileStore | None, species: str) -> list[Codes]:
+    """Every window of the species' train and valid parts in a profile store."""
+    if store is None or species not in store.species:
+        return []
+    rows = np.flatnonzero((store.windows(species)["split"] != "test").to_numpy())
+    return list(store.sequence(species, rows)[:, store.margin : store.margin + store.length])
+
+
+def store_regions(name: str, species: str, genome: Genome, store: ProfileStore) -> pl.DataFrame:
+    """The store's windows that give examples of a task on `genome` their part.
+
+    Raises:
+        CislensError: if the store has no such species, or another assembly of it.
+    """
+    if species not in store.species:
+        raise CislensError(
+            f"task {name}: {store.path} has no species {species!r}, so its examples "
+            f"cannot take a part from it. {nearest(species, store.species)} For a species "
+            "that no run was trained on write `split: anew`."
+        )
+    for chrom, size in store.chrom_sizes(species).items():
+        if genome.chrom_sizes.get(chrom, size) != size:
+            raise CislensError(
+                f"task {name}: {chrom} of {genome.path} has {genome.chrom_sizes[chrom]:,} bp, in "
+                f"{store.path} {size:,} bp; they are different assemblies."
+            )
+    return store.windows(species)

@@ -1,0 +1,30 @@
+"""Which function makes the task of a recipe's section."""
+
+from collections.abc import Callable
+from typing import Any
+
+from cislens.evaluation.tasks.importers.bed import import_bed
+from cislens.evaluation.tasks.importers.fasta import import_fasta
+from cislens.evaluation.tasks.importers.genomic_benchmarks import import_genomic_benchmarks
+from cislens.evaluation.tasks.importers.gue import import_gue
+from cislens.evaluation.tasks.importers.saturation import import_saturation
+from cislens.evaluation.tasks.importers.splicing import import_splicing
+from cislens.evaluation.tasks.importers.table import import_table
+from cislens.evaluation.tasks.importers.variants import import_traitgym, import_vcf
+from cislens.evaluation.tasks.task import Task
+from cislens.signal.store import ProfileStore
+
+# kind -> (name, section, store, seed) -> task
+Make = Callable[[str, Any, ProfileStore | None, int], Task]
+MAKERS: dict[str, Make] = {
+    "table": import_table,
+    "mpra": import_table,
+    "fasta": import_fasta,
+    "genomic_benchmarks": import_genomic_benchmarks,
+    "gue": import_gue,
+    "bed_labels": import_bed,
+    "splicing": import_splicing,
+    "saturation": import_saturation,
+    "traitgym": import_traitgym,
+    "vcf": import_vcf,
+}

@@ -1,0 +1,396 @@
+"""Tasks as recipes ask for them: from tables that somebody labelled, and from a user's own data."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from cislens.recipes.reading import RecipePath, Section
+
+TargetKind = Literal["binary", "multiclass", "multilabel", "regression", "multi_regression"]
+
+
+class Parting(Section):
+    """How the examples of one file come to train, valid and test.
+
+    Attributes:
+        by: homology (clusters of alike sequences, dealt anew), chromosome, or the values of a
+            column: fold (numbers) or column (anything).
+        column: name of the column, for fold and column.
+        train, valid, test: the chromosomes or values of each part; without `train` all others
+            are train, without `valid` it is carved from train by homology.
+    """
+
+    by: Literal["homology", "chromosome", "fold", "column"] = "homology"
+    column: str | None = None
+    train: list[str] = []
+    valid: list[str] = []
+    test: list[str] = []
+
+    @field_validator("train", "valid", "test", mode="before")
+    @classmethod
+    def _as_text(cls, values: Any) -> Any:
+        return [str(value) for value in values] if isinstance(values, list) else values
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Parting":
+        if self.by in ("fold", "column") and self.column is None:
+            raise ValueError(f"a split by {self.by} needs the name of its `column`")
+        if self.by != "homology" and not self.test:
+            raise ValueError(f"a split by {self.by} needs `test`")
+        named = [*self.train, *self.valid, *self.test]
+        twice = sorted({value for value in named if named.count(value) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]!r} is named for two parts")
+        return self
+
+
+class TaskSection(Section):
+    """What every task says of itself.
+
+    Attributes:
+        limit: at most so many examples (positives, of a builder), drawn by the seed.
+        sha256: digest of each file by its name, checked before anything is read.
+    """
+
+    species: str
+    assembly: str = ""
+    revision: str = "1"
+    limit: int | None = Field(default=None, ge=2)
+    stranded: bool = False
+    source: str = ""
+    licence: str = "unknown"
+    exposure: str = "unknown"
+    sha256: dict[str, str] = {}
+
+
+class SequenceSection(TaskSection):
+    """A task whose files hold the sequences.
+
+    Attributes:
+        window: bp of every example; others are dropped, and longer ones cut to their middle with
+            `longer: crop`. By default the sequences are taken as they are.
+    """
+
+    window: int | None = Field(default=None, ge=1)
+    longer: Literal["drop", "crop"] = "drop"
+
+
+class Labelling(SequenceSection):
+    """How the text in label columns becomes labels.
+
+    Attributes:
+        classes: number of every class by its text; two classes make a binary task, more a
+            multiclass task.
+        target: what the labels are; needed where classes are not given and the labels are whole
+            numbers other than 0 and 1.
+        missing: what is done with an example without a label: refuse the file, drop the example
+            and count it, or mask the output (several outputs only).
+    """
+
+    classes: dict[str, int] = {}
+    target: TargetKind | None = None
+    transform: Literal["identity", "log1p"] = "identity"
+    missing: Literal["refuse", "drop", "mask"] = "refuse"
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _text_keys(cls, values: Any) -> Any:
+        return {str(key): n for key, n in values.items()} if isinstance(values, dict) else values
+
+
+class TableTask(Labelling):
+    """Labelled sequences in CSV or TSV: one file, or one for each split.
+
+    Names of columns that are not given are found among their usual names, and the card reports
+    which was taken. Examples of one `block` are not independent and stay in one split.
+    """
+
+    kind: Literal["table"]
+    file: RecipePath | None = None
+    train: RecipePath | None = None
+    valid: RecipePath | None = None
+    test: RecipePath | None = None
+    header: list[str] | None = None  # names of the columns of files without a header
+    sequence: str | None = None
+    label: str | list[str] | None = None
+    block: str | None = None
+    id: str | None = None
+    chrom: str | None = None
+    start: str | None = None
+    end: str | None = None
+    strand: str | None = None
+    weight: str | None = None
+    split: Parting | None = None
+
+    @model_validator(mode="after")
+    def _one_or_three(self) -> "TableTask":
+        if (self.file is None) == (self.train is None):
+            raise ValueError("name one `file`, or `train` and `test` (and `valid`)")
+        if self.train is not None and (self.test is None or self.split is not None):
+            raise ValueError("files for each split need `test`, and no `split`")
+        if self.file is not None and (self.valid is not None or self.test is not None):
+            raise ValueError("`file` holds all examples; leave out `valid` and `test`")
+        return self
+
+
+class MpraTask(TableTask):
+    """Reporter assays: activity per sequence, with standard error or replicates as weights.
+
+    Attributes:
+        element: regular expression whose first group, in the id of a row, names its element; both
+            orientations and all tiles of an element stay in one split.
+        error: column of the standard error of the activity.
+        replicates: columns of single measurements; the activity is their mean where `label` is
+            not given, and their standard error the weight.
+    """
+
+    kind: Literal["mpra"]  # type: ignore[assignment]
+    element: str | None = None
+    error: str | None = None
+    replicates: list[str] = []
+
+
+class FastaTask(Labelling):
+    """Labelled FASTA: `>chrom:start-end|label`. The revision of the set has no default."""
+
+    kind: Literal["fasta"]
+    revision: str
+    file: RecipePath | None = None
+    train: RecipePath | None = None
+    valid: RecipePath | None = None
+    test: RecipePath | None = None
+    split: Parting | None = None
+
+
+class GenomicBenchmarksTask(Labelling):
+    """A folder `{train,test}/<class>.csv.gz` of intervals with their genome, or one table of the
+    same with sequences (`split, label, sequence, id, locus`). Valid is carved from train."""
+
+    kind: Literal["genomic_benchmarks"]
+    folder: RecipePath | None = None
+    genome: RecipePath | None = None
+    table: RecipePath | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "GenomicBenchmarksTask":
+        if len(self.classes) < 2:
+            raise ValueError("number the classes: the order of a folder's files means nothing")
+        if (self.folder is None) == (self.table is None) or (self.folder and not self.genome):
+            raise ValueError("name `folder` and `genome`, or `table`")
+        return self
+
+
+class GueTask(Labelling):
+    """A dataset folder of GUE: train.csv, dev.csv and test.csv with `sequence,label`.
+
+    Attributes:
+        without_train: `carve` divides dev into train and valid where the folder has no train
+            file; the task's revision then ends in `+train-from-dev`.
+    """
+
+    kind: Literal["gue"]
+    folder: RecipePath
+    without_train: Literal["refuse", "carve"] = "refuse"
+
+
+class BedLabelTask(Labelling):
+    """Intervals with a split and labels, as BEND has them, and their genome.
+
+    Attributes:
+        columns: names of the columns of a file without a header.
+        label: column of numbers, or of comma-separated lists; None if `labels` holds them.
+        labels: parquet or HDF5 with the labels, row by row as in the file.
+        dataset: name of the HDF5 dataset, or of the parquet column if it is a list.
+    """
+
+    kind: Literal["bed_labels"]
+    file: RecipePath
+    genome: RecipePath
+    columns: list[str] | None = None
+    chrom: str | None = None
+    start: str | None = None
+    end: str | None = None
+    strand: str | None = None
+    split: str | None = None
+    label: str | None = "label"
+    labels: RecipePath | None = None
+    dataset: str = "labels"
+    names: list[str] = []
+    parts: dict[str, Literal["train", "valid", "test"]] = {}
+
+
+class SplicingTask(TaskSection):
+    """Exons with the sequence at both ends and percent spliced in per tissue (MTSplice type).
+
+    Attributes:
+        acceptor, donor: columns with the two sequences; intron first, then exon, at the acceptor,
+            exon first at the donor, all on the strand of the gene.
+        tissues: columns of PSI, 0 to 1; by default all that end in `psi_suffix`.
+        percent: whether PSI counts to 100.
+        least_tissues, least_spread: a test exon needs so many tissues observed and such a
+            largest distance from its mean PSI.
+    """
+
+    kind: Literal["splicing"]
+    file: RecipePath
+    acceptor: str = "acceptor"
+    donor: str = "donor"
+    tissues: list[str] = []
+    psi_suffix: str = "_psi"
+    percent: bool = False
+    id: str | None = None
+    chrom: str | None = None
+    block: str | None = None
+    ends: list[int] = Field(default=[400, 400], min_length=2, max_length=2)
+    least_tissues: int = Field(default=10, ge=1)
+    least_spread: float = Field(default=0.2, ge=0)
+    split: Parting = Parting()
+
+
+class VariantSection(TaskSection):
+    """Variants; `width` bp of sequence with the variant at index width // 2."""
+
+    width: int = Field(default=512, ge=2)
+    split: Parting = Parting()
+
+
+class SaturationTask(VariantSection):
+    """Saturation mutagenesis of elements: `Chrom Pos Ref Alt Coefficient Element Release` and the
+    reference as a FASTA of elements or a genome. One element is one block.
+
+    Attributes:
+        elements: FASTA of the elements, named as in the table, with `chrom:start-end` (1-based) in
+            the header.
+        release: rows of this release of the assembly are taken.
+        train, valid, test: names of elements.
+        signed: the effect itself, or how large it is whatever its sign.
+        least_barcodes: variants seen with fewer barcodes are left out.
+    """
+
+    kind: Literal["saturation"]
+    table: RecipePath
+    elements: RecipePath | None = None
+    genome: RecipePath | None = None
+    release: str | None = None
+    train: list[str] = Field(min_length=1)
+    valid: list[str] = Field(min_length=1)
+    test: list[str] = Field(min_length=1)
+    effect: str = "Coefficient"
+    signed: bool = True
+    least_barcodes: int = Field(default=10, ge=0)
+    deletions: bool = True
+
+    @model_validator(mode="after")
+    def _one_reference(self) -> "SaturationTask":
+        if (self.elements is None) == (self.genome is None):
+            raise ValueError("name `elements` or `genome`")
+        return self
+
+
+class TraitGymTask(VariantSection):
+    """Variants in parquet: `chrom, pos, ref, alt, label` and, where there, `tss_dist,
+    match_group, consequence`; pos is 1-based, which the reference is asked to confirm."""
+
+    kind: Literal["traitgym"]
+    file: RecipePath
+    genome: RecipePath
+    label: str = "label"
+
+
+class VcfTask(VariantSection):
+    """A VCF, plain or compressed, with the label in an INFO key."""
+
+    kind: Literal["vcf"]
+    file: RecipePath
+    genome: RecipePath
+    label: str  # INFO key
+    classes: dict[str, int] = {}
+    signed: bool | None = None  # of effects; None for classes
+
+
+class VariantTask(VariantSection):
+    """Positive variants against controls from the same table, matched by covariates.
+
+    Attributes:
+        label: column whose `classes` tell positives (1) from controls (0).
+        covariates: columns with numbers; without any, GC content of the window and, given
+            `genes`, the distance to the next TSS.
+        controls: how many for each positive.
+        caliper: largest distance in any covariate, in its robust standard deviations.
+    """
+
+    kind: Literal["variants"]
+    file: RecipePath
+    genome: RecipePath
+    label: str = "label"
+    classes: dict[str, int] = {}
+    genes: RecipePath | None = None
+    covariates: list[str] = []
+    within: str | None = None  # controls share the positive's value of this column
+    controls: int = Field(default=9, ge=1)
+    caliper: float = Field(default=1.0, gt=0)
+
+
+class GenomeSection(TaskSection):
+    """A task built on a genome. With `split: store`, examples take the part of the profile
+    store's window that they lie in; `anew` parts them by homology."""
+
+    genome: RecipePath
+    split: Literal["store", "anew"] = "store"
+
+
+class TfbsTask(GenomeSection):
+    """Binding sites: summit +- width / 2 of ChIP peaks against matched background.
+
+    Attributes:
+        peaks: a peak file, or several by name for a multilabel task.
+        named: keep the peaks of this name only (a pooled file).
+    """
+
+    kind: Literal["tfbs"]
+    peaks: RecipePath | dict[str, RecipePath]
+    named: str | None = None
+    column: str | None = None  # of the table's columns, the one with the names; `name` if None
+    width: int = Field(default=200, ge=1)
+
+
+class RbpTask(GenomeSection):
+    """Binding sites of an RNA-binding protein, stranded, against sites of the same transcripts."""
+
+    kind: Literal["rbp"]
+    peaks: RecipePath
+    genes: RecipePath
+    width: int = Field(default=200, ge=1)
+
+
+class SpliceTask(GenomeSection):
+    """Splice sites of an annotation against decoys, GT and AG of the same genes; stranded."""
+
+    kind: Literal["splice"]
+    genes: RecipePath  # GTF or GFF3 with exons, or BED12
+    reach: int = Field(default=200, ge=10)  # bp at either side
+    binary: Literal["donor", "acceptor"] | None = None  # None: donor, acceptor and neither
+    decoys: int = Field(default=1, ge=1)  # for each site
+
+
+class ShuffledTask(Section):
+    """The positives of another task against their own k-let shuffles."""
+
+    kind: Literal["shuffled"]
+    k: int = Field(default=2, ge=1, le=3)
+    of: Annotated[TfbsTask | RbpTask, Field(discriminator="kind")]
+
+
+ImportedTask = (
+    TableTask
+    | MpraTask
+    | FastaTask
+    | GenomicBenchmarksTask
+    | GueTask
+    | BedLabelTask
+    | SplicingTask
+    | SaturationTask
+    | TraitGymTask
+    | VcfTask
+)
+BuiltTask = VariantTask | TfbsTask | RbpTask | SpliceTask | ShuffledTask
