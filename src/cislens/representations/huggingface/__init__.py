@@ -1,0 +1,1 @@
+"""Published DNA language models read from the user's own folders."""
