@@ -1,0 +1,92 @@
+"""Predictors that a shortcut needs no more than: a table of what was seen, or a linear model."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from cislens.evaluation.audit.table import AuditTable, Floats
+from cislens.evaluation.heads.linear import fit_linear
+from cislens.genome.minimizers import Ints
+from cislens.randomness import generator
+
+_MOST_FITTED = 20_000
+_FEWEST = 10
+NOTHING_TO_FIT = "there are too few rows, or labels that do not vary, to fit a predictor on"
+
+
+def can_fit(table: AuditTable, rows: Sequence[Ints]) -> bool:
+    """Whether every part has enough rows, and labels that vary."""
+    return all(
+        len(part) >= _FEWEST and np.nanmax(table.y_NT[part]) > np.nanmin(table.y_NT[part])
+        for part in rows
+    )
+
+
+def targets(table: AuditTable, rows: Ints) -> Floats:
+    """One column per class (0 or 1), or the values, of some rows."""
+    y = table.y_NT[rows]
+    if not table.classes:
+        return y
+    hot: Floats = (y == np.arange(len(table.classes))).astype(np.float64)
+    return hot
+
+
+def look_up(table: AuditTable, fitted: Ints, scored: Ints, keys: Ints) -> Floats:
+    """The mean target of the fitted rows with the same key (n,), else of all of them.
+
+    Every mean takes the overall one in as one more, tiny, row, which decides ties.
+    """
+    y = targets(table, fitted)
+    known = np.isfinite(y)
+    overall = np.where(known, y, 0).sum(0) / np.maximum(known.sum(0), 1)
+    _values, key = np.unique(keys, return_inverse=True)
+    slots = int(key.max()) + 1
+    found = np.empty((len(scored), y.shape[1]))
+    for column in range(y.shape[1]):
+        mine = fitted[known[:, column]]
+        total = np.bincount(key[mine], y[known[:, column], column], slots)
+        count = np.bincount(key[mine], minlength=slots)
+        tie = 1e-6
+        mean = (total + tie * overall[column]) / (count + tie)
+        found[:, column] = mean[key[scored]]
+    return found
+
+
+def linear(
+    table: AuditTable,
+    rows: tuple[Ints, Ints, Ints],
+    features: npt.ArrayLike,
+    seed: int,
+) -> tuple[Floats, float]:
+    """Scores (scored, C or T) of a logistic or ridge model, and its metric on the chosen part.
+
+    Args:
+        rows: to fit on, to choose the penalty on, to score on; at most 20,000 are fitted.
+        features: (n, D).
+    """
+    x = np.asarray(features)
+    rng = generator(seed, "audit", "linear")
+    fitted, chosen = (rng.permutation(part)[:_MOST_FITTED] for part in rows[:2])
+    y, held = table.y_NT[fitted], table.y_NT[chosen]
+    if not table.classes:
+        head = fit_linear("ridge", x[fitted], y, x[chosen], held, "pearson")
+    elif len(table.classes) == 2:
+        head = fit_linear("logistic", x[fitted], y, x[chosen], held, "auroc")
+    else:
+        head = fit_linear("softmax", x[fitted], y, x[chosen], held, "macro_auroc")
+    scores = head.scores(x[rows[2]]).astype(np.float64)
+    if len(table.classes) == 2:
+        scores = np.concatenate([-scores, scores], axis=1)
+    return scores, head.valid_metric
+
+
+def least_squares(
+    table: AuditTable, rows: tuple[Ints, Ints, Ints], features: npt.ArrayLike
+) -> tuple[Floats, float]:
+    """As `linear`, by ridge for classes too: its whole path of penalties costs one rotation."""
+    x = np.asarray(features)
+    fitted, chosen, scored = rows
+    y, held = targets(table, fitted), targets(table, chosen)
+    head = fit_linear("ridge", x[fitted], y, x[chosen], held, "pearson")
+    return head.scores(x[scored]).astype(np.float64), head.valid_metric
