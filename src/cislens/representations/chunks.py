@@ -40,9 +40,15 @@ logger = logging.getLogger("cislens")
 
 
 def write_store(
-    folder: Path, plan: StorePlan, embed: Callable[[int, int], Values]
+    folder: Path,
+    plan: StorePlan,
+    embed: Callable[[int, int], Values],
+    seconds: Callable[[int], float] | None = None,
 ) -> EmbeddingStore:
     """Write what `embed(first, last)` gives for each chunk of rows; resumes.
+
+    Args:
+        seconds: what the chunk from this row cost, if that is not the time that `embed` takes.
 
     Raises:
         CislensError: for values of another shape than planned, that are not finite or do not fit
@@ -51,12 +57,12 @@ def write_store(
     if folder.exists():
         return _existing(folder, plan)
     partial = partial_folder(folder)
-    with _claimed(partial):
+    with claimed(partial):
         try:
             _prepare(partial, plan)
             for chunk in track(range(len(plan.chunks)), f"embedding by {plan.encoder['name']}"):
                 if not _marker(partial, chunk).exists():
-                    _embed_chunk(partial, plan, chunk, embed)
+                    _embed_chunk(partial, plan, chunk, embed, seconds)
             _finish(partial, plan)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
@@ -85,7 +91,7 @@ def _existing(folder: Path, plan: StorePlan) -> EmbeddingStore:
 
 
 @contextmanager
-def _claimed(partial: Path) -> Iterator[None]:
+def claimed(partial: Path) -> Iterator[None]:
     """Hold the partial folder against other processes."""
     partial.mkdir(parents=True, exist_ok=True)
     with (partial / "lock").open("w") as lock:
@@ -135,12 +141,16 @@ def _marker(partial: Path, chunk: int) -> Path:
 
 
 def _embed_chunk(
-    partial: Path, plan: StorePlan, chunk: int, embed: Callable[[int, int], Values]
+    partial: Path,
+    plan: StorePlan,
+    chunk: int,
+    embed: Callable[[int, int], Values],
+    seconds: Callable[[int], float] | None,
 ) -> None:
     first, last = plan.chunks[chunk]
     began = time.perf_counter()
     values = embed(first, last)
-    seconds = time.perf_counter() - began
+    took = seconds(first) if seconds else time.perf_counter() - began
     files = {}
     for name, array in plan.arrays.items():
         given = np.asarray(values.get(name, ()))
@@ -153,7 +163,7 @@ def _embed_chunk(
         each = given.shape[1] if dims == 3 else 1
         stored = _stored(given.reshape(-1, given.shape[-1]), plan, f"{name} of rows from {first}")
         files.update(_write(partial / "store", array, stored, plan, chunk, each))
-    write_atomic(_marker(partial, chunk), json.dumps({"files": files, "seconds": seconds}))
+    write_atomic(_marker(partial, chunk), json.dumps({"files": files, "seconds": took}))
 
 
 def _stored(values: Features, plan: StorePlan, what: str) -> npt.NDArray[Any]:

@@ -56,11 +56,7 @@ class StorePlan:
             raise CislensError(
                 f"embeddings are stored as {' or '.join(DTYPES)}, not as {self.dtype!r}."
             )
-        if not self.sequences or len(self.ids) != len(self.sequences):
-            raise CislensError(f"{len(self.ids)} ids name {len(self.sequences)} sequences.")
-        if len(set(self.ids)) < len(self.ids):
-            twice = Counter(self.ids).most_common(1)[0][0]
-            raise CislensError(f"the example id {twice!r} occurs more than once.")
+        check_examples(self.ids, self.sequences)
         odd = [view for view in self.views if not re.fullmatch(r"\w[\w.-]*", view, re.ASCII)]
         if odd or not self.views:
             raise CislensError(
@@ -79,9 +75,8 @@ class StorePlan:
 
     @property
     def chunk_rows(self) -> int:
-        """Sequences a chunk; depends on the sequences alone."""
-        mean = sum(map(len, self.sequences)) / len(self.sequences)
-        return int(min(max(1, _CHUNK_BASES // max(mean, 1)), _CHUNK_ROWS, len(self.sequences)))
+        """Sequences a chunk."""
+        return chunk_rows(self.sequences)
 
     @property
     def arrays(self) -> dict[str, str]:
@@ -119,6 +114,28 @@ class StorePlan:
         """sha256 that changes whenever the bytes of the store could."""
         known = {**self.manifest(), "views": self.views, "bins": self.bins, "by": self.chunk_rows}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def check_examples(ids: Sequence[str], sequences: Sequence[Codes]) -> None:
+    """Refuse what cannot be embedded as one set.
+
+    Raises:
+        CislensError: for no sequence, an empty one, or an id that is there twice.
+    """
+    if not sequences or len(ids) != len(sequences):
+        raise CislensError(f"{len(ids)} ids name {len(sequences)} sequences; give one for each.")
+    if len(set(ids)) < len(ids):
+        twice = Counter(ids).most_common(1)[0][0]
+        raise CislensError(f"the example id {twice!r} occurs more than once.")
+    empty = next((name for name, codes in zip(ids, sequences, strict=True) if not len(codes)), None)
+    if empty is not None:
+        raise CislensError(f"the sequence of example {empty!r} is empty; leave it out.")
+
+
+def chunk_rows(sequences: Sequence[Codes]) -> int:
+    """Sequences a chunk, for about as many bases in each; depends on the sequences alone."""
+    mean = max(1.0, sum(map(len, sequences)) / len(sequences))
+    return int(min(max(1, _CHUNK_BASES // mean), _CHUNK_ROWS, len(sequences)))
 
 
 def plan_embeddings(
