@@ -43,7 +43,7 @@ class Design:
         self._x_ND = _table(x_ND)
         self._order_N = order_N
         examples, features = self._x_ND.shape
-        self.mean_D, self.scale_D = _moments(self._x_ND)
+        self.mean_D, self.scale_D = standardization(self._x_ND)
         self.dtype: type[np.float32] | type[np.float64] = (
             np.float64 if self._x_ND.size <= _EXACT else np.float32
         )
@@ -126,6 +126,23 @@ def affine_scores(
     return scores
 
 
+def standardization(x_ND: Floats) -> tuple[Array, Array]:
+    """Mean and 1 / standard deviation of each feature, (D,); 0 for constant features."""
+    examples, features = x_ND.shape
+    shift = x_ND[: min(examples, 1024)].mean(0, dtype=np.float64)
+    sums, squares = np.zeros(features), np.zeros(features)
+    for rows in _slices(examples, features):
+        part = x_ND[rows].astype(np.float64) - shift
+        sums += part.sum(0)
+        squares += np.einsum("nd,nd->d", part, part)
+    if not np.isfinite(sums).all():
+        require_finite(x_ND, "training features")
+    mean = sums / examples
+    deviation = np.sqrt(np.maximum(squares / examples - mean**2, 0))
+    varies = deviation > 1e-7 * np.maximum(1.0, np.abs(mean + shift))
+    return mean + shift, np.where(varies, 1 / np.where(varies, deviation, 1), 0.0)
+
+
 def require_finite(x_ND: Floats, what: str) -> None:
     """Refuse NaN and infinite features; the error names the first one."""
     for rows in _slices(*x_ND.shape):
@@ -148,22 +165,6 @@ def _table(x_ND: npt.ArrayLike) -> Floats:
             f"shape {x.shape}."
         )
     return x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
-
-
-def _moments(x_ND: Floats) -> tuple[Array, Array]:
-    examples, features = x_ND.shape
-    shift = x_ND[: min(examples, 1024)].mean(0, dtype=np.float64)
-    sums, squares = np.zeros(features), np.zeros(features)
-    for rows in _slices(examples, features):
-        part = x_ND[rows].astype(np.float64) - shift
-        sums += part.sum(0)
-        squares += np.einsum("nd,nd->d", part, part)
-    if not np.isfinite(sums).all():
-        require_finite(x_ND, "training features")
-    mean = sums / examples
-    deviation = np.sqrt(np.maximum(squares / examples - mean**2, 0))
-    varies = deviation > 1e-7 * np.maximum(1.0, np.abs(mean + shift))
-    return mean + shift, np.where(varies, 1 / np.where(varies, deviation, 1), 0.0)
 
 
 def _eigen(symmetric: Array) -> tuple[Array, Array]:
