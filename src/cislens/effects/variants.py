@@ -60,20 +60,35 @@ def sign_of(score: str) -> Sign:
     return SIGN[measure]
 
 
-def available_scores(representation: Representation, substitutions: bool) -> tuple[str, ...]:
+def available_scores(representation: Representation, of_one_base: bool) -> tuple[str, ...]:
     """Names of all scores that a representation can give.
 
     Args:
-        substitutions: whether all variants change one base, which masked likelihoods need.
+        of_one_base: whether all variants change one base, which masked likelihoods need.
     """
     views = representation.views if isinstance(representation, Viewed) else ("embed",)
     sources = [*views, *(["bins"] if isinstance(representation, Binned) else [])]
     names = [f"{source}:{distance}" for source in sources for distance in DISTANCES]
-    if isinstance(representation, MaskedLikelihood) and substitutions:
+    if isinstance(representation, MaskedLikelihood) and of_one_base:
         names += [f"masked:{measure}" for measure in _OF_RATIO]
     if isinstance(representation, CausalLikelihood):
         names += [f"causal:{measure}" for measure in _OF_RATIO]
     return tuple(names)
+
+
+def substitutions(
+    reference: Sequence[Codes] | Codes, alternate: Sequence[Codes] | Codes
+) -> npt.NDArray[np.bool_]:
+    """Which variants (n,) are one called base in place of another.
+
+    Raises:
+        CislensError: for windows that do not pair.
+    """
+    ref_nL, alt_nL = _pairs(reference, alternate)
+    changed = ref_nL != alt_nL
+    called = ~(changed & ((ref_nL == N) | (alt_nL == N))).any(1)
+    single: npt.NDArray[np.bool_] = (changed.sum(1) == 1) & called
+    return single
 
 
 def score_variants(
@@ -102,7 +117,7 @@ def score_variants(
     precise = getattr(representation, "require_precise", None)
     if precise is not None:
         precise()
-    available = available_scores(representation, bool(_substitution(ref_nL, alt_nL).all()))
+    available = available_scores(representation, bool(substitutions(ref_nL, alt_nL).all()))
     for score in scores or ():
         if score not in available:
             raise CislensError(
@@ -207,7 +222,7 @@ def log_likelihood_ratio(
     if not stranded:
         strands.append((reverse_complement(ref_nL), reverse_complement(alt_nL)))
     if kind == "masked" and isinstance(representation, MaskedLikelihood):
-        bad = np.flatnonzero(~_substitution(ref_nL, alt_nL))
+        bad = np.flatnonzero(~substitutions(ref_nL, alt_nL))
         if len(bad):
             raise CislensError(
                 f"a masked likelihood ratio needs one base in place of another; {len(bad)} of "
@@ -297,14 +312,6 @@ def _pairs(
             "windows of one length."
         )
     return np.stack([*reference]), np.stack([*alternate])
-
-
-def _substitution(ref_nL: Codes, alt_nL: Codes) -> npt.NDArray[np.bool_]:
-    """Which variants are one called base in place of another."""
-    changed = ref_nL != alt_nL
-    called = ~(changed & ((ref_nL == N) | (alt_nL == N))).any(1)
-    single: npt.NDArray[np.bool_] = (changed.sum(1) == 1) & called
-    return single
 
 
 def _chunks(variants: int, length: int) -> Iterator[slice]:
