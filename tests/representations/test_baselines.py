@@ -3,15 +3,28 @@ import pytest
 
 from cislens.errors import CislensError
 from cislens.genome.codes import encode, reverse_complement
-from cislens.representations.baselines import GCContent, KmerCounts, Length, OneHot
+from cislens.representations.baselines import (
+    Dinucleotides,
+    GCContent,
+    KmerCounts,
+    Length,
+    OneHot,
+)
 from cislens.representations.contract import Representation
+from cislens.representations.gapped import GappedKmers
 
 RNG = np.random.default_rng(0)
 CODES = [RNG.integers(0, 5, 60).astype(np.uint8) for _ in range(6)]
 BOTH_STRANDS = [reverse_complement(codes) for codes in CODES]
 
 
-@pytest.mark.parametrize("representation", [OneHot(), KmerCounts(4), GCContent(), Length()])
+SMALL_GAPPED = GappedKmers(6, 4, 512)
+
+
+@pytest.mark.parametrize(
+    "representation",
+    [OneHot(), KmerCounts(4), Dinucleotides(), GCContent(), Length(), SMALL_GAPPED],
+)
 def test_unstranded_features_are_those_of_the_other_strand(representation: Representation) -> None:
     one = representation.embed(CODES, None)
     assert one.dtype == np.float32
@@ -19,7 +32,7 @@ def test_unstranded_features_are_those_of_the_other_strand(representation: Repre
 
 
 def test_stranded_features_differ_between_strands() -> None:
-    for representation in (OneHot(), KmerCounts(2)):
+    for representation in (OneHot(), KmerCounts(2), Dinucleotides(), SMALL_GAPPED):
         one = representation.embed(CODES, None, stranded=True)
         assert np.abs(one - representation.embed(BOTH_STRANDS, None, stranded=True)).max() > 0.1
 
@@ -28,6 +41,7 @@ def test_kmer_widths_are_those_of_strand_pairs() -> None:
     # 2, 10, 32, 136, 512: of the words that are their own complement there are 4^(k/2).
     assert KmerCounts(5).embed(CODES, None).shape == (6, 2 + 10 + 32 + 136 + 512)
     assert KmerCounts(5).embed(CODES, None, stranded=True).shape == (6, 1364)
+    assert KmerCounts().embed(CODES, None).shape == (6, 692 + 2080)
 
 
 def test_kmers_are_counted_by_hand() -> None:
@@ -56,6 +70,16 @@ def test_onehot_refuses_several_lengths_and_kmers_too_long_words() -> None:
         OneHot().embed([encode("AC"), encode("ACGT")], None)
     with pytest.raises(CislensError, match="20 were asked for"):
         KmerCounts(20)
+
+
+def test_dinucleotides_are_shares() -> None:
+    # ACGT: {A,T} and {C,G} one half each; of three pairs {AC,GT} are two and CG is one.
+    features = Dinucleotides().embed([encode("ACGTN")], None)[0]
+    assert features.shape == (12,)
+    assert sorted(features)[-4:] == pytest.approx([1 / 3, 1 / 2, 1 / 2, 2 / 3])
+    assert features.sum() == pytest.approx(2)
+    assert Dinucleotides().embed([encode("ACGT")], None, stranded=True).shape == (1, 20)
+    assert (Dinucleotides().embed([encode("N")], None) == 0).all()
 
 
 def test_gc_and_length_are_what_they_say() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from cislens.errors import CislensError
 from cislens.genome.codes import Codes, N, gc_content, one_hot, reverse_complement
@@ -45,13 +46,13 @@ class KmerCounts:
     """Counts of all k-mers for k = 1 .. `longest`, each k scaled to unit length.
 
     Unstranded: a k-mer and its reverse complement are counted as one. Words with N do not count.
-    D is 692 for `longest` = 5 and 1364 where stranded.
+    D is 2772 for `longest` = 6 (692 for 5), and 5460 (1364) where stranded.
     """
 
     kind: Kind = "composition"
     parameters = 0
 
-    def __init__(self, longest: int = 5) -> None:
+    def __init__(self, longest: int = 6) -> None:
         if not 1 <= longest <= 8:
             raise CislensError(f"k-mers of up to 8 bases can be counted, {longest} were asked for.")
         self.longest = longest
@@ -61,24 +62,31 @@ class KmerCounts:
     def embed(
         self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
     ) -> Features:
-        lengths = np.array([len(codes) for codes in sequences])
-        flat = np.concatenate([np.append(codes, np.uint8(N)) for codes in sequences])
-        row = np.repeat(np.arange(len(sequences)), lengths + 1)
         parts = []
         for k in range(1, self.longest + 1):
-            word = np.zeros(max(0, len(flat) - k + 1), dtype=np.int64)
-            called = np.ones(len(word), dtype=bool)
-            for i in range(k):
-                base = flat[i : i + len(word)]
-                word = word * 4 + base
-                called &= base != N  # a word over the end of a sequence holds its closing N
-            columns, width = _columns(k, stranded)
-            place = row[: len(word)][called] * width + columns[word[called]]
-            counts = np.bincount(place, minlength=len(sequences) * width)
-            counts = counts.reshape(len(sequences), width).astype(np.float64)
+            counts = _word_counts(sequences, k, stranded)
             norm = np.linalg.norm(counts, axis=1, keepdims=True)
             parts.append(counts / np.where(norm > 0, norm, 1))
         return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+class Dinucleotides:
+    """Shares of the bases, and of the pairs of neighboring bases; D is 12, and 20 where stranded.
+
+    What a sequence gives away before any word of a motif is read: GC content, CpG and its skews.
+    """
+
+    kind: Kind = "composition"
+    name = "dinuc"
+    digest = "dinuc/1"
+    parameters = 0
+
+    def embed(
+        self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
+    ) -> Features:
+        counts = [_word_counts(sequences, k, stranded) for k in (1, 2)]
+        shares = [part / np.maximum(part.sum(1, keepdims=True), 1) for part in counts]
+        return np.concatenate(shares, axis=1).astype(np.float32)
 
 
 class GCContent:
@@ -109,6 +117,22 @@ class Length:
     ) -> Features:
         length = np.array([len(codes) for codes in sequences], dtype=np.float64)
         return np.stack([length, np.log(np.maximum(length, 1))], axis=1).astype(np.float32)
+
+
+def _word_counts(sequences: Sequence[Codes], k: int, stranded: bool) -> npt.NDArray[np.float64]:
+    """How often each word of k bases occurs in each sequence, (n, words)."""
+    flat = np.concatenate([np.append(codes, np.uint8(N)) for codes in sequences])
+    row = np.repeat(np.arange(len(sequences)), [len(codes) + 1 for codes in sequences])
+    word = np.zeros(max(0, len(flat) - k + 1), dtype=np.int64)
+    called = np.ones(len(word), dtype=bool)
+    for i in range(k):
+        base = flat[i : i + len(word)]
+        word = word * 4 + base
+        called &= base != N  # a word over the end of a sequence holds its closing N
+    columns, width = _columns(k, stranded)
+    place = row[: len(word)][called] * width + columns[word[called]]
+    counts = np.bincount(place, minlength=len(sequences) * width)
+    return counts.reshape(len(sequences), width).astype(np.float64)
 
 
 def _columns(k: int, stranded: bool) -> tuple[np.ndarray, int]:
