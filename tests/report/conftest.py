@@ -103,6 +103,78 @@ def sample_locus(rng: np.random.Generator, species: str, chrom: str, start: int,
     return Locus(species, chrom, start, bin_size, tracks, genes, title=title)
 
 
+def sample_evidence(rng: np.random.Generator) -> dict[str, object]:
+    """Ranks, curves of label efficiency, layers, calibration, costs and audits."""
+    ranks = [
+        {"arm": arm, "kind": KINDS[arm], "tasks": 4, "mean_rank": rank, "low": rank - 0.6,
+         "high": rank + 0.7, "p_best": best, "cliques": cliques}
+        for arm, rank, best, cliques in zip(
+            ARMS, (1.6, 4.2, 2.1, 3.6, 3.9, 5.6), (0.62, 0.0, 0.36, 0.01, 0.01, 0.0),
+            ([0], [1], [0], [1], [1], [2]), strict=True,
+        )
+    ]  # fmt: skip
+    efficiency, calibration, costs = [], [], []
+    for task, metric, _, _, values, half in TASKS:
+        for arm, value in zip(ARMS, values, strict=True):
+            for share, labels in ((0.55, 30), (0.75, 100), (0.9, 300), (1.0, 4096)):
+                point = 0.5 + (value - 0.5) * share
+                efficiency.append(
+                    {
+                        "task": task,
+                        "metric": metric,
+                        "arm": arm,
+                        "kind": KINDS[arm],
+                        "labels": labels,
+                        "point": point,
+                        "low": point - half / share,
+                        "high": point + half / share,
+                    }
+                )
+            costs.append(
+                {"task": task, "arm": arm, "stage": "train", "wall_s": float(rng.lognormal(2))}
+            )
+            if metric != "AUROC":
+                continue
+            for predicted in np.linspace(0.05, 0.95, 10):
+                observed = float(np.clip(predicted ** (1.5 - value) * 0.97, 0, 1))
+                calibration.append(
+                    {
+                        "task": task,
+                        "arm": arm,
+                        "kind": KINDS[arm],
+                        "predicted": predicted,
+                        "observed": observed,
+                        "low": max(observed - 0.06, 0),
+                        "high": observed + 0.05,
+                        "brier": 0.15,
+                        "ece": 0.04,
+                        "ece_low": 0.03,
+                        "ece_high": 0.06,
+                    }
+                )
+    layers = [
+        {"task": TASKS[0][0], "metric": "AUROC", "arm": TRAINED, "layer": layer,
+         "pooling": pooling, "valid_score": 0.7 + 0.04 * i + 0.02 * j, "chosen": (i, j) == (3, 1)}
+        for i, layer in enumerate(("embed", "L1", "L2", "out"))
+        for j, pooling in enumerate(("max", "mean"))
+    ]  # fmt: skip
+    checks = [{"name": "gc-only", "verdict": "warn", "found": "AUROC .58, .08 above chance"},
+              {"name": "homology", "verdict": "pass", "found": "0 of 1204"}]  # fmt: skip
+    audits = [{"task": TASKS[0][0], "verdict": "warn", "checks": checks},
+              {"task": TASKS[1][0], "verdict": "pass", "checks": checks[1:]}]  # fmt: skip
+    return {
+        "ranks": pl.DataFrame(ranks), "efficiency": pl.DataFrame(efficiency),
+        "calibration": pl.DataFrame(calibration), "costs": pl.DataFrame(costs),
+        "layers": pl.DataFrame(layers), "audits": audits,
+        "label_areas": pl.DataFrame([
+            {"task": TASKS[0][0], "arm": TRAINED, "aulc": 0.81, "low": 0.79, "high": 0.83,
+             "n_match": 812.0},
+            {"task": TASKS[0][0], "arm": TWIN, "aulc": 0.74, "low": 0.71, "high": 0.76,
+             "n_match": None},
+        ]),
+    }  # fmt: skip
+
+
 def sample_run() -> ReportInput:
     rng = np.random.default_rng(7)
     verdicts, scores = sample_tables()
@@ -149,7 +221,7 @@ def sample_run() -> ReportInput:
         verdicts=verdicts, scores=scores, training=sample_training(rng), loci=loci,
         experts=ExpertUse(["block 1", "block 2"], ["yeast", "human", "fly"], species_load.mean(1),
                           species_load, top_k=2),
-        manifest=manifest,
+        manifest=manifest, **sample_evidence(rng),
         notes=["Windows are split into contiguous blocks; homologous windows share a block.",
                "Heads are chosen on the validation part; the test part is read once."],
     )  # fmt: skip

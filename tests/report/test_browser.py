@@ -90,7 +90,7 @@ def test_page_shows_without_error_or_overflow(
 ) -> None:
     found, console = look(browser, render(run), width, tmp_path)
     assert console == []
-    assert found["figures"] == 21
+    assert found["figures"] == 37
     assert found["scroll"] <= found["width"]
     assert found["wide"] == []
     assert found["small"] == []

@@ -90,7 +90,9 @@ def test_every_figure_says_what_it_shows(html: str) -> None:
         if attributes.get("aria-hidden") != "true":
             assert attributes["role"] == "img"
             assert len(attributes["aria-label"] or "") > 20
-    assert html.count('role="img"') == 5 + 5 + 5 + 3 + 3  # forests, scores, curves, loci, experts
+    drawn = 5 + 5 + 5 + 3 + 3  # forests, scores, curves, loci, experts
+    behind = 3 + 1 + 4 + 1 + 3 + 4  # controls, ranks, labels, layers, calibration, cost
+    assert html.count('role="img"') == drawn + behind
 
 
 def test_numbers_on_the_page_are_those_of_the_frames(run: ReportInput, html: str) -> None:

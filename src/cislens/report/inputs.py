@@ -125,6 +125,15 @@ class ReportInput:
     scores: one row per (task, metric, arm): `kind` is trained, random (same net, untrained),
         onehot or composition; `point, low, high`; optional `null_low, null_high` (95 % range
         under permuted labels) and `primary` (false: in the table only, not drawn).
+    ranks: one row per arm: `arm, kind, tasks, mean_rank, low, high, p_best, cliques` (numbers of
+        the groups of arms that are not told apart).
+    efficiency: `task, metric, arm, kind, labels, point, low, high`: scores with fewer labels.
+    label_areas: `task, arm, aulc, low, high, n_match`.
+    layers: `task, metric, arm, layer, pooling, valid_score, chosen`, from input to output.
+    calibration: a row per bin: `task, arm, kind, predicted, observed, low, high, brier, ece,
+        ece_low, ece_high`.
+    costs: `task, arm, stage, wall_s`.
+    audits: of each task `task, verdict, checks`, a check being `name, verdict, found`.
     training: the run folder's metrics, one row per logged number: `step, split` (train or
         valid), `metric, value`. `name/species` is the metric of one species.
     manifest: printed as it is. `summary` (mapping) is set as the page's first facts, `splits` and
@@ -136,6 +145,13 @@ class ReportInput:
     title: str
     verdicts: pl.DataFrame
     scores: pl.DataFrame
+    ranks: pl.DataFrame | None = None
+    efficiency: pl.DataFrame | None = None
+    label_areas: pl.DataFrame | None = None
+    layers: pl.DataFrame | None = None
+    calibration: pl.DataFrame | None = None
+    costs: pl.DataFrame | None = None
+    audits: Sequence[Mapping[str, Any]] = ()
     training: pl.DataFrame | None = None
     loci: Sequence[Locus] = ()
     experts: ExpertUse | None = None

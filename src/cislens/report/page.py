@@ -10,6 +10,7 @@ import polars as pl
 from jinja2 import Environment, StrictUndefined
 
 from cislens.files import write_atomic
+from cislens.report.evidence import sections
 from cislens.report.inputs import KINDS, ReportInput
 from cislens.report.manifest import Table, facts, groups, table
 from cislens.report.panels import curve_panels, expert_panels, forests, locus_panels, score_panels
@@ -26,9 +27,14 @@ from cislens.report.words import (
     p_value,
 )
 
+_EVIDENCE = (
+    ("controls", "Controls"), ("ranks", "Ranks"), ("labels", "Label efficiency"),
+    ("layers", "Layers"), ("calibration", "Calibration"), ("cost", "Cost"),
+    ("leakage", "Leakage"),
+)  # fmt: skip
 CONTENTS = (
     ("verdicts", "Verdicts"), ("differences", "Paired differences"),
-    ("scores", "Scores of every arm"), ("training", "Training"),
+    ("scores", "Scores of every arm"), *_EVIDENCE, ("training", "Training"),
     ("tracks", "Tracks"), ("experts", "Expert use"),
     ("methods", "Data and methods"), ("manifest", "Manifest, licences"),
 )  # fmt: skip
@@ -71,6 +77,7 @@ def render(run: ReportInput) -> str:
         score_panels=score_panels(run),
         score_caption=_SCORES,
         score_table=_score_table(run),
+        evidence=sections(run),
         curves=curve_panels(run),
         loci=locus_panels(run),
         locus_caption=_LOCI,
