@@ -89,6 +89,21 @@ class Design:
         e_K, v_KK = linalg.eigh(gram, driver="evd")
         return v_KK, np.maximum(e_K, 0)
 
+    def coordinates_of(self, x_MD: Floats) -> Floats:
+        """Coordinates (M, K) of other examples."""
+        if self._lift_NK is None:
+            other = np.empty(x_MD.shape, dtype=self.dtype)
+            for rows in _slices(*x_MD.shape):
+                other[rows] = (x_MD[rows].astype(np.float64) - self.mean_D) * self.scale_D
+            return other
+        products_MN = np.zeros((len(x_MD), self.examples))
+        for columns in _slices(x_MD.shape[1], max(x_MD.shape[0], self.examples)):
+            other = x_MD[:, columns].astype(np.float64) - self.mean_D[columns]
+            other *= self.scale_D[columns]
+            products_MN += other @ self._standard(slice(None), columns).T
+        projected: Floats = (products_MN @ self._lift_NK).astype(self.dtype)
+        return projected
+
     def lift(self, w_KP: Array) -> Array:
         """Weights of the coordinates as weights of the standardized features, (D, P)."""
         if self._lift_NK is None:

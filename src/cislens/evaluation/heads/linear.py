@@ -110,19 +110,14 @@ def fit_linear(
     x_valid, y_valid = np.asarray(x_valid), as_columns(y_valid)
     require_finite(x_valid, "validation features")
     path = _Path(labels, design, [slice(0, design.examples)], alphas)
-    ones = np.ones((1, len(y_valid)))
+    z_valid, ones = design.coordinates_of(x_valid), np.ones((1, len(y_valid)))
 
-    def value(weight_DT: Array, bias_T: Array) -> float:
-        scaled_DT = design.scale_D[:, None] * weight_DT
-        scores = affine_scores(x_valid, design.mean_D, scaled_DT, bias_T).astype(np.float64)
+    def value(step: _Step) -> float:
+        scores = z_valid @ step.weight[-1] + step.bias[-1]
         return float(metric_draws(metric, y_valid, scores, ones)[0])
 
-    step, _ = _best(path, lambda step: value(design.lift(step.weight[-1]), step.bias[-1]))
-    weight_DT, bias_T = path.finish(step)
-    found = value(weight_DT, bias_T)
-    return LinearHead(
-        labels.solver, step.alpha, found, design.mean_D, design.scale_D, weight_DT, bias_T
-    )
+    step = path.finish(_best(path, value)[0])
+    return _head(labels.solver, design, step, value(step))
 
 
 def fit_linear_cv(
@@ -164,10 +159,7 @@ def fit_linear_cv(
         return float(np.mean(np.array(values)[defined])) if defined.any() else float("nan")
 
     step, found = _best(path, value)
-    weight_DT, bias_T = path.finish(step)
-    return LinearHead(
-        labels.solver, step.alpha, found, design.mean_D, design.scale_D, weight_DT, bias_T
-    )
+    return _head(labels.solver, design, path.finish(step), found)
 
 
 def fold_of_blocks(
@@ -273,17 +265,16 @@ class _Path:
             by_fit = theta.reshape(len(theta), self.fits, -1)
             yield _Step(float(alpha), by_fit[:-1].swapaxes(0, 1), by_fit[-1])
 
-    def finish(self, step: _Step) -> tuple[Array, Array]:
-        """Weights (D, T) and biases (T,) of the last fit, iterated to the end."""
-        weight_KT, bias_T = step.weight[-1], step.bias[-1]
-        if self.iterative:
-            problems = self.problems.last(self.problems.count // self.fits)
-            theta = np.concatenate([weight_KT, bias_T[None]])
-            theta = theta.reshape(len(theta), problems.count, -1)
-            theta = problems.minimize(theta, step.alpha, *_FINE[self.design.dtype])
-            theta = theta.reshape(len(theta), -1)
-            weight_KT, bias_T = theta[:-1], theta[-1]
-        return self.design.lift(weight_KT), bias_T
+    def finish(self, step: _Step) -> _Step:
+        """The last fit alone, iterated to the end."""
+        if not self.iterative:
+            return _Step(step.alpha, step.weight[-1:], step.bias[-1:])
+        problems = self.problems.last(self.problems.count // self.fits)
+        theta = np.concatenate([step.weight[-1], step.bias[-1:]])
+        theta = theta.reshape(len(theta), problems.count, -1)
+        theta = problems.minimize(theta, step.alpha, *_FINE[self.design.dtype])
+        theta = theta.reshape(1, len(theta), -1)
+        return _Step(step.alpha, theta[:, :-1], theta[:, -1])
 
     def _problems(self) -> Problems:
         """Problems fit by fit, and in a fit output by output (logistic) or one (softmax)."""
@@ -295,6 +286,11 @@ class _Path:
         if labels.classes:
             return Problems(self.design, np.eye(labels.classes)[labels.filled.astype(int)], w_NP)
         return Problems(self.design, np.tile(labels.filled, (1, fits))[:, :, None], w_NP)
+
+
+def _head(solver: str, design: Design, step: _Step, found: float) -> LinearHead:
+    weight_DT, bias_T = design.lift(step.weight[-1]), step.bias[-1]
+    return LinearHead(solver, step.alpha, found, design.mean_D, design.scale_D, weight_DT, bias_T)
 
 
 def _best(path: _Path, value: Callable[[_Step], float]) -> tuple[_Step, float]:
