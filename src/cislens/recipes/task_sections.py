@@ -324,9 +324,9 @@ class VariantTask(VariantSection):
     genome: RecipePath
     label: str = "label"
     classes: dict[str, int] = {}
-    genes: RecipePath | None = None
+    genes: list[RecipePath] = []
     covariates: list[str] = []
-    within: str | None = None  # controls share the positive's value of this column
+    within: list[str] = []  # controls share the positive's values of these columns
     controls: int = Field(default=9, ge=1)
     caliper: float = Field(default=1.0, gt=0)
 
@@ -345,12 +345,15 @@ class TfbsTask(GenomeSection):
     Attributes:
         peaks: a peak file, or several by name for a multilabel task.
         named: keep the peaks of this name only (a pooled file).
+        column: where the names are, by the names that `intervals.read_intervals` gives.
+        summit: column of the summit's offset from the start, where the file is no narrowPeak.
     """
 
     kind: Literal["tfbs"]
     peaks: RecipePath | dict[str, RecipePath]
     named: str | None = None
-    column: str | None = None  # of the table's columns, the one with the names; `name` if None
+    column: str = "name"
+    summit: str | None = None
     width: int = Field(default=200, ge=1)
 
 

@@ -3,27 +3,23 @@
 Every example carries its sequence. Unstranded tasks read the forward strand.
 """
 
-from typing import Any
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from cislens.errors import CislensError
-from cislens.evaluation.tasks.card import Metric, Target, TaskCard
+from cislens.evaluation.tasks.background import built_card, drawn, with_background
+from cislens.evaluation.tasks.card import Metric, Target
 from cislens.evaluation.tasks.placing import BLOCK_BP, Placed, place, without_leaks
 from cislens.evaluation.tasks.task import Task, make_task
 from cislens.genome import annotation
 from cislens.genome.codes import N
 from cislens.genome.intervals import centered, within
 from cislens.genome.reference import Genome
-from cislens.genome.sampling import matched_background
 from cislens.randomness import generator
 from cislens.signal.bigwig import read_windows
 from cislens.signal.store import ProfileStore
-
-_BLOCK = f"{BLOCK_BP // 1000} kb of genome"
-_BINARY = Metric(primary="auroc", secondary=["auprc"])
 
 
 def promoters(
@@ -53,9 +49,9 @@ def promoters(
     shift = generator(seed, "promoters").integers(-reach, reach + 1, len(windows))
     windows = windows.with_columns(start=pl.col("start") + shift, end=pl.col("end") + shift)
     everywhere = within(windows, genome.chrom_sizes)
-    rows, report = _with_background(genome, everywhere, windows, limit, seed)
+    rows, report = with_background(genome, everywhere, windows, limit, seed)
     placed = place(rows, genome, seed, regions, rows["label"].to_numpy())
-    card = _card(placed, report, regions, name=name, species=species, window=width,
+    card = built_card(placed, report, regions, name=name, species=species, window=width,
                  target=Target(names=["promoter"]), assembly=genome.name)  # fmt: skip
     return make_task(card, placed.rows, placed.sequences)
 
@@ -73,9 +69,9 @@ def peaks(
 ) -> Task:
     """Peaks (around the summit if given, else the midpoint) against matched background."""
     everywhere = centered(intervals, width, genome.chrom_sizes)
-    rows, report = _with_background(genome, everywhere, intervals, limit, seed)
+    rows, report = with_background(genome, everywhere, intervals, limit, seed)
     placed = place(rows, genome, seed, regions, rows["label"].to_numpy())
-    card = _card(placed, report, regions, name=name, species=species, window=width,
+    card = built_card(placed, report, regions, name=name, species=species, window=width,
                  target=Target(names=["peak"]), assembly=genome.name)  # fmt: skip
     return make_task(card, placed.rows, placed.sequences)
 
@@ -91,24 +87,27 @@ def accessibility(
     regions: pl.DataFrame | None = None,
     limit: int | None = None,
     seed: int = 0,
+    transform: Literal["identity", "log1p"] = "log1p",
 ) -> Task:
-    """log1p of a track's mean over peak windows and matched background windows.
+    """A track's mean over peak windows and matched background windows.
 
     Args:
         track: path of a bigWig; bases it does not cover count as 0.
     """
     everywhere = centered(intervals, width, genome.chrom_sizes)
-    rows, report = _with_background(genome, everywhere, intervals, limit, seed)
+    rows, report = with_background(genome, everywhere, intervals, limit, seed)
     values = read_windows(
         track, rows["chrom"].to_numpy(), rows["start"].to_numpy(), width, missing=0.0
     )
     mean = values.mean(1)
-    if (mean < 0).any():
-        raise CislensError(f"{track} has negative values, which log1p does not take.")
-    rows = rows.with_columns(y=pl.Series(np.log1p(mean)[:, None].tolist()))
+    if transform == "log1p":
+        if (mean < 0).any():
+            raise CislensError(f"{track} has negative values, which log1p does not take.")
+        mean = np.log1p(mean)
+    rows = rows.with_columns(y=pl.Series(mean[:, None].tolist()))
     placed = place(rows, genome, seed, regions, rows["label"].to_numpy())
-    target = Target(names=["accessibility"], transform="log1p", unit="mean of the track")
-    card = _card(placed, report, regions, name=name, species=species, window=width,
+    target = Target(names=["accessibility"], transform=transform, unit="mean of the track")
+    card = built_card(placed, report, regions, name=name, species=species, window=width,
                  kind="regression", target=target, metric=Metric(primary="pearson"),
                  assembly=genome.name)  # fmt: skip
     return make_task(card, placed.rows, placed.sequences)
@@ -148,7 +147,7 @@ def profile_windows(
     pieces = windows.join(offsets, how="cross").with_columns(start=begin, end=begin + width)
     # Overlapping windows share pieces.
     pieces = pieces.unique(["chrom", "start"], keep="first", maintain_order=True)
-    pieces = _draw(pieces, limit, seed)
+    pieces = drawn(pieces, limit, seed)
     everything = store.sequence(species, np.arange(windows.height))[:, store.margin :]
     targets = store.targets(species, np.arange(windows.height)).astype(np.float32)
     sequences, y = [], []
@@ -171,68 +170,8 @@ def profile_windows(
     stranded = frame["strand"].is_in(["+", "-"]).any()
     tracks = frame["id"].to_list()
     target = Target(names=tracks, transform="log1p", unit="mean over the window")
-    card = _card(placed, {}, rows, name=name, species=species, window=width,
+    card = built_card(placed, {}, rows, name=name, species=species, window=width,
                  kind="multi_regression" if len(tracks) > 1 else "regression", target=target,
                  metric=Metric(primary="pearson"), negatives="none",
                  strand="stranded" if stranded else "unstranded")  # fmt: skip
     return make_task(card, placed.rows, placed.sequences)
-
-
-def _with_background(
-    genome: Genome,
-    everywhere: pl.DataFrame,
-    annotated: pl.DataFrame,
-    limit: int | None,
-    seed: int,
-) -> tuple[pl.DataFrame, dict[str, str | int | float]]:
-    """Disjoint positives and as many matched windows away from all that is annotated."""
-    columns = ["chrom", "start", "end"]
-    everywhere = everywhere.select(columns).sort("chrom", "start")
-    positives = _draw(_disjoint(everywhere), limit, seed)
-    away_from = pl.concat([everywhere, annotated.select(columns)])
-    background = matched_background(genome, positives, seed, exclude=away_from)
-    rows = pl.concat(
-        [
-            positives.select(columns).with_columns(label=1),
-            background.intervals.select(columns).with_columns(label=0),
-        ]
-    ).with_columns(
-        example_id=pl.format("{}:{}-{}", "chrom", "start", "end"),
-        y=pl.col("label").cast(pl.Float32).reshape((-1, 1)).arr.to_list(),
-    )
-    balance = {
-        f"standardized difference of {row['covariate']}": round(float(row["after"]), 4)
-        for row in background.balance.iter_rows(named=True)
-    }
-    return rows, {"overlapping positives left out": len(everywhere) - len(positives), **balance}
-
-
-def _disjoint(intervals: pl.DataFrame) -> pl.DataFrame:
-    """Of sorted intervals those that begin after the last kept one's end."""
-    kept, last = [], ("", 0)
-    for chrom, start, end in intervals.iter_rows():
-        keep = (chrom, start) >= last if chrom == last[0] else True
-        kept.append(keep)
-        if keep:
-            last = (chrom, end)
-    return intervals.filter(pl.Series(kept, dtype=pl.Boolean))
-
-
-def _draw(rows: pl.DataFrame, limit: int | None, seed: int) -> pl.DataFrame:
-    if limit is None or len(rows) <= limit:
-        return rows
-    chosen: npt.NDArray[np.int64] = generator(seed, "examples").permutation(len(rows))[:limit]
-    return rows[np.sort(chosen)]
-
-
-def _card(
-    placed: Placed,
-    report: dict[str, str | int | float],
-    regions: pl.DataFrame | None,
-    **fields: Any,
-) -> TaskCard:
-    defaults: dict[str, Any] = {
-        "kind": "binary", "metric": _BINARY, "block": _BLOCK, "negatives": "genomic",
-        "split": "homology" if regions is None else "regions",
-    }  # fmt: skip
-    return TaskCard(report={**report, **placed.report}, **{**defaults, **fields})

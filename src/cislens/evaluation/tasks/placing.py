@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from cislens.errors import CislensError, nearest
-from cislens.genome.codes import Codes
+from cislens.genome.codes import Codes, reverse_complement
 from cislens.genome.homology import components, homology_pairs, leaking
 from cislens.genome.reference import Genome
 from cislens.genome.splits import balanced_folds
@@ -53,6 +53,7 @@ def place(
     seed: int,
     regions: pl.DataFrame | None,
     strata: npt.NDArray[np.int64],
+    stranded: bool = False,
 ) -> Placed:
     """Give genomic examples (chrom, start, end) a split, a cluster and a block.
 
@@ -61,13 +62,24 @@ def place(
     that overlap or are homologous form clusters, dealt to the splits with balanced `strata`.
     With regions, valid examples with a homolog among the training examples are then dropped, and
     test examples with one anywhere in the regions of train and valid.
+
+    Args:
+        rows: those of one `group`, where there is such a column, are one cluster and one block.
+        stranded: read the sequence of the strand that `strand` names.
     """
     sequences = _sequences(genome, rows)
-    rows = rows.with_columns(
-        block_id=pl.format(
-            "{}:{}", "chrom", (pl.col("start") + pl.col("end")) // 2 // BLOCK_BP * BLOCK_BP
-        )
+    if stranded:
+        strands = rows["strand"].to_list()
+        sequences = [
+            reverse_complement(codes) if strand == "-" else codes
+            for codes, strand in zip(sequences, strands, strict=True)
+        ]
+    block = pl.format(
+        "{}:{}", "chrom", (pl.col("start") + pl.col("end")) // 2 // BLOCK_BP * BLOCK_BP
     )
+    if "group" in rows.columns:
+        block = pl.col("group")
+    rows = rows.with_columns(block_id=block)
     if regions is None:
         cluster = cluster_examples(rows, sequences, seed)
         split = balanced_folds(cluster, FRACTIONS, seed, strata=strata)
@@ -75,7 +87,7 @@ def place(
             split=pl.Series(list(split), dtype=pl.String),
             cluster_id=pl.Series([f"c{number}" for number in cluster]),
         )
-        return Placed(rows, sequences, {})
+        return Placed(rows, sequences, _largest(cluster))
     segments = merge_regions(regions)
     rows = _within_segments(rows, segments)
     placed = Placed(rows, sequences, {})
@@ -84,6 +96,12 @@ def place(
     )
     seen = segments.filter(pl.col("split") != "test")
     return without_leaks(placed, _sequences(genome, seen))
+
+
+def _largest(cluster: npt.NDArray[np.int64]) -> dict[str, str | int | float]:
+    """Says so where a cluster was too large to be dealt, and so went to train."""
+    largest = int(np.bincount(cluster).max())
+    return {"examples in the largest cluster": largest} if largest > len(cluster) // 10 else {}
 
 
 def without_leaks(placed: Placed, seen_before_test: Sequence[Codes] = ()) -> Placed:

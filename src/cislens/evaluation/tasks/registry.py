@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from cislens.evaluation.tasks.controls import build_variants
 from cislens.evaluation.tasks.importers.bed import import_bed
 from cislens.evaluation.tasks.importers.fasta import import_fasta
 from cislens.evaluation.tasks.importers.genomic_benchmarks import import_genomic_benchmarks
@@ -11,7 +12,11 @@ from cislens.evaluation.tasks.importers.saturation import import_saturation
 from cislens.evaluation.tasks.importers.splicing import import_splicing
 from cislens.evaluation.tasks.importers.table import import_table
 from cislens.evaluation.tasks.importers.variants import import_traitgym, import_vcf
+from cislens.evaluation.tasks.rbp import build_rbp
+from cislens.evaluation.tasks.shuffled import build_shuffled
+from cislens.evaluation.tasks.splice import build_splice
 from cislens.evaluation.tasks.task import Task
+from cislens.evaluation.tasks.tfbs import build_tfbs
 from cislens.signal.store import ProfileStore
 
 # kind -> (name, section, store, seed) -> task
@@ -27,4 +32,9 @@ MAKERS: dict[str, Make] = {
     "saturation": import_saturation,
     "traitgym": import_traitgym,
     "vcf": import_vcf,
+    "variants": build_variants,
+    "tfbs": build_tfbs,
+    "rbp": build_rbp,
+    "splice": build_splice,
+    "shuffled": build_shuffled,
 }

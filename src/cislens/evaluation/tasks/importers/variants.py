@@ -118,7 +118,7 @@ def variant_task(
     if how is not None and how.column is not None:
         placed = _with_column(placed, how.column)
     placed = parted(placed, how, section, store, seed)
-    placed = _blocks(placed)
+    placed = _blocks(_whole_sets(placed))
     target = Target(names=["effect" if signed is not None else "causal"])
     metric = _BY_EFFECT
     if signed is None:
@@ -153,6 +153,15 @@ def _with_column(placed: Placed, name: str) -> Placed:
         raise CislensError(f"the variants have no column {name!r} to part them by.")
     rows = placed.rows.with_columns(parted_by=pl.col(name).cast(pl.String))
     return Placed(rows, placed.sequences, placed.report, placed.alternates)
+
+
+def _whole_sets(placed: Placed) -> Placed:
+    """Without matched sets that lost their positive, or all of their controls."""
+    if "match_group" not in placed.rows.columns:
+        return placed
+    kinds = placed.rows.select(pl.col("effect").n_unique().over("match_group")).to_series()
+    alone = placed.rows["match_group"].is_null()
+    return placed.keep(((kinds > 1) | alone).to_numpy(), "variants of incomplete matched sets")
 
 
 def _blocks(placed: Placed) -> Placed:

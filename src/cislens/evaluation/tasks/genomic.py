@@ -1,0 +1,51 @@
+"""What the builders on a genome share: opening it, its regions, the files of the card."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from cislens.evaluation.tasks.card import File, TaskCard
+from cislens.evaluation.tasks.importers.reading import check_digests, record
+from cislens.evaluation.tasks.placing import store_regions
+from cislens.evaluation.tasks.task import Task
+from cislens.genome.chromosomes import match_names
+from cislens.genome.reference import Genome, open_genome
+from cislens.recipes.task_sections import GenomeSection, TaskSection
+from cislens.signal.store import ProfileStore
+
+
+def opened(
+    name: str, section: GenomeSection, store: ProfileStore | None
+) -> tuple[Genome, pl.DataFrame | None]:
+    """The section's genome, and the store's windows that part its examples (None: anew)."""
+    genome = open_genome(section.genome, section.assembly or None)
+    if store is None or section.split == "anew":
+        return genome, None
+    return genome, store_regions(name, section.species, genome, store)
+
+
+def on_genome(intervals: pl.DataFrame, genome: Genome, path: Path) -> pl.DataFrame:
+    """Intervals under the genome's names of chromosomes; others are dropped, with a report."""
+    found = intervals["chrom"].unique(maintain_order=True)
+    return match_names(found, genome.chrom_sizes, str(path)).rename(intervals)
+
+
+def signed_off(
+    task: Task, section: TaskSection, files: Mapping[str, Path], rows: Mapping[str, int]
+) -> Task:
+    """The task with the section's provenance and the files it was made from in its card.
+
+    Raises:
+        CislensError: if a file's sha256 is not the section's.
+    """
+    entries: list[File] = [
+        record(path, role, rows.get(role), section.sha256) for role, path in files.items()
+    ]
+    check_digests(section.sha256, entries)
+    card = task.card.model_dump() | {
+        "revision": section.revision, "source": section.source, "licence": section.licence,
+        "exposure": section.exposure, "files": entries,
+        "assembly": section.assembly or task.card.assembly,
+    }  # fmt: skip
+    return Task(TaskCard(**card), task.examples)
