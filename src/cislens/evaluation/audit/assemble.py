@@ -1,7 +1,7 @@
 """From files to the audited table: which column is what, and what every row holds."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -60,7 +60,7 @@ def open_table(path: Path, how: Reading | None = None) -> AuditTable:
     return assemble(path.name, pieces, how or Reading(), (f"{path.name} was read as a {kind}",))
 
 
-def open_parts(files: dict[str, Sequence[str]], how: Reading | None = None) -> AuditTable:
+def open_parts(files: Mapping[str, Sequence[str]], how: Reading | None = None) -> AuditTable:
     """The table of files named for each split, see `sources.pieces_of_parts`."""
     pieces = pieces_of_parts(files)
     name = " / ".join(piece.table.path.name for piece in pieces)
@@ -107,7 +107,7 @@ def assemble(
     chrom, renamed = _one_style(_joined([part.chrom for part in parts]))
     start, end = _joined([part.start for part in parts]), _joined([part.end for part in parts])
     places = None if chrom is None or start is None or end is None else Places(chrom, start, end)
-    sequences = None
+    soft, sequences = _joined([part.soft for part in parts]), None
     if "sequence" in columns:
         sequences = tuple(codes for part in parts for codes in part.sequences)
     alleles = [part.alleles for part in parts if part.alleles is not None]
@@ -118,7 +118,8 @@ def assemble(
         said.append("classes, numbered from 0 in sorted order: " + ", ".join(classes))
     table = AuditTable(
         name=name, frame=frame, split=np.concatenate([part.split for part in parts]), y_NT=y,
-        classes=classes, sequences=sequences, soft=_joined([part.soft for part in parts]),
+        classes=classes, sequences=sequences,
+        soft=soft if soft is not None and soft.any() else None,
         chrom=chrom, places=places, strand=_joined([part.strand for part in parts]),
         block=_joined([part.block for part in parts]),
         variants=pl.concat(alleles) if len(alleles) == len(parts) else None,

@@ -19,7 +19,8 @@ from cislens.representations.baselines import KmerCounts, OneHot
 
 _LONGEST_KMER = 6
 _LONGEST_ONE_HOT = 600
-_MOST_ROWS = 2_500
+# Rows to fit on, and on more than so many features, whose rotation takes the cube of either.
+_MOST_ROWS, _MANY_FEATURES, _MOST_ROWS_OF_MANY = 5_000, 1_000, 1_500
 _REPORTED = "reported, not judged: hold a model's score against it"
 
 
@@ -45,7 +46,7 @@ def composition_checks(table: AuditTable, seed: int) -> list[Check]:
         return [*found, skipped(names[1], "confounder", measure, why)]
     assert small.sequences is not None
     x = OneHot().embed(small.sequences, None, stranded=True)
-    predicted, _ = linear(small, rows, x, seed)
+    predicted, _ = linear(small, _fewer(rows, x.shape[1]), x, seed)
     best = score(small, fitted, scored, predicted, seed)
     return [*found, scored_check(names[1], "confounder", best, why=_REPORTED, judged=False)]
 
@@ -54,7 +55,7 @@ def _kmers(table: AuditTable, rows: tuple[Ints, Ints, Ints], seed: int) -> Check
     """The longest k is chosen by ridge before anything is scored; the final model is logistic."""
     assert table.sequences is not None
     chosen: dict[int, float] = {}
-    detail: dict[str, float | str] = {"rows fitted": len(rows[0])}
+    detail: dict[str, float | str] = {"rows fitted, at most": len(rows[0])}
     counts = KmerCounts(_LONGEST_KMER).embed(table.sequences, None, stranded=table.stranded)
     one = table.sequences[:1]
     width = {
@@ -62,19 +63,24 @@ def _kmers(table: AuditTable, rows: tuple[Ints, Ints, Ints], seed: int) -> Check
         for k in range(1, _LONGEST_KMER + 1)
     }
     for k in track(width, "audit: k-mers"):
-        values, chosen[k] = least_squares(table, rows, counts[:, : width[k]])
+        values, chosen[k] = least_squares(table, _fewer(rows, width[k]), counts[:, : width[k]])
         detail[f"ridge, k 1 to {k}"] = score(table, rows[0], rows[2], values, seed).value
     best = max(chosen, key=lambda k: chosen[k])
     first = _first_word(table)
     if first is not None:
         values = look_up(table, rows[0], rows[2], first)
         detail["table of the first 6 bases"] = score(table, rows[0], rows[2], values, seed).value
-    predicted, _ = linear(table, rows, counts[:, : width[best]], seed)
+    predicted, _ = linear(table, _fewer(rows, width[best]), counts[:, : width[best]], seed)
     final = score(table, rows[0], rows[2], predicted, seed)
     why = f"k 1 to {best}; {_REPORTED}"
     return scored_check(
         "k-mer composition", "confounder", final, why=why, detail=detail, judged=False
     )
+
+
+def _fewer(rows: tuple[Ints, Ints, Ints], features: int) -> tuple[Ints, Ints, Ints]:
+    most = _MOST_ROWS_OF_MANY if features > _MANY_FEATURES else _MOST_ROWS
+    return rows[0][:most], rows[1], rows[2]
 
 
 def _first_word(table: AuditTable) -> Ints | None:

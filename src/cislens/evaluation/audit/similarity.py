@@ -12,6 +12,7 @@ from cislens.genome.alignment import align
 from cislens.genome.candidates import Pieces, find_hits
 from cislens.genome.codes import Codes
 from cislens.genome.homology import leaking
+from cislens.genome.minimizers import Ints
 
 logger = logging.getLogger("cislens")
 
@@ -32,23 +33,32 @@ class Neighbors:
     identity: Floats
 
 
-def neighbors(table: AuditTable, seed: int) -> Neighbors:
-    """Search valid against train, and test against train and valid."""
+def leaking_rows(table: AuditTable, seed: int) -> npt.NDArray[np.bool_]:
+    """Rows (n,) of valid with a homolog in train, and of test with one in train or valid."""
     near = np.zeros(len(table), bool)
-    identity = np.full(len(table), np.nan)
     for part, before in KNOWN_BEFORE.items():
         rows, known = table.of(part), table.of(*before)
-        if not len(rows) or table.sequences is None:
-            continue
-        judged = [table.sequences[row] for row in rows.tolist()]
-        seen = [table.sequences[row] for row in known.tolist()]
-        logger.info("homology: %s (%d) against %s (%d)", part, len(rows), " and ".join(before),
-                    len(known))  # fmt: skip
-        found = leaking(judged, seen, seed)
-        near[rows] = found
-        close = [codes for codes, mine in zip(judged, found.tolist(), strict=True) if mine]
-        identity[rows[found]] = nearest_identity(close, seen)
+        if len(rows) and len(known):
+            logger.info("homology: %s (%d) against %s (%d)", part, len(rows),
+                        " and ".join(before), len(known))  # fmt: skip
+            near[rows] = leaking(_some(table, rows), _some(table, known), seed)
+    return near
+
+
+def neighbors(table: AuditTable, seed: int) -> Neighbors:
+    """Search valid against train, and test against train and valid."""
+    near = leaking_rows(table, seed)
+    identity = np.full(len(table), np.nan)
+    for part, before in KNOWN_BEFORE.items():
+        rows = np.intersect1d(table.of(part), np.flatnonzero(near))
+        if len(rows):
+            known = _some(table, table.of(*before))
+            identity[rows] = nearest_identity(_some(table, rows), known)
     return Neighbors(near, identity)
+
+
+def _some(table: AuditTable, rows: Ints) -> list[Codes]:
+    return [] if table.sequences is None else [table.sequences[row] for row in rows.tolist()]
 
 
 def nearest_identity(queries: list[Codes], known: list[Codes]) -> Floats:
