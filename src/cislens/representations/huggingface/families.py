@@ -14,6 +14,10 @@ from cislens.errors import CislensError, nearest
 from cislens.genome.codes import encode
 from cislens.models.saving import load_weights
 from cislens.representations.huggingface import (
+    dnabert2,
+    gpn,
+    hyenadna,
+    modernbert,
     nucleotide_transformer,
     vocabulary,
 )
@@ -81,6 +85,42 @@ FAMILIES: dict[str, Family] = {
         max_tokens=nucleotide_transformer.max_tokens,
         lora_targets=("query", "key", "value", "attended", "widen", "narrow"),
         license="CC BY-NC-SA 4.0",
+    ),
+    "dnabert2": Family(
+        build=dnabert2.build,
+        keys=dnabert2.KEYS,
+        prefix="bert.",
+        tokenizer=vocabulary.bpe_tokenizer,
+        max_tokens=dnabert2.max_tokens,
+        lora_targets=("qkv", "attended", "widen", "narrow"),
+        license="Apache-2.0",
+    ),
+    "hyenadna": Family(
+        build=hyenadna.build,
+        keys=hyenadna.KEYS,
+        prefix="hyena.",
+        tokenizer=vocabulary.hyenadna_tokenizer,
+        max_tokens=hyenadna.max_tokens,
+        lora_targets=("project", "mixed", "widen", "narrow"),
+        license="BSD-3-Clause",
+    ),
+    "gpn": Family(
+        build=gpn.build,
+        keys=gpn.KEYS,
+        prefix="model.",
+        tokenizer=vocabulary.char_tokenizer,
+        max_tokens=gpn.max_tokens,
+        lora_targets=("dense",),
+        license="MIT",
+    ),
+    "modernbert": Family(
+        build=modernbert.build,
+        keys=modernbert.KEYS,
+        prefix="model.",
+        tokenizer=vocabulary.json_tokenizer,
+        max_tokens=modernbert.max_tokens,
+        lora_targets=("Wqkv", "Wo", "Wi"),
+        license="as the folder says",
     ),
 }
 
