@@ -58,7 +58,7 @@ class Composition:
 
 def write(folder: Path, representation: object | None = None, **changes: object) -> EmbeddingStore:
     given = {
-        "species": "yeast", "stranded": True, "task_hash": "a" * 64, "task_name": "promoters",
+        "species": "yeast", "stranded": True, "task": ("promoters", "a" * 64),
         "views": Composition.views, **changes,
     }  # fmt: skip
     return write_embeddings(folder, representation or Composition(), SEQUENCES, IDS, **given)

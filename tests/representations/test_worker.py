@@ -151,8 +151,8 @@ def test_a_worker_that_always_dies_is_not_started_for_ever(tmp_path: Path) -> No
 
 
 def test_the_failing_example_is_named(tmp_path: Path) -> None:
-    bad = [*SEQUENCES[:20], np.array([4, 4, 4], np.uint8), *SEQUENCES[21:]]
-    hook = "assert 'NNN' not in sequences, 'nothing to see'"
+    bad = [*SEQUENCES[:20], np.array([0, 1, 0], np.uint8), *SEQUENCES[21:]]
+    hook = "assert 'ACA' not in sequences, 'nothing to see'"
     runner = Runner(Path(sys.executable), adapter(tmp_path, hook))
     with pytest.raises(CislensError, match="cannot embed example 'e20': AssertionError: nothing"):
         run_worker(runner, bad, IDS, tmp_path / "store")

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from cislens import __version__
-from cislens.cli import bench, data, demo, doctor, model, predict, report, train
+from cislens.cli import audit, bench, data, demo, doctor, embed, model, predict, report, train
 from cislens.errors import CislensError
 
 app = typer.Typer(
@@ -21,7 +21,9 @@ app = typer.Typer(
 app.command("demo")(demo.command)
 app.add_typer(data.app, name="data")
 app.command("train")(train.command)
+app.command("audit")(audit.command)
 app.command("bench")(bench.command)
+app.command("embed")(embed.command)
 app.command("predict")(predict.command)
 app.command("report")(report.command)
 app.add_typer(model.app, name="model")

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from cislens.errors import CislensError
-from cislens.genome.codes import Codes
+from cislens.genome.codes import Codes, N
 from cislens.representations.contract import Binned, Representation, Viewed
 from cislens.representations.store import (
     CONTRACT,
@@ -120,16 +120,19 @@ def check_examples(ids: Sequence[str], sequences: Sequence[Codes]) -> None:
     """Refuse what cannot be embedded as one set.
 
     Raises:
-        CislensError: for no sequence, an empty one, or an id that is there twice.
+        CislensError: for no sequence, one without a called base, or an id that is there twice.
     """
     if not sequences or len(ids) != len(sequences):
         raise CislensError(f"{len(ids)} ids name {len(sequences)} sequences; give one for each.")
     if len(set(ids)) < len(ids):
         twice = Counter(ids).most_common(1)[0][0]
         raise CislensError(f"the example id {twice!r} occurs more than once.")
-    empty = next((name for name, codes in zip(ids, sequences, strict=True) if not len(codes)), None)
-    if empty is not None:
-        raise CislensError(f"the sequence of example {empty!r} is empty; leave it out.")
+    for name, codes in zip(ids, sequences, strict=True):
+        if not (codes != N).any():
+            raise CislensError(
+                f"the sequence of example {name!r} ({len(codes)} bp) holds no called base; leave "
+                "it out."
+            )
 
 
 def chunk_rows(sequences: Sequence[Codes]) -> int:

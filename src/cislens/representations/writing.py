@@ -19,8 +19,7 @@ def write_embeddings(
     *,
     species: str | None,
     stranded: bool,
-    task_hash: str | None = None,
-    task_name: str = "",
+    task: tuple[str, str] | None = None,
     views: Sequence[str] | None = None,
     bins: bool = False,
     dtype: str = PRECISE,
@@ -30,6 +29,7 @@ def write_embeddings(
     """Embed sequences into a store. The same call again resumes, and gives the same bytes.
 
     Args:
+        task: name and hash of the task that the sequences are of.
         views: some of the representation's views, the last as the default; the default alone
             unless given. A representation without views has the one called `features`.
         bins: also store the bins of the last layer; needs sequences of one length.
@@ -42,7 +42,7 @@ def write_embeddings(
     """
     plan = plan_embeddings(
         representation, sequences, ids, species=species, stranded=stranded, views=views, bins=bins,
-        dtype=dtype, seed=seed, task=(task_name, task_hash) if task_hash else None,
+        dtype=dtype, seed=seed, task=task,
         remapped=remapped or {},
     )  # fmt: skip
 

@@ -1,0 +1,138 @@
+"""`cislens embed`: sequences to an embedding store, so that judging them needs no model."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cislens.cli.embed_inputs import BASELINES, Source, read_sequences, refuse
+from cislens.cli.options import AsJson, DryRun, answer
+
+if TYPE_CHECKING:
+    from cislens.genome.codes import Codes
+    from cislens.representations.contract import Representation
+    from cislens.representations.store import EmbeddingStore
+
+logger = logging.getLogger("cislens")
+
+Out = Annotated[Path, typer.Option("--out", help="Embedding store to write (a folder).")]
+Model = Annotated[
+    Path | None, typer.Option("--model", help="Run or model folder; with --family, its weights.")
+]
+Family = Annotated[
+    str | None, typer.Option("--family", help="Family of the published model in --model.")
+]
+Baseline = Annotated[str | None, typer.Option("--baseline", help=f"One of {', '.join(BASELINES)}.")]
+OtherPython = Annotated[
+    str | None, typer.Option("--runner", help="python=INTERPRETER of a model's own stack.")
+]
+Adapter = Annotated[
+    Path | None, typer.Option("--adapter", help="Python file with load(), for --runner.")
+]
+Argument = Annotated[
+    str | None, typer.Option("--argument", help="What the adapter's load() is given.")
+]
+Name = Annotated[str | None, typer.Option("--name", help="How tables call a --model.")]
+TaskFolder = Annotated[Path | None, typer.Option("--task", help="Task folder to embed.")]
+Fasta = Annotated[Path | None, typer.Option("--fasta", help="Sequences to embed.")]
+Bed = Annotated[Path | None, typer.Option("--bed", help="Intervals to embed; with --genome.")]
+GenomeFile = Annotated[Path | None, typer.Option("--genome", help="FASTA or 2bit.")]
+Views = Annotated[
+    str | None, typer.Option("--views", help="layer.pooling, by commas, the default last; or all.")
+]
+Bins = Annotated[bool, typer.Option("--bins", help="Also store the bins of the last layer.")]
+Dtype = Annotated[
+    str, typer.Option("--dtype", help="float32, or float16 for half the disk; not for variants.")
+]
+Species = Annotated[
+    str | None, typer.Option("--species", help="Species; that of the task unless given.")
+]
+Stranded = Annotated[
+    bool | None,
+    typer.Option("--stranded/--unstranded", help="One strand, or the mean of both."),
+]
+
+
+def command(
+    out: Out,
+    model: Model = None,
+    family: Family = None,
+    baseline: Baseline = None,
+    runner: OtherPython = None,
+    adapter: Adapter = None,
+    argument: Argument = None,
+    name: Name = None,
+    task: TaskFolder = None,
+    fasta: Fasta = None,
+    bed: Bed = None,
+    genome: GenomeFile = None,
+    views: Views = None,
+    bins: Bins = False,
+    dtype: Dtype = "float32",
+    species: Species = None,
+    stranded: Stranded = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Embed a task, a FASTA file or intervals. The same command again resumes.
+
+    A dry run embeds a small sample and says what time, disk and memory the whole will need.
+    """
+    from cislens.representations.estimate import estimate
+    from cislens.representations.worker_client import Runner, run_worker
+    from cislens.representations.writing import write_embeddings
+
+    source = Source(model, family, baseline, runner, adapter, argument, name).open()
+    refuse(runner is not None and (views is not None or bins), "the adapter gives its own views")
+    read = read_sequences(task, fasta, bed, genome, stranded)
+    asked: dict[str, Any] = {
+        "species": species or read.species,
+        "stranded": read.stranded if stranded is None else stranded,
+        "dtype": dtype,
+        "task": read.task,
+        "remapped": read.remapped,
+    }
+
+    known: tuple[str, ...] = getattr(getattr(source, "encoder", None), "species", ())
+    if known and asked["species"] not in known:
+        logger.warning(
+            "the model knows %s; %s is embedded as an unknown species",
+            ", ".join(known), asked["species"] or "no named species",
+        )  # fmt: skip
+
+    def embed(codes: Sequence["Codes"], ids: Sequence[str], folder: Path) -> "EmbeddingStore":
+        if isinstance(source, Runner):
+            return run_worker(source, codes, ids, folder, **asked)
+        chosen = _views(views, source)
+        return write_embeddings(folder, source, codes, ids, views=chosen, bins=bins, **asked)
+
+    if dry_run:
+        answer(estimate(embed, read.codes, read.ids), as_json)
+    else:
+        answer(_summary(embed(read.codes, read.ids, out)), as_json)
+
+
+def _views(asked: str | None, source: "Representation") -> list[str] | None:
+    if asked is None:
+        return None
+    if asked == "all":
+        return list(getattr(source, "views", ())) or None
+    return [view.strip() for view in asked.split(",")]
+
+
+def _summary(store: "EmbeddingStore") -> dict[str, Any]:
+    manifest = store.manifest
+    return {
+        "store": str(store.path),
+        "encoder": manifest["encoder"]["name"],
+        "sequences": len(store),
+        "views": manifest["views"],
+        "task": manifest["task"],
+        "species": manifest["species"],
+        "stranded": manifest["stranded"],
+        "remapped": manifest["remapped"],
+        "digest": store.digest,
+        **{key: round(value, 3) for key, value in store.ledger.items()},
+    }
