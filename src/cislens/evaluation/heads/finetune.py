@@ -143,7 +143,8 @@ class TunedNetwork(nn.Module):
         self.seed, self.passes = seed, 0
         self.register_buffer("mean_D", mean_D)
         self.register_buffer("scale_D", 1 / spread_D)
-        self.head = nn.Linear(len(mean_D), outputs, device=mean_D.device)
+        with seeded(seed):
+            self.head = nn.Linear(len(mean_D), outputs, device=mean_D.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
