@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pysam
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,6 +61,21 @@ def test_a_vcf_gives_one_row_per_allele_with_its_own_info(tmp_path, caplog):
         ("1", 3, "A", "GT", "rs1", 0.2, 7, 1),
     ]
     assert "2 alleles without a sequence left out, e.g. <DEL>" in caplog.text
+
+
+def test_a_vcf_of_many_blocks_with_samples_and_windows_line_ends_is_read(tmp_path):
+    path = tmp_path / "v.vcf"
+    lines = [f"chr1\t{i + 1}\t.\tA\tC\t50\tPASS\tX={i}\tGT\t0|1\t1|1\n" for i in range(9000)]
+    path.write_text(HEADER.rstrip() + "\tFORMAT\ta\ta\n" + "".join(lines))
+    pysam.tabix_compress(str(path), str(tmp_path / "v.vcf.gz"))  # bgzip: several gzip members
+    for name in ("v.vcf", "v.vcf.gz"):
+        frame = read_variants(tmp_path / name, info=["X"])
+        assert frame.columns == ["chrom", "pos", "ref", "alt", "id", "filter", "X", "source_row"]
+        assert (frame["X"] == frame["pos"] - 1).all() and len(frame) == 9000
+    path.write_bytes(HEADER.replace("\n", "\r\n").encode() + b"chr1\t7\t.\tA\tC\t.\t.\tX=5\r\n")
+    assert read_variants(path, info=["X"]).row(0) == ("chr1", 7, "A", "C", None, None, 5, 1)
+    with pytest.raises(CislensError, match="INFO key 'alt' has the name"):
+        read_variants(path, info=["alt"])
 
 
 @pytest.mark.parametrize("kind", ["tsv", "csv.gz", "parquet"])

@@ -3,21 +3,45 @@
 Shapes: n variants, D features.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from cislens.errors import CislensError, nearest
-from cislens.evaluation.arms.features import difference_features
+from cislens.evaluation.arms.features import LAST, ByView, difference_features
 from cislens.evaluation.tasks.task import Fold, Task
 from cislens.genome.codes import C, Codes, G, N
 from cislens.representations.baselines import KmerCounts, OneHot
-from cislens.representations.contract import Features
+from cislens.representations.contract import Features, Kind
 
 _LONGEST = 5  # of the k-mers that are counted around a variant
 _FLANK = 10  # bases to either side of a variant that the one-hot baseline sees
+
+
+@dataclass(frozen=True)
+class VariantBaseline:
+    """One of `BASELINES` as the source of an arm's features; see `arms.features.Source`."""
+
+    task: Task
+    name: str
+
+    parameters = 0
+    views = (LAST,)
+
+    @property
+    def kind(self) -> Kind:
+        return "onehot" if self.name.startswith("onehot") else "composition"
+
+    @property
+    def digest(self) -> str:
+        return f"variant-baseline/1/{self.name}"
+
+    def features(self, fold: Fold, views: Sequence[str]) -> ByView:
+        """Features (n, D) of the variants of a fold of the task."""
+        return {LAST: baseline_features(self.task, fold, self.name)}
 
 
 def baseline_features(task: Task, fold: Fold, name: str) -> Features:

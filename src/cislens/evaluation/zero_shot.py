@@ -103,7 +103,9 @@ def fitting_scores(
 
     A score must be had for all variants of the folds.
     A signed target (alternate minus reference) takes signed scores; an unsigned one takes
-    unsigned and directed scores.
+    unsigned and directed scores. The inner product `dot` is tried only if it is named: it says
+    more of the reference than of the change. Of an untrained encoder it reached a correlation of
+    0.40 with the effects in LDLR, by how much of the window lies outside of the element.
 
     Raises:
         CislensError: if none may, or a candidate that was named may not.
@@ -127,7 +129,9 @@ def fitting_scores(
             f"{'is not' if len(wrong or available) == 1 else 'are not'}; allowed: {listed}. "
             "A head on the difference of the embeddings gives scores of either kind."
         )
-    return tuple(scores) if scores is not None else allowed
+    if scores is not None:
+        return tuple(scores)
+    return tuple(name for name in allowed if not name.endswith(":dot"))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Files of variants as tables: VCF, TSV, CSV and parquet."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -87,15 +88,19 @@ def _read_vcf(path: Path, info: Sequence[str]) -> pl.DataFrame:
         "#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO",
     ]:  # fmt: skip
         raise CislensError(f"{path} has no VCF header line (#CHROM POS ID REF ALT ...).")
+    taken = sorted({*KEYS, "id", "filter", _ROW} & set(info))
+    if taken:
+        raise CislensError(f"INFO key {taken[0]!r} has the name of a column of variant tables.")
     values = {
-        key: pl.col("INFO").str.extract(rf"(?:^|;){key}=([^;]*)").str.split(",") for key in info
+        key: pl.col("INFO").str.extract(rf"(?:^|;){re.escape(key)}=([^;]*)").str.split(",")
+        for key in info
     }
     alts = pl.col("ALT").str.split(",")
     frame = _numbered(table, 1).select(
         _ROW, pl.col("#CHROM").alias("chrom"), pl.col("POS").alias("pos"),
         pl.col("REF").alias("ref"), alts.alias("alt"),
         pl.int_ranges(alts.list.len()).alias("allele"), alts.list.len().alias("alleles"),
-        pl.col("ID").replace(".", None).alias("id"), pl.col("FILTER").alias("filter"),
+        pl.col("ID").replace(".", None).alias("id"), pl.col("FILTER").replace(".", None).alias("filter"),
         **values,
     )  # fmt: skip
     frame = frame.explode("alt", "allele")
@@ -129,6 +134,7 @@ def _checked(path: Path, frame: pl.DataFrame, unit: str) -> pl.DataFrame:
                 f"{expected}; correct or remove it."
             )
 
+    frame = frame.with_columns(pl.col("chrom", "ref", "alt").cast(pl.String))
     pos = pl.col("pos").cast(pl.Int64, strict=False)
     refuse(pl.col("chrom").is_null(), "chrom", "the name of a chromosome")
     refuse(pos.is_null() | (pos < 1), "pos", "a whole number from 1 on")
@@ -137,7 +143,7 @@ def _checked(path: Path, frame: pl.DataFrame, unit: str) -> pl.DataFrame:
         refuse(~upper.str.contains(_BASES), allele, "bases A, C, G, T, N, or - for none")
         frame = frame.with_columns(upper.alias(allele))
     refuse(pl.col("ref") == pl.col("alt"), "alt", "another sequence than ref")
-    frame = frame.with_columns(pos=pos, chrom=pl.col("chrom").cast(pl.String))
+    frame = frame.with_columns(pos=pos)
     others = [name for name in frame.columns if name not in (*KEYS, "id", _ROW)]
     typed = [_number(frame[name]) for name in others]
     return frame.with_columns(typed).select(*KEYS, pl.exclude(*KEYS, _ROW), _ROW)
