@@ -100,7 +100,8 @@ def _read_vcf(path: Path, info: Sequence[str]) -> pl.DataFrame:
         _ROW, pl.col("#CHROM").alias("chrom"), pl.col("POS").alias("pos"),
         pl.col("REF").alias("ref"), alts.alias("alt"),
         pl.int_ranges(alts.list.len()).alias("allele"), alts.list.len().alias("alleles"),
-        pl.col("ID").replace(".", None).alias("id"), pl.col("FILTER").replace(".", None).alias("filter"),
+        pl.col("ID").replace(".", None).alias("id"),
+        pl.col("FILTER").replace(".", None).alias("filter"),
         **values,
     )  # fmt: skip
     frame = frame.explode("alt", "allele")
