@@ -1,57 +1,77 @@
-"""`cislens bench`: representations x tasks -> results, verdicts and a report."""
+"""`cislens bench`: representations on tasks, against baselines, with a verdict each."""
 
-import logging
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cislens.cli.options import AsJson, DryRun, Recipe, Seed, answer
+from cislens.cli.options import AsJson, DryRun, Seed, answer
 from cislens.cli.report import show_verdicts, write
 from cislens.errors import CislensError
-from cislens.files import atomic_path, require_file
+from cislens.files import atomic_path, require_file, write_atomic
+from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import claim_folder, read_recipe
 from cislens.recipes.schema import BenchRecipe
+from cislens.recipes.task_recipe import read_tasks
 
-logger = logging.getLogger("cislens")
+_PACKAGED = "bench"
 
 if TYPE_CHECKING:
+    from cislens.evaluation.bench import Results
     from cislens.evaluation.tasks.task import Task
     from cislens.report.inputs import ReportInput
 
 
 def command(
-    recipe: Recipe,
-    out: Annotated[Path, typer.Option("--out", help="Folder of results, tables and report.")],
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help="Recipe (YAML), or a packaged one: "
+            f"{', '.join(packaged_names(_PACKAGED))}. Not needed with --resume."
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of results, tables and report.")
+    ] = Path("bench"),
+    run: Annotated[
+        list[str] | None,
+        typer.Option("--run", help="NAME=FOLDER: judge this run too; may be repeated."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the bench in --out: do what is missing.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     seed: Seed = None,
 ) -> None:
-    """Judge trained runs against baselines. The same command again resumes."""
-    read = read_recipe(recipe, BenchRecipe)
+    """Judge representations against baselines. The same command again resumes."""
+    read = _recipe(recipe, out, run or [], resume)
     if seed is not None:
         read = with_seed(read, seed)
     if dry_run:
         answer(plan(read), as_json)
         return
     page = out / "report.html"
-    run = judge(read, out, page)
-    result = {"report": str(page), "verdicts": run.verdicts.to_dicts()}
+    judged = judge(read, out, page)
+    result = {"report": str(page), "verdicts": judged.verdicts.to_dicts()}
     if as_json:
         answer(result, as_json)
     else:
-        show_verdicts(run)
+        show_verdicts(judged)
         typer.echo(f"report: {page}")
 
 
 def judge(recipe: BenchRecipe, out: Path, page: Path) -> "ReportInput":
-    """Run the bench into `out`: recipe.yaml, results/, verdicts, scores; and write its page."""
+    """Run the bench into `out`: recipe.yaml, results/, audits.json, tables; and write its page."""
     from cislens.evaluation.bench import run_bench
-    from cislens.evaluation.verdict import arm_scores, verdicts
+    from cislens.evaluation.contestants import load_representations
 
     claim_folder(out, recipe)
-    results = run_bench(_tasks(recipe), _representations(recipe), recipe.settings, out / "results")
-    for name, table in (("verdicts", verdicts(results)), ("scores", arm_scores(results))):
+    tasks = _tasks(recipe)
+    results = run_bench(tasks, load_representations(recipe), recipe.settings, out / "results")
+    leaky = _audit(tasks, out) if recipe.audit else set()
+    for name, table in _tables(results, leaky).items():
         with atomic_path(out / f"{name}.parquet") as aside:
             table.write_parquet(aside)
     return write(out, page)
@@ -65,13 +85,18 @@ def with_seed(recipe: BenchRecipe, seed: int) -> BenchRecipe:
 
 def plan(recipe: BenchRecipe) -> dict[str, Any]:
     """What the bench would do: tasks with their splits and first bases, arms, fits."""
-    from cislens.evaluation.bench import build_arms
+    from cislens.evaluation.arms.contract import Ground
+    from cislens.evaluation.arms.lineup import build_arms
+    from cislens.evaluation.contestants import load_representations
 
-    tasks, representations = _tasks(recipe), _representations(recipe)
-    arms = {
-        task.card.name: [arm.name for arm in build_arms(task, representations, recipe.settings)]
-        for task in tasks
-    }
+    tasks, representations = _tasks(recipe), load_representations(recipe)
+    settings = recipe.settings
+    arms = {}
+    for task in tasks:
+        ground = Ground(task, settings.train_fraction, settings.seed)
+        arms[task.card.name] = build_arms(ground, representations, settings)
+    sizes = 1 + len(settings.labels)
+    bases = sum(int(task.examples["length"].sum()) for task in tasks)
     return {
         "tasks": {
             task.card.name: {
@@ -79,49 +104,79 @@ def plan(recipe: BenchRecipe) -> dict[str, Any]:
                 "metric": task.card.metric.primary,
                 **dict(sorted(task.examples["split"].value_counts().iter_rows())),
                 "first_sequence": task.examples["sequence"][0][:60],
-                "arms": arms[task.card.name],
+                "arms": [arm.name for arm in arms[task.card.name]],
             }
             for task in tasks
         },
-        "fits": recipe.settings.seeds * sum(len(names) for names in arms.values()),
+        "fits": settings.seeds * sizes * sum(len(names) for names in arms.values()),
+        "bases_to_embed": bases,
     }
 
 
-def _tasks(recipe: BenchRecipe) -> list["Task"]:
-    from cislens.evaluation.tasks.build import build_task
-    from cislens.signal.store import ProfileStore
+def _recipe(name: str | None, out: Path, runs: list[str], resume: bool) -> BenchRecipe:
+    """The recipe with the runs that the command line adds."""
+    if name is None:
+        if not resume:
+            raise CislensError("name a recipe, or give --resume to go on with the bench in --out.")
+        return read_recipe(require_file(out, "bench folder") / "recipe.yaml", BenchRecipe)
+    read = read_recipe(recipe_path(_PACKAGED, name), BenchRecipe)
+    tasks: dict[str, Any] = {}
+    for suite in read.suites:
+        tasks |= read_tasks(suite).tasks
+    tasks |= read.tasks
+    if not tasks:
+        raise CislensError(f"{name} names no task; add `tasks` or `suites`.")
+    added = {}
+    for given in runs:
+        arm, _, folder = given.partition("=")
+        if not arm or not folder:
+            raise CislensError(f"--run {given!r} is not NAME=FOLDER.")
+        added[arm] = Path(folder).resolve()
+    changes = {"tasks": tasks, "suites": [], "runs": {**read.runs, **added}}
+    return read.model_copy(update=changes)
 
-    store = ProfileStore.open(recipe.store) if recipe.store else None
-    if store is None:
-        logger.warning("no store is named: nothing is known of what the runs were trained on")
+
+def _tasks(recipe: BenchRecipe) -> list["Task"]:
+    from cislens.evaluation.contestants import training_store
+    from cislens.evaluation.tasks.build import build_task
+
+    store = training_store(recipe)
     seed = recipe.settings.seed
     return [build_task(name, section, store, seed) for name, section in recipe.tasks.items()]
 
 
-def _representations(recipe: BenchRecipe) -> list[Any]:
-    from cislens.models.saving import load_model
-    from cislens.representations.encoder import EncoderEmbedding
+def _audit(tasks: list["Task"], out: Path) -> set[str]:
+    """Audit every task, once; names of those that leak."""
+    from cislens.evaluation.audit.run import audit_task
 
-    for folder in recipe.runs.values():
-        _require_same_store(recipe, folder)
-    return [
-        EncoderEmbedding(load_model(folder / "model").encoder, name)
-        for name, folder in recipe.runs.items()
-    ]
+    path = out / "audits.json"
+    audits: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    for task in tasks:
+        name = task.card.name
+        if audits.get(name, {}).get("task_hash") != task.task_hash:
+            audits[name] = {"task_hash": task.task_hash, **audit_task(task).to_dict()}
+            write_atomic(path, json.dumps(audits, indent=1))
+    return {name for name, found in audits.items() if found["leakage"] == "fail"}
 
 
-def _require_same_store(recipe: BenchRecipe, folder: Path) -> None:
-    from cislens.signal.store import ProfileStore
-    from cislens.training.fit import Run
+def _tables(results: "Results", leaky: set[str]) -> dict[str, Any]:
+    """Every table that the report is made from, by its name."""
+    from cislens.evaluation.calibration import calibration
+    from cislens.evaluation.efficiency import areas, efficiency
+    from cislens.evaluation.ranks import ranks
+    from cislens.evaluation.tables import costs, layer_scores
+    from cislens.evaluation.verdict import arm_scores, verdicts
 
-    run = Run.open(require_file(folder, "run folder"))
-    if run is None:
-        raise CislensError(f"the run {folder} is not finished; train it to its end first.")
-    if recipe.store is None:
-        return
-    store = ProfileStore.open(recipe.store)
-    if run.manifest["store"]["digest"] != store.digest:
-        raise CislensError(
-            f"{folder} was trained on another store ({run.manifest['store']['path']}) than "
-            f"{store.path}; its parts say nothing about what this run has seen. Name that store."
-        )
+    whole = results.whole
+    tables = {
+        "verdicts": verdicts(whole, leaky=leaky),
+        "scores": arm_scores(whole),
+        "ranks": ranks(whole),
+        "calibration": calibration(whole),
+        "layers": layer_scores(whole),
+        "costs": costs(whole),
+    }
+    if results.by_labels:
+        tables["efficiency"] = efficiency(results)
+        tables["label_areas"] = areas(results)
+    return tables

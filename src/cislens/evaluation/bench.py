@@ -16,10 +16,13 @@ from cislens.errors import CislensError
 from cislens.evaluation.arms.contract import Arm, Ground
 from cislens.evaluation.arms.lineup import build_arms
 from cislens.evaluation.arms.probe import count_bases
+from cislens.evaluation.attribution import mutagenesis_maps
+from cislens.evaluation.cost import flops_per_bp
 from cislens.evaluation.results import Cost, Key, Record, ResultStore
 from cislens.evaluation.tasks.task import Task
 from cislens.progress import track
 from cislens.recipes.schema import BenchSettings
+from cislens.representations.cache import cached
 from cislens.representations.contract import Representation
 
 
@@ -57,6 +60,10 @@ def run_bench(
     """
     _unique("task", [task.card.name for task in tasks])
     results = Results.open(out, settings.labels)
+    representations = [
+        cached(one, results.path / "embeddings") if one.kind == "trained" else one
+        for one in representations
+    ]
     with _one_thread_each() as workers, ThreadPoolExecutor(workers) as pool:
         futures = []
         for task in tasks:
@@ -111,15 +118,20 @@ def _run(store: ResultStore, key: Key, ground: Ground, arm: Arm, settings_hash: 
     first = store.config(Key(key.task, key.arm, 0)) if key.seed else None
     fitted = arm.fit(key.seed, first)
     config_hash = store.freeze(key, fitted.config)
+    per_bp = flops_per_bp(fitted.predict, ground.test) if key.seed == 0 else 0.0
     began = time.perf_counter()
-    scores = fitted.predict(ground.test)
+    if ground.card.kind == "attribution":
+        scores = mutagenesis_maps(fitted.predict, ground.test)
+    else:
+        scores = fitted.predict(ground.test)
     wall = time.perf_counter() - began
     record = Record(
         key.task, key.arm, key.seed, ground.task.task_hash, arm.kind, arm.twin_of, arm.digest,
         config_hash, ground.training_card.metric.primary, fitted.valid_score, fitted.parameters,
         settings_hash,
     )  # fmt: skip
-    cost = Cost("predict", wall, fitted.parameters, count_bases(ground.test))
+    bases = count_bases(ground.test)
+    cost = Cost("predict", wall, fitted.parameters, bases, flops=per_bp * bases)
     store.append(record, ground.test.ids, scores, [*fitted.costs, cost])
 
 

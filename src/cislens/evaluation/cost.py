@@ -1,21 +1,59 @@
-"""What a representation costs, counted and not guessed."""
+"""What a prediction costs, counted and not guessed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
+from cislens.errors import CislensError
+from cislens.evaluation.arms.contract import Scores
+from cislens.evaluation.arms.probe import count_bases
 from cislens.evaluation.tasks.task import Fold
-from cislens.representations.contract import Representation
 
-_COUNTED = 2  # sequences that are embedded once more to count
+_COUNTED = 2  # examples that are predicted once more to count
 
 
-def flops_per_bp(representation: Representation, fold: Fold, species: str | None) -> float:
-    """Floating-point operations for each base of a forward pass, a multiply-add as two.
+class _Counter(TorchDispatchMode):
+    """Adds up the floating-point operations of this thread's tensor operations.
 
-    Counted by torch on one strand of a few sequences, so 0 for what is no torch network.
+    torch's own FlopCounterMode hooks every module of the process; arms run side by side.
     """
-    sequences = fold.sequences[:_COUNTED]
-    counter = FlopCounterMode(display=False)
-    with counter:
-        representation.embed(sequences, species, True)
-    return float(counter.get_total_flops()) / float(np.sum([len(codes) for codes in sequences]))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is None:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            return func(*args, **kwargs) if parts is NotImplemented else parts
+        out = func(*args, **kwargs)
+        self.total += int(formula(*args, **kwargs, out_val=out))
+        return out
+
+
+def flops_per_bp(predict: Callable[[Fold], Scores], fold: Fold) -> float:
+    """Floating-point operations for each base that is scored, a multiply-add as two.
+
+    Only torch's operations count, so the figure is 0 for formulas and for features that are read
+    from a store. The sequences are reversed, so that no kept features are found for them.
+    """
+    some = fold.take(np.arange(min(_COUNTED, len(fold))))
+    alternates = some.alternates
+    strange = replace(
+        some,
+        sequences=tuple(codes[::-1].copy() for codes in some.sequences),
+        alternates=None if alternates is None else tuple(a[::-1].copy() for a in alternates),
+    )
+    with _Counter() as counter:
+        try:
+            predict(strange)
+        except CislensError:
+            return 0.0
+    return counter.total / count_bases(strange)

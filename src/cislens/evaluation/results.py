@@ -86,7 +86,8 @@ class Cost:
     Attributes:
         parameters: at work in the stage.
         bp: bases that went through the model.
-        flops: floating-point operations, a multiply-add as two; 0 where not counted.
+        flops: floating-point operations of the network, a multiply-add as two; counted where
+            test examples are predicted, 0 in other stages.
         trials: settings that were tried.
         steps: of the optimizer.
     """

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from cislens.recipes.reading import RecipePath, Section
+from cislens.recipes.task_sections import BuiltTask, ImportedTask
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -109,22 +110,6 @@ class AccessibilityTask(_GenomeTask):
     track: RecipePath
 
 
-class TableTask(_TaskSection):
-    """Labelled sequences in CSV files that somebody has split already."""
-
-    kind: Literal["table"]
-    train: RecipePath
-    valid: RecipePath
-    test: RecipePath
-    sequence: str  # names of columns
-    label: str
-    block: str  # examples of the same value are not independent
-    classes: dict[str, Literal[0, 1]]
-    stranded: bool = False
-    source: str = ""
-    licence: str = "unknown"
-
-
 class WindowTask(_TaskSection):
     """Mean signal of every track of the store over pieces of its windows."""
 
@@ -140,7 +125,7 @@ class SavedTask(Section):
 
 
 AnyTask = Annotated[
-    PromoterTask | PeakTask | AccessibilityTask | TableTask | WindowTask | SavedTask,
+    PromoterTask | PeakTask | AccessibilityTask | WindowTask | SavedTask | ImportedTask | BuiltTask,
     Field(discriminator="kind"),
 ]
 
@@ -169,7 +154,9 @@ class BenchSettings(Section):
     seeds: int = Field(default=3, ge=1)
     train_fraction: float = Field(default=0.9, gt=0, le=1)
     layers: bool = False
-    heads: list[Literal["linear", "mlp", "cnn", "neighbors"]] = Field(["linear"], min_length=1)
+    heads: list[Literal["linear", "mlp", "cnn", "neighbors"]] = Field(
+        default=["linear"], min_length=1
+    )
     cnn: list[str] = ["onehot-cnn-tiny"]
     finetune: list[Literal["lora", "full"]] = []
     cnn_steps: int = Field(default=200, ge=1)
@@ -199,7 +186,7 @@ class Source(Section):
 
 
 class PublishedModel(Section):
-    """A model folder in the shape of Hugging Face's, of a family that cislens has an adapter for."""
+    """A model folder in the shape of Hugging Face's, of a family that has an adapter."""
 
     family: str
     folder: RecipePath
@@ -208,13 +195,15 @@ class PublishedModel(Section):
 class BenchRecipe(Section):
     """`cislens bench`: representations and tasks. The baselines come by themselves.
 
-    With a `store`, which must be the one that the runs were trained on, examples from its genomes
-    inherit the part of the window they lie in, so that none is tested that was trained on.
+    Examples from the genomes of the `store` that the runs were trained on inherit the part of the
+    window they lie in, and what resembles its train and valid windows is not tested.
 
     Attributes:
         runs: name of the arm -> run folder of `cislens train`.
         models: name of the arm -> published model.
         embeddings: name of the arm -> embedding store of `cislens embed`.
+        store: of the runs; the one that their manifests name, unless given.
+        suites: files of tasks, or names of packaged ones, that are added to `tasks`.
         audit: whether every task is audited; a failed audit withholds gains.
         loci: species -> what to draw for the first run.
     """
@@ -223,7 +212,8 @@ class BenchRecipe(Section):
     models: dict[str, PublishedModel] = {}
     embeddings: dict[str, RecipePath] = {}
     store: RecipePath | None = None
-    tasks: dict[str, AnyTask] = Field(min_length=1)
+    tasks: dict[str, AnyTask] = {}
+    suites: list[str] = []
     settings: BenchSettings = BenchSettings()
     audit: bool = True
     loci: dict[str, Loci] = {}

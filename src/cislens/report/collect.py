@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from cislens.evaluation.contestants import training_store
 from cislens.evaluation.tasks.task import Task
 from cislens.files import read_parquet, require_file
 from cislens.genome.annotation import read_genes
@@ -17,10 +18,12 @@ from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import BenchRecipe, Loci
 from cislens.report.inputs import ExpertUse, Locus, ReportInput
 from cislens.report.loci import held_out_loci
+from cislens.report.words import interval, number
 from cislens.signal.store import ProfileStore
 from cislens.training.experts import EVERY_SPECIES
 from cislens.training.fit import Run
 
+_EVIDENCE = ("ranks", "efficiency", "label_areas", "layers", "calibration", "costs")
 TITLE = "What the representation carries"
 _INTERVAL = (
     "Intervals cover which test examples were drawn (blocks of neighboring or related examples "
@@ -39,13 +42,15 @@ def collect(folder: Path) -> ReportInput:
     recipe = read_recipe(require_file(folder, "bench folder") / "recipe.yaml", BenchRecipe)
     names = ("verdicts.parquet", "scores.parquet")
     verdicts, scores = (read_parquet(folder / name, "bench table") for name in names)
-    store = ProfileStore.open(recipe.store) if recipe.store else None
-    run = Run.open(next(iter(recipe.runs.values())))
+    store = training_store(recipe)
+    run = Run.open(next(iter(recipe.runs.values()))) if recipe.runs else None
     tasks = [Task.load(path) for path in sorted((folder / "results" / "tasks").iterdir())]
     return ReportInput(
         title=TITLE,
         verdicts=verdicts,
         scores=scores,
+        **{name: _optional(folder / f"{name}.parquet") for name in _EVIDENCE},  # type: ignore[arg-type]
+        audits=_audits(folder / "audits.json"),
         training=None if run is None else read_parquet(run.metrics_path, "metrics of the run"),
         loci=[] if run is None or store is None else _loci(recipe, run, store),
         experts=None
@@ -54,6 +59,35 @@ def collect(folder: Path) -> ReportInput:
         manifest=_manifest(recipe, run, store, tasks),
         notes=_notes(recipe, tasks),
     )
+
+
+def _optional(path: Path) -> pl.DataFrame | None:
+    return read_parquet(path, "bench table") if path.exists() else None
+
+
+def _audits(path: Path) -> list[dict[str, Any]]:
+    """Verdict and checks of each task's audit; a check's measure in words."""
+    audits = json.loads(path.read_text()) if path.exists() else {}
+    return [
+        {
+            "task": task,
+            "verdict": audit["verdict"],
+            "checks": [
+                {
+                    "name": check["name"],
+                    "verdict": check["verdict"],
+                    "found": f"{check['measure']}: "
+                    + (
+                        number(check["value"])
+                        if check["low"] is None
+                        else interval(check["value"], check["low"], check["high"])
+                    ),
+                }
+                for check in audit["checks"]
+            ],
+        }
+        for task, audit in audits.items()
+    ]
 
 
 def _loci(recipe: BenchRecipe, run: Run, store: ProfileStore) -> list[Locus]:

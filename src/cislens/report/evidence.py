@@ -12,6 +12,7 @@ from cislens.report.manifest import Table
 from cislens.report.panels import Panel
 from cislens.report.words import counted, grouped, interval, number
 
+_FOUND = ("warn", "fail")
 _KINDS = ("trained", "random", "onehot", "composition")
 
 
@@ -214,12 +215,12 @@ def _audits(run: ReportInput) -> list[Table]:
         (audit["task"], audit["verdict"], check["name"], check["verdict"], check["found"])
         for audit in run.audits
         for check in audit["checks"]
-        if check["verdict"] != "pass"
+        if check["verdict"] in _FOUND
     ]
     passed = [
         (audit["task"], audit["verdict"], counted(len(audit["checks"]), "check"), "pass", "")
         for audit in run.audits
-        if all(check["verdict"] == "pass" for check in audit["checks"])
+        if not any(check["verdict"] in _FOUND for check in audit["checks"])
     ]
     if not rows and not passed:
         return []

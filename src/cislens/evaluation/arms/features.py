@@ -1,48 +1,98 @@
 """The features of a task's examples: of one sequence, of its parts, or of two alleles."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 
 from cislens.evaluation.tasks.card import TaskCard
 from cislens.evaluation.tasks.task import Fold
 from cislens.genome.codes import Codes
-from cislens.representations.contract import Features, Representation, Viewed
+from cislens.representations.contract import Features, Kind, Representation, Viewed
 
-LAST = "last"  # the view of a representation that has only one
+LAST = "last"  # the view of what has only one
 ByView = dict[str, Features]
 
 
-def all_views(representation: Representation) -> tuple[str, ...]:
-    """Names of the layers and poolings a representation has, the default one last."""
-    return representation.views if isinstance(representation, Viewed) else (LAST,)
+class Source(Protocol):
+    """Where the features of an arm come from.
+
+    Attributes:
+        views: layers and poolings there are, the default one last.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def parameters(self) -> int: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def views(self) -> tuple[str, ...]: ...
+
+    def features(self, fold: Fold, views: Sequence[str]) -> ByView:
+        """Features (n, D) of a fold's examples in each view."""
+        ...
 
 
-def fold_features(
-    representation: Representation, card: TaskCard, fold: Fold, views: Sequence[str]
-) -> ByView:
-    """Features (n, D) of a fold's examples in each view, as stranded as the card says.
+@dataclass(frozen=True)
+class Embedded:
+    """The features of a representation for one task, as stranded as its card says.
 
     A sequence in parts gives the features of its parts side by side; a variant what the alternate
     allele's features are beyond the reference's (the absolute difference where scores are
     unsigned).
     """
 
-    def embed(sequences: Sequence[Codes]) -> ByView:
-        if isinstance(representation, Viewed):
-            return representation.embed_views(sequences, card.species, card.stranded, views)
-        return {LAST: representation.embed(sequences, card.species, card.stranded)}
+    representation: Representation
+    card: TaskCard
 
-    if card.kind == "variant":
-        assert fold.alternates is not None
-        assert card.score_sign is not None
-        reference, alternate = embed(fold.sequences), embed(fold.alternates)
-        return {
-            view: difference_features(reference[view], alternate[view], card.score_sign)
-            for view in reference
-        }
-    return in_parts(card, fold, embed)
+    @property
+    def name(self) -> str:
+        return self.representation.name
+
+    @property
+    def kind(self) -> Kind:
+        return self.representation.kind
+
+    @property
+    def parameters(self) -> int:
+        return self.representation.parameters
+
+    @property
+    def digest(self) -> str:
+        return self.representation.digest
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        given = self.representation
+        return given.views if isinstance(given, Viewed) else (LAST,)
+
+    def features(self, fold: Fold, views: Sequence[str]) -> ByView:
+        """Features (n, D) of a fold's examples in each view."""
+
+        def embed(sequences: Sequence[Codes]) -> ByView:
+            given, card = self.representation, self.card
+            if isinstance(given, Viewed):
+                return given.embed_views(sequences, card.species, card.stranded, views)
+            return {LAST: given.embed(sequences, card.species, card.stranded)}
+
+        if self.card.kind == "variant":
+            assert fold.alternates is not None and self.card.score_sign is not None
+            reference, alternate = embed(fold.sequences), embed(fold.alternates)
+            return {
+                view: difference_features(reference[view], alternate[view], self.card.score_sign)
+                for view in reference
+            }
+        return in_parts(self.card, fold, embed)
 
 
 def in_parts(card: TaskCard, fold: Fold, embed: Callable[[Sequence[Codes]], ByView]) -> ByView:
@@ -51,8 +101,7 @@ def in_parts(card: TaskCard, fold: Fold, embed: Callable[[Sequence[Codes]], ByVi
         return embed(fold.sequences)
     ends = np.cumsum([0, *card.parts])
     embedded = [
-        embed([codes[begin:end] for codes in fold.sequences])
-        for begin, end in pairwise(ends)
+        embed([codes[begin:end] for codes in fold.sequences]) for begin, end in pairwise(ends)
     ]
     return {
         view: np.concatenate([part[view] for part in embedded], axis=-1) for view in embedded[0]

@@ -1,15 +1,19 @@
 """Who takes part in a task: what is to be judged, its controls, and the baselines."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cislens.evaluation.arms.contract import Arm, Ground
+from cislens.evaluation.arms.features import Embedded
+from cislens.evaluation.arms.network import bins_arm, mlp_arm, scratch_arm, tuned_arm
 from cislens.evaluation.arms.probe import ProbeArm, TwinArm
-from cislens.evaluation.arms.scratch import ScratchArm
-from cislens.evaluation.heads.fitting import Regime
+from cislens.evaluation.arms.variant import ZeroShotArm, can_score, variant_baselines
 from cislens.evaluation.heads.onehot_cnn import find_shape
 from cislens.recipes.schema import BenchSettings
 from cislens.representations.baselines import GCContent, KmerCounts, Length, OneHot
-from cislens.representations.contract import Representation, Twinned
+from cislens.representations.contract import Binned, Representation, Tunable, Twinned
+from cislens.representations.gapped import GappedKmers
+
+ArmOf = Callable[[Representation], Arm]
 
 
 def build_arms(
@@ -17,20 +21,60 @@ def build_arms(
 ) -> list[Arm]:
     """The arms of a task; baselines that cannot differ between its examples are left out."""
     given = {representation.name for representation in representations}
-    baselines = [one for one in _baselines(ground, settings) if one.name not in given]
     arms: list[Arm] = []
-    for representation in [*representations, *baselines]:
-        arms.append(ProbeArm(representation, ground, settings.layers))
-        if representation.kind == "trained" and isinstance(representation, Twinned):
-            arms.append(TwinArm(representation, ground, settings.layers))
-    if ground.card.kind != "variant":
-        regimes = [Regime(settings.cnn_steps, settings.cnn_batch, rate) for rate in (1e-2, 3e-3)][
-            : settings.trials
-        ]
-        arms += [ScratchArm(find_shape(name), ground, regimes) for name in settings.cnn]
-    return arms
+    for representation in representations:
+        for arm_of in _ways(representation, ground, settings):
+            arm = arm_of(representation)
+            arms.append(arm)
+            if representation.kind == "trained" and isinstance(representation, Twinned):
+                twin = arm.name.replace(representation.name, f"{representation.name}-random", 1)
+                arms.append(TwinArm(representation, twin, arm.name, arm_of))
+        arms += _tuned(representation, ground, settings)
+    if ground.card.kind == "variant":
+        return arms + [ProbeArm(baseline, ground) for baseline in variant_baselines(ground.task)]
+    arms += [
+        ProbeArm(Embedded(baseline, ground.card), ground)
+        for baseline in _baselines(ground, settings)
+        if baseline.name not in given
+    ]
+    return arms + [scratch_arm(find_shape(name), ground, settings) for name in settings.cnn]
+
+
+def _ways(representation: Representation, ground: Ground, settings: BenchSettings) -> list[ArmOf]:
+    """How a representation is judged on a task: under every head, and by its own scores."""
+
+    def embedded(given: Representation) -> Embedded:
+        return Embedded(given, ground.card)
+
+    ways: dict[str, ArmOf] = {
+        "linear": lambda given: ProbeArm(embedded(given), ground, "linear", settings.layers),
+        "neighbors": lambda given: ProbeArm(embedded(given), ground, "neighbors", settings.layers),
+        "mlp": lambda given: mlp_arm(embedded(given), ground, settings),
+    }
+    if isinstance(representation, Binned) and _whole(ground):
+        ways["cnn"] = lambda given: bins_arm(given, ground, settings)
+    chosen = [ways[head] for head in settings.heads if head in ways]
+    if ground.card.kind == "variant" and can_score(representation, ground):
+        chosen.append(lambda given: ZeroShotArm(given, ground))
+    return chosen
+
+
+def _tuned(representation: Representation, ground: Ground, settings: BenchSettings) -> list[Arm]:
+    if ground.card.kind == "variant" or not isinstance(representation, Tunable):
+        return []
+    return [tuned_arm(representation, mode, ground, settings) for mode in settings.finetune]
+
+
+def _whole(ground: Ground) -> bool:
+    """Whether bins of different examples can be held against each other."""
+    return ground.card.kind != "variant" and ground.task.examples["length"].n_unique() == 1
 
 
 def _baselines(ground: Ground, settings: BenchSettings) -> list[Representation]:
     one_length = ground.task.examples["length"].n_unique() == 1
-    return [KmerCounts(settings.kmer), GCContent(), OneHot() if one_length else Length()]
+    baselines: list[Representation] = [KmerCounts(settings.kmer)]
+    if settings.gapped:
+        baselines.append(GappedKmers())
+    if ground.card.kind != "attribution":  # GC and length are the same wherever a base changes
+        baselines += [GCContent()] + ([] if one_length else [Length()])
+    return baselines + ([OneHot()] if one_length else [])

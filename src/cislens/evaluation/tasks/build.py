@@ -4,15 +4,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from cislens.errors import CislensError, nearest
 from cislens.evaluation.tasks.builders import accessibility, peaks, profile_windows, promoters
-from cislens.evaluation.tasks.tables import Columns, labelled_tables
+from cislens.evaluation.tasks.exposure import without_seen
+from cislens.evaluation.tasks.registry import make_section
 from cislens.evaluation.tasks.task import Task
 from cislens.genome.annotation import read_genes
-from cislens.genome.codes import Codes
 from cislens.genome.intervals import read_intervals
 from cislens.genome.reference import Genome, open_genome
 from cislens.recipes.schema import (
@@ -21,7 +20,6 @@ from cislens.recipes.schema import (
     PeakTask,
     PromoterTask,
     SavedTask,
-    TableTask,
     WindowTask,
 )
 from cislens.signal.store import ProfileStore
@@ -38,7 +36,7 @@ def build_task(name: str, section: AnyTask, store: ProfileStore | None, seed: in
     """
     match section:
         case SavedTask():
-            return Task.load(section.folder)
+            return without_seen(Task.load(section.folder), store)
         case WindowTask():
             if store is None:
                 raise CislensError(f"task {name}: windows need a profile store; add `store:`.")
@@ -46,8 +44,17 @@ def build_task(name: str, section: AnyTask, store: ProfileStore | None, seed: in
                 store, section.species, name=name, width=section.width, limit=section.limit,
                 seed=seed,
             )  # fmt: skip
-        case TableTask():
-            return _table_task(name, section, store, seed)
+        case PromoterTask() | PeakTask() | AccessibilityTask():
+            return without_seen(_annotated(name, section, store, seed), store)
+    return make_section(name, section, store, seed)
+
+
+def _annotated(
+    name: str,
+    section: PromoterTask | PeakTask | AccessibilityTask,
+    store: ProfileStore | None,
+    seed: int,
+) -> Task:
     genome = _genome(section.genome, section.species)
     fields: dict[str, Any] = {
         "name": name,
@@ -66,22 +73,6 @@ def build_task(name: str, section: AnyTask, store: ProfileStore | None, seed: in
             return accessibility(
                 genome, read_intervals(section.peaks), str(section.track), **fields
             )
-
-
-def _table_task(name: str, section: TableTask, store: ProfileStore | None, seed: int) -> Task:
-    return labelled_tables(
-        {"train": section.train, "valid": section.valid, "test": section.test},
-        Columns(section.sequence, section.label, section.block),
-        section.classes,
-        name=name,
-        species=section.species,
-        stranded=section.stranded,
-        limit=section.limit,
-        source=section.source,
-        licence=section.licence,
-        trained_on=_trained_on(store, section.species),
-        seed=seed,
-    )
 
 
 def _regions(
@@ -106,14 +97,6 @@ def _regions(
                 f"{store.path} {size:,} bp; they are different assemblies."
             )
     return store.windows(section.species)
-
-
-def _trained_on(store: ProfileStore | None, species: str) -> list[Codes]:
-    """Every window of the species' train and valid parts."""
-    if store is None or species not in store.species:
-        return []
-    rows = np.flatnonzero((store.windows(species)["split"] != "test").to_numpy())
-    return list(store.sequence(species, rows)[:, store.margin : store.margin + store.length])
 
 
 @cache

@@ -1,0 +1,89 @@
+"""Arms of variant tasks: scores that need no training, and features that know only the change."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cislens.evaluation.arms.contract import Fitted, Ground
+from cislens.evaluation.arms.features import LAST, ByView
+from cislens.evaluation.arms.probe import count_bases
+from cislens.evaluation.results import Cost
+from cislens.evaluation.tasks.task import Fold, Task
+from cislens.evaluation.variant_baselines import available_baselines, baseline_features
+from cislens.evaluation.zero_shot import choose_score
+from cislens.representations.contract import (
+    CausalLikelihood,
+    Kind,
+    MaskedLikelihood,
+    Representation,
+)
+
+
+@dataclass
+class ZeroShotArm:
+    """A representation's own score of a variant; which one is chosen on validation."""
+
+    representation: Representation
+    ground: Ground
+    twin_of: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.representation.name}-zero-shot"
+
+    @property
+    def kind(self) -> Kind:
+        return self.representation.kind
+
+    @property
+    def digest(self) -> str:
+        return self.representation.digest
+
+    def fit(self, seed: int, first: Mapping[str, object] | None) -> Fitted:
+        began = time.perf_counter()
+        ground = self.ground
+        valid = ground.valid.take(ground.valid_subset(seed))
+        candidates = None if first is None else [str(first["score"])]
+        chosen = choose_score(self.representation, ground.card, valid, ground.test, candidates)
+        wall = time.perf_counter() - began
+        config: dict[str, object] = {
+            "head": "zero-shot", "score": chosen.score, "orientation": chosen.orientation,
+        }  # fmt: skip
+        parameters = self.representation.parameters
+        cost = Cost("embed", wall, parameters, count_bases(valid), trials=len(chosen.tried))
+        return Fitted(config, chosen.valid_metric, parameters, chosen.scores, [cost])
+
+
+def can_score(representation: Representation, ground: Ground) -> bool:
+    """Whether a representation has a score of the task's sign: distances have none."""
+    return ground.card.score_sign == "unsigned" or isinstance(
+        representation, MaskedLikelihood | CausalLikelihood
+    )
+
+
+@dataclass(frozen=True)
+class VariantBaseline:
+    """Features of a variant that nothing was learned for; see `variant_baselines`."""
+
+    name: str
+    task: Task
+
+    parameters: int = 0
+    views: tuple[str, ...] = (LAST,)
+
+    @property
+    def kind(self) -> Kind:
+        return "onehot" if self.name == "onehot-change" else "composition"
+
+    @property
+    def digest(self) -> str:
+        return f"{self.name}/1"
+
+    def features(self, fold: Fold, views: Sequence[str]) -> ByView:
+        """Features (n, D) of a fold's variants."""
+        return {LAST: baseline_features(self.task, fold, self.name)}
+
+
+def variant_baselines(task: Task) -> list[VariantBaseline]:
+    """Every baseline that the task has the columns for."""
+    return [VariantBaseline(name, task) for name in available_baselines(task)]
