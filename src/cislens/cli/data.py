@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cislens.cli import task
 from cislens.cli.options import AsJson, DryRun, Recipe, Seed, Workers, answer
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import DataRecipe
@@ -12,12 +13,8 @@ from cislens.recipes.schema import DataRecipe
 if TYPE_CHECKING:
     from cislens.signal.plan import ProfilePlan
 
-app = typer.Typer(help="Build the stores that models train on.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps `profile` a verb of its own while it is the only one."""
+app = typer.Typer(help="Build what models train on and are judged by.", no_args_is_help=True)
+app.add_typer(task.app, name="task")
 
 
 @app.command("profile")

@@ -16,10 +16,9 @@ from cislens.genome.codes import gc_content
 from cislens.genome.reference import Genome, open_genome
 from cislens.genome.variants import read_variants, windows
 from cislens.recipes.task_sections import VariantTask
-from cislens.signal.store import ProfileStore
 
 
-def build_variants(name: str, section: VariantTask, store: ProfileStore | None, seed: int) -> Task:
+def build_variants(name: str, section: VariantTask, seed: int) -> Task:
     """A variant task whose controls are alike to the positives in the covariates.
 
     Covariates are columns of the table, or the GC content of the window and, with `genes`, the
@@ -53,9 +52,7 @@ def build_variants(name: str, section: VariantTask, store: ProfileStore | None, 
     table = table.with_columns(match_group=group).filter(pl.Series(kept))
     if not section.genes and "tss_dist" in table.columns:
         table = table.with_columns(pl.col("tss_dist").cast(pl.Float64, strict=False))
-    return variant_task(
-        name, section, table, genome, files, report, store, seed, negatives="measured"
-    )
+    return variant_task(name, section, table, genome, files, report, seed, negatives="measured")
 
 
 def _labelled(table: pl.DataFrame, section: VariantTask) -> pl.DataFrame:

@@ -1,6 +1,6 @@
 """How imported examples come to train, valid and test, and which of them are too many."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,6 @@ from cislens.evaluation.tasks.placing import (
     cluster_examples,
     without_leaks,
 )
-from cislens.genome.codes import Codes
-from cislens.genome.homology import leaking
 from cislens.genome.splits import balanced_folds
 from cislens.randomness import generator
 from cislens.recipes.task_sections import Parting
@@ -28,7 +26,7 @@ def draw(placed: Placed, limit: int | None, seed: int) -> Placed:
     """At most `limit` examples, drawn by the seed.
 
     Where the examples have a `split`, each part gets its share of `placing.FRACTIONS`, and what a
-    smaller part leaves goes to train.
+    smaller part leaves goes to train, or without one to valid.
     """
     n = placed.rows.height
     if limit is None or n <= limit:
@@ -37,9 +35,10 @@ def draw(placed: Placed, limit: int | None, seed: int) -> Placed:
     kept = np.zeros(n, bool)
     if "split" in placed.rows.columns:
         split = placed.rows["split"].to_numpy()[order]
+        present = [name for name in ("test", "valid", "train") if name in split]
         left = limit
-        for name in ("test", "valid", "train"):
-            share = left if name == "train" else round(limit * FRACTIONS[name])
+        for name in present:
+            share = left if name == present[-1] else round(limit * FRACTIONS[name])
             mine = order[split == name][:share]
             kept[mine] = True
             left -= len(mine)
@@ -48,34 +47,29 @@ def draw(placed: Placed, limit: int | None, seed: int) -> Placed:
     return placed.keep(kept, "examples beyond the limit")
 
 
-def part(
-    placed: Placed, how: Parting, strata: npt.NDArray[np.int64], seed: int,
-    seen: Sequence[Codes] = (),
-) -> Placed:  # fmt: skip
+def part(placed: Placed, how: Parting, strata: npt.NDArray[np.int64], seed: int) -> Placed:
     """Give examples `split, cluster_id, block_id`; leaks between the parts are dropped.
 
     Args:
         placed: rows may have `group` (examples of one group stay together and are one block),
             coordinates, and the column that `how` names.
         strata: number of the class, or of the quantile, of each example.
-        seen: sequences that the judged models were trained on; a test example must not resemble
-            one.
 
     Raises:
         CislensError: if a chromosome or value does not occur, or a part stays empty.
     """
     if how.by == "homology":
-        return _anew(placed, strata, seed, seen)
+        return _anew(placed, strata, seed)
     column = "chrom" if how.by == "chromosome" else "parted_by"
     split = _by_value(placed, column, how)
     placed = Placed(
         placed.rows.with_columns(split=split), placed.sequences, placed.report, placed.alternates
     )
     placed = placed.keep(split.is_not_null().to_numpy(), "examples of no part")
-    return predefined(placed, seed, seen)
+    return predefined(placed, seed)
 
 
-def predefined(placed: Placed, seed: int, seen: Sequence[Codes] = ()) -> Placed:
+def predefined(placed: Placed, seed: int) -> Placed:
     """Examples that have a `split`: valid is carved from train where there is none, leaks and
     examples whose group is in an earlier part are dropped, clusters and blocks are named."""
     found = set(placed.rows["split"])
@@ -85,7 +79,7 @@ def predefined(placed: Placed, seed: int, seen: Sequence[Codes] = ()) -> Placed:
     if "valid" not in found:
         placed = carve(placed, "train", {"train": 0.85, "valid": 0.15}, seed)
     placed = _one_part_per_group(placed)
-    return named_blocks(without_leaks(placed, seen), seed)
+    return named_blocks(without_leaks(placed), seed)
 
 
 def carve(placed: Placed, source: str, shares: Mapping[str, float], seed: int) -> Placed:
@@ -147,22 +141,12 @@ def _with_blocks(placed: Placed, cluster: pl.Series) -> Placed:
     return Placed(rows, placed.sequences, report, placed.alternates)
 
 
-def _anew(
-    placed: Placed, strata: npt.NDArray[np.int64], seed: int, seen: Sequence[Codes]
-) -> Placed:
+def _anew(placed: Placed, strata: npt.NDArray[np.int64], seed: int) -> Placed:
     cluster = cluster_examples(placed.rows, placed.sequences, seed)
     split = balanced_folds(cluster, FRACTIONS, seed, strata=strata)
-    names = pl.Series([f"c{number}" for number in cluster])
-    parted = Placed(
-        placed.rows.with_columns(split=pl.Series(split.tolist(), dtype=pl.String)),
-        placed.sequences, placed.report, placed.alternates,
-    )  # fmt: skip
-    parted = _with_blocks(parted, names)
-    kept = np.ones(len(split), bool)
-    test = np.flatnonzero(split == "test")
-    if seen:
-        kept[test] = ~leaking([placed.sequences[row] for row in test], seen, seed)
-    return parted.keep(kept, "test examples with a homolog in the models' training data")
+    rows = placed.rows.with_columns(split=pl.Series(split.tolist(), dtype=pl.String))
+    parted = Placed(rows, placed.sequences, placed.report, placed.alternates)
+    return _with_blocks(parted, pl.Series([f"c{number}" for number in cluster]))
 
 
 def _by_value(placed: Placed, column: str, how: Parting) -> pl.Series:

@@ -205,14 +205,6 @@ def _sequences(genome: Genome, rows: pl.DataFrame) -> list[Codes]:
     return [genome.fetch(*row) for row in rows.select("chrom", "start", "end").iter_rows()]
 
 
-def trained_on(store: ProfileStore | None, species: str) -> list[Codes]:
-    """Every window of the species' train and valid parts in a profile store."""
-    if store is None or species not in store.species:
-        return []
-    rows = np.flatnonzero((store.windows(species)["split"] != "test").to_numpy())
-    return list(store.sequence(species, rows)[:, store.margin : store.margin + store.length])
-
-
 def store_regions(name: str, species: str, genome: Genome, store: ProfileStore) -> pl.DataFrame:
     """The store's windows that give examples of a task on `genome` their part.
 

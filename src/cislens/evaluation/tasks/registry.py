@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cislens.evaluation.tasks.controls import build_variants
+from cislens.evaluation.tasks.exposure import without_seen
 from cislens.evaluation.tasks.importers.bed import import_bed
 from cislens.evaluation.tasks.importers.fasta import import_fasta
 from cislens.evaluation.tasks.importers.genomic_benchmarks import import_genomic_benchmarks
@@ -19,9 +20,8 @@ from cislens.evaluation.tasks.task import Task
 from cislens.evaluation.tasks.tfbs import build_tfbs
 from cislens.signal.store import ProfileStore
 
-# kind -> (name, section, store, seed) -> task
-Make = Callable[[str, Any, ProfileStore | None, int], Task]
-MAKERS: dict[str, Make] = {
+# What has sequences or places of its own, by kind: (name, section, seed) -> task
+IMPORTERS: dict[str, Callable[[str, Any, int], Task]] = {
     "table": import_table,
     "mpra": import_table,
     "fasta": import_fasta,
@@ -33,8 +33,26 @@ MAKERS: dict[str, Make] = {
     "traitgym": import_traitgym,
     "vcf": import_vcf,
     "variants": build_variants,
+}
+# What may take its parts from a store's windows: (name, section, store, seed) -> task
+BUILDERS: dict[str, Callable[[str, Any, ProfileStore | None, int], Task]] = {
     "tfbs": build_tfbs,
     "rbp": build_rbp,
     "splice": build_splice,
     "shuffled": build_shuffled,
 }
+KINDS = frozenset(IMPORTERS) | frozenset(BUILDERS)
+
+
+def make_section(name: str, section: Any, store: ProfileStore | None, seed: int) -> Task:
+    """The task of a section whose kind is in `KINDS`.
+
+    Args:
+        store: gives examples on its genomes their parts; what it trains on is dropped from the
+            test part of all other tasks.
+    """
+    if section.kind in IMPORTERS:
+        task = IMPORTERS[section.kind](name, section, seed)
+    else:
+        task = BUILDERS[section.kind](name, section, store, seed)
+    return without_seen(task, store)

@@ -25,13 +25,12 @@ from cislens.genome.chromosomes import match_names
 from cislens.genome.codes import reverse_complement
 from cislens.genome.reference import open_genome
 from cislens.recipes.task_sections import BedLabelTask, Parting
-from cislens.signal.store import ProfileStore
 
 _PARTS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid",
           "dev": "valid", "test": "test"}  # fmt: skip
 
 
-def import_bed(name: str, section: BedLabelTask, store: ProfileStore | None, seed: int) -> Task:
+def import_bed(name: str, section: BedLabelTask, seed: int) -> Task:
     """A task from labelled intervals; see `BedLabelTask`.
 
     Stranded tasks read the strand that the file names; others read the forward strand.
@@ -68,7 +67,7 @@ def import_bed(name: str, section: BedLabelTask, store: ProfileStore | None, see
         placed = placed.keep(known[has_label], "examples on chromosomes that the genome lacks")
     placed = fitted(placed, section)
     how = None if "split" in rows.columns else Parting()
-    placed = parted(placed, how, section, store, seed)
+    placed = parted(placed, how, section, seed)
     return finish(
         name, section, labels, placed, files, block="20 kb of genome",
         split="predefined" if how is None else "homology",

@@ -23,7 +23,6 @@ from cislens.evaluation.tasks.placing import Placed
 from cislens.evaluation.tasks.task import Task
 from cislens.files import require_file
 from cislens.recipes.task_sections import FastaTask, Parting
-from cislens.signal.store import ProfileStore
 
 _HEADER = re.compile(
     r"^(?:(?P<name>[^|]*?)\s)?(?P<chrom>[^:|\s]+):(?P<start>\d+)-(?P<end>\d+)"
@@ -31,7 +30,7 @@ _HEADER = re.compile(
 )
 
 
-def import_fasta(name: str, section: FastaTask, store: ProfileStore | None, seed: int) -> Task:
+def import_fasta(name: str, section: FastaTask, seed: int) -> Task:
     """A task from labelled FASTA files; see `FastaTask`.
 
     Whether coordinates count from 0 or 1 is told by the length of the sequences.
@@ -64,7 +63,7 @@ def import_fasta(name: str, section: FastaTask, store: ProfileStore | None, seed
     labels = read_labels(tables, ["label"], section)
     placed = fitted(with_labels(Placed(pl.concat(parts), sequences, report), labels.y), section)
     how = None if section.file is None else section.split or Parting()
-    placed = parted(placed, how, section, store, seed)
+    placed = parted(placed, how, section, seed)
     return finish(
         name, section, labels, placed, files, split=split_name(how), block="20 kb of genome"
     )

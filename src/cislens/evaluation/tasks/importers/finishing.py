@@ -12,11 +12,10 @@ from cislens.evaluation.tasks.card import File, TaskCard
 from cislens.evaluation.tasks.importers.labels import METRICS, Labels
 from cislens.evaluation.tasks.importers.reading import check_digests
 from cislens.evaluation.tasks.parting import draw, part, predefined, strata_of
-from cislens.evaluation.tasks.placing import Placed, trained_on
+from cislens.evaluation.tasks.placing import Placed
 from cislens.evaluation.tasks.task import Task, make_task, sequence_hash
 from cislens.genome.codes import Codes
 from cislens.recipes.task_sections import Parting, SequenceSection, TaskSection
-from cislens.signal.store import ProfileStore
 
 Report = dict[str, str | int | float]
 
@@ -43,9 +42,7 @@ def fitted(placed: Placed, section: SequenceSection) -> Placed:
     return placed.keep(lengths == window, f"examples of another length than {window} bp")
 
 
-def parted(
-    placed: Placed, how: Parting | None, section: TaskSection, store: ProfileStore | None, seed: int
-) -> Placed:
+def parted(placed: Placed, how: Parting | None, section: TaskSection, seed: int) -> Placed:
     """Examples drawn up to the limit and parted; with no `how` they have a `split` already.
 
     Ends that all sequences share, as the adapters of a reporter library, are left out when alike
@@ -59,12 +56,11 @@ def parted(
         report["bases that all sequences end with"] = right
     inner = [codes[left : len(codes) - right] for codes in whole.sequences]
     trimmed = Placed(whole.rows.with_row_index("drawn"), inner, report)
-    seen = trained_on(store, section.species)
     if how is None:
-        done = predefined(trimmed, seed, seen)
+        done = predefined(trimmed, seed)
     else:
         y = np.array([values[0] for values in whole.rows["y"]])
-        done = part(trimmed, how, strata_of(y), seed, seen)
+        done = part(trimmed, how, strata_of(y), seed)
     rows = done.rows["drawn"].to_list()
     alternates = whole.alternates
     return Placed(

@@ -29,16 +29,13 @@ from cislens.genome.chromosomes import match_names
 from cislens.genome.codes import Codes, reverse_complement
 from cislens.genome.reference import Genome, open_genome
 from cislens.recipes.task_sections import GenomicBenchmarksTask
-from cislens.signal.store import ProfileStore
 
 # e.g. chr21:20569356-20569856:+, with the assembly before it or without
 _LOCUS = re.compile(r"(?:\w+:)?(?P<chrom>[^:]+):(?P<start>\d+)-(?P<end>\d+)(?::(?P<strand>[+-])?)?")
 _SUFFIXES = (".csv.gz", ".csv")
 
 
-def import_genomic_benchmarks(
-    name: str, section: GenomicBenchmarksTask, store: ProfileStore | None, seed: int
-) -> Task:
+def import_genomic_benchmarks(name: str, section: GenomicBenchmarksTask, seed: int) -> Task:
     """A task from a folder of intervals with its genome, or from one table with sequences.
 
     Sequences of the minus strand are reverse complements. The sets have no valid part: one is
@@ -65,7 +62,7 @@ def import_genomic_benchmarks(
         raise CislensError(f"{table.path} has a part {strange[0]!r}; expected train and test.")
     labels = read_labels([table], ["label"], section)
     placed = fitted(with_labels(Placed(rows, sequences, report), labels.y), section)
-    placed = parted(placed, None, section, store, seed)
+    placed = parted(placed, None, section, seed)
     block = "20 kb of genome" if "start" in placed.rows.columns else "cluster of alike sequences"
     return finish(name, section, labels, placed, files, block=block)
 

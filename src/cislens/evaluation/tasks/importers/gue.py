@@ -15,18 +15,17 @@ from cislens.evaluation.tasks.importers.finishing import (
 )
 from cislens.evaluation.tasks.importers.labels import read_labels
 from cislens.evaluation.tasks.importers.reading import read_sequences, read_table, record
-from cislens.evaluation.tasks.parting import carve
+from cislens.evaluation.tasks.parting import carve, draw
 from cislens.evaluation.tasks.placing import Placed
 from cislens.evaluation.tasks.task import Task
 from cislens.files import require_file
 from cislens.recipes.task_sections import GueTask
-from cislens.signal.store import ProfileStore
 
 _SPLITS = {"train": "train", "dev": "valid", "test": "test"}
 _CARVED = {"train": 0.8, "valid": 0.2}
 
 
-def import_gue(name: str, section: GueTask, store: ProfileStore | None, seed: int) -> Task:
+def import_gue(name: str, section: GueTask, seed: int) -> Task:
     """A task from a GUE folder; dev is the valid part.
 
     There are no coordinates, so what of valid and test has a homolog in an earlier part is found
@@ -58,8 +57,8 @@ def import_gue(name: str, section: GueTask, store: ProfileStore | None, seed: in
     labels = read_labels(tables, ["label"], section)
     placed = fitted(with_labels(Placed(pl.concat(parts), sequences, report), labels.y), section)
     if "train" not in found:
-        placed = carve(placed, "valid", _CARVED, seed)
-    placed = parted(placed, None, section, store, seed)
+        placed = carve(draw(placed, section.limit, seed), "valid", _CARVED, seed)
+    placed = parted(placed, None, section, seed)
     return finish(name, section, labels, placed, files)
 
 

@@ -16,14 +16,11 @@ from cislens.genome.intervals import read_rows
 from cislens.genome.reference import Genome, open_genome
 from cislens.genome.variants import anchored, on_elements, read_variants
 from cislens.recipes.task_sections import SaturationTask
-from cislens.signal.store import ProfileStore
 
 _PLACE = re.compile(r"(?P<chrom>(?:chr)?[\w.]+):(?P<start>\d+)-(?P<end>\d+)")
 
 
-def import_saturation(
-    name: str, section: SaturationTask, store: ProfileStore | None, seed: int
-) -> Task:
+def import_saturation(name: str, section: SaturationTask, seed: int) -> Task:
     """A variant task from a table of saturation mutagenesis.
 
     Elements go whole to a part and are blocks of their own, for variants of one element share
@@ -62,7 +59,7 @@ def import_saturation(
         split=pl.col("element").replace_strict(parts), group=pl.col("element")
     )
     return variant_task(
-        name, section, table, genome, files, report, store, seed, signed=section.signed,
+        name, section, table, genome, files, report, seed, signed=section.signed,
         block="element",
     )  # fmt: skip
 

@@ -23,12 +23,9 @@ from cislens.evaluation.tasks.importers.reading import Table, read_sequences, re
 from cislens.evaluation.tasks.placing import Placed
 from cislens.evaluation.tasks.task import Task
 from cislens.recipes.task_sections import SplicingTask
-from cislens.signal.store import ProfileStore
 
 
-def import_splicing(
-    name: str, section: SplicingTask, store: ProfileStore | None, seed: int
-) -> Task:
+def import_splicing(name: str, section: SplicingTask, seed: int) -> Task:
     """A splicing task: the two ends of each exon joined, PSI of every tissue, NaN if not observed.
 
     Exons observed in no tissue are dropped; test exons are those observed in enough tissues whose
@@ -62,7 +59,7 @@ def import_splicing(
         rows["parted_by"] = table.column(section.split.column)
     joined = [np.concatenate(pair) for pair in zip(*ends, strict=True)]
     placed = with_labels(Placed(pl.DataFrame(rows), joined, report), psi)
-    placed = parted(placed, section.split, section, store, seed)
+    placed = parted(placed, section.split, section, seed)
     placed = _varying_test(placed, section)
     target = Target(names=tissues, transform="delta_logit", unit="PSI", masked=True)
     section = section.model_copy(update={"stranded": True})

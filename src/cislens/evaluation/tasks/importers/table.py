@@ -28,13 +28,12 @@ from cislens.evaluation.tasks.importers.reading import (
 from cislens.evaluation.tasks.placing import Placed
 from cislens.evaluation.tasks.task import Task
 from cislens.recipes.task_sections import MpraTask, Parting, TableTask
-from cislens.signal.store import ProfileStore
 
 # Of the median error: none counts for more than a hundred measurements of median error.
 _LEAST_ERROR = 0.1
 
 
-def import_table(name: str, section: TableTask, store: ProfileStore | None, seed: int) -> Task:
+def import_table(name: str, section: TableTask, seed: int) -> Task:
     """A task from labelled sequences, see `TableTask` and, for reporter assays, `MpraTask`."""
     tables, files = _read(section)
     report: Report = {}
@@ -51,7 +50,7 @@ def import_table(name: str, section: TableTask, store: ProfileStore | None, seed
     placed = fitted(with_labels(placed, labels.y), section)
     placed = _weighted(placed)
     how = None if section.file is None else section.split or Parting()
-    placed = parted(placed, how, section, store, seed)
+    placed = parted(placed, how, section, seed)
     return finish(
         name, section, labels, placed, files, split=split_name(how), block=_block(section, placed)
     )

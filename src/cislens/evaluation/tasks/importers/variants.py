@@ -16,7 +16,6 @@ from cislens.evaluation.tasks.task import Task
 from cislens.genome.reference import Genome, open_genome
 from cislens.genome.variants import normalize, read_variants, require_reference, windows
 from cislens.recipes.task_sections import TraitGymTask, VariantSection, VcfTask
-from cislens.signal.store import ProfileStore
 
 _BY_CLASS = Metric(primary="auprc", secondary=["auroc"])
 _MATCHED = Metric(primary="auprc", secondary=["auroc", "within_auroc"])
@@ -24,9 +23,7 @@ _BY_EFFECT = Metric(primary="pearson", secondary=["spearman"])
 LOCUS_BP = 100_000
 
 
-def import_traitgym(
-    name: str, section: TraitGymTask, store: ProfileStore | None, seed: int
-) -> Task:
+def import_traitgym(name: str, section: TraitGymTask, seed: int) -> Task:
     """A task from TraitGym parquet: causal variants (label 1) against matched controls."""
     genome, files = _opened(section, section.file)
     table = read_variants(section.file, genome)
@@ -35,12 +32,10 @@ def import_traitgym(
     if section.label not in checked.columns:
         raise CislensError(f"{section.file} has no column {section.label!r} of labels.")
     y = checked[section.label].cast(pl.Float64, strict=False)
-    return variant_task(
-        name, section, checked.with_columns(effect=y), genome, files, report, store, seed
-    )
+    return variant_task(name, section, checked.with_columns(effect=y), genome, files, report, seed)
 
 
-def import_vcf(name: str, section: VcfTask, store: ProfileStore | None, seed: int) -> Task:
+def import_vcf(name: str, section: VcfTask, seed: int) -> Task:
     """A task from a VCF: the INFO key's number, or its class, is the label.
 
     Sites of several alleles become one variant each, and insertions and deletions are shifted as
@@ -62,7 +57,7 @@ def import_vcf(name: str, section: VcfTask, store: ProfileStore | None, seed: in
         )
     report: Report = {}
     table = checked_variants(table.with_columns(effect=y), genome, report)
-    return variant_task(name, section, table, genome, files, report, store, seed,
+    return variant_task(name, section, table, genome, files, report, seed,
                         signed=section.signed)  # fmt: skip
 
 
@@ -85,7 +80,7 @@ def checked_variants(variants: pl.DataFrame, genome: Genome, report: Report) -> 
 
 def variant_task(
     name: str, section: VariantSection, variants: pl.DataFrame, genome: Genome, files: list[File],
-    report: Report, store: ProfileStore | None, seed: int, *, signed: bool | None = None,
+    report: Report, seed: int, *, signed: bool | None = None,
     **card: Any,
 ) -> Task:  # fmt: skip
     """A task of checked variants with `effect`: 0 and 1, or numbers if `signed` is not None.
@@ -117,7 +112,7 @@ def variant_task(
         how = None
     if how is not None and how.column is not None:
         placed = _with_column(placed, how.column)
-    placed = parted(placed, how, section, store, seed)
+    placed = parted(placed, how, section, seed)
     placed = _blocks(_whole_sets(placed))
     target = Target(names=["effect" if signed is not None else "causal"])
     metric = _BY_EFFECT
