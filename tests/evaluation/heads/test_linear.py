@@ -121,6 +121,24 @@ def test_missing_labels_are_left_out_of_their_output_alone() -> None:
         assert logistic.weight_DT[:, t] == pytest.approx(peer.coef_[0], abs=2e-5)
 
 
+@pytest.mark.parametrize(("n", "d"), [(300, 40), (100, 150)])
+def test_many_patterns_of_missing_labels_are_solved_by_iteration(n: int, d: int) -> None:
+    x, _ = _data(n, d)
+    rng = np.random.default_rng(5)
+    y = 1e3 + 50 * x[:, :3] @ rng.normal(size=(3, 12)) + 100 * rng.normal(size=(n, 12))
+    y[rng.random(y.shape) < 0.3] = np.nan
+    for alpha in (1e3, 10.0):
+        head = _at("splicing", x, y, alpha)
+        for t in range(12):
+            kept = np.isfinite(y[:, t])
+            peer = Ridge(alpha=alpha).fit(_standard(x)[kept], y[kept, t])
+            scale = np.abs(peer.coef_).max()
+            assert head.weight_DT[:, t] == pytest.approx(peer.coef_, abs=1e-4 * scale)
+            assert head.bias_T[t] == pytest.approx(peer.intercept_, rel=1e-5)
+    folded = fit_linear_cv("splicing", x, y, np.arange(n) // 5, "pearson")
+    assert folded.valid_metric > 0.5
+
+
 def test_weights_count_as_copies_of_examples() -> None:
     x, y = _data(200, 10)
     weights = np.random.default_rng(0).integers(0, 4, 200).astype(float)
@@ -208,6 +226,17 @@ def test_constant_features_get_no_weight(kind: str) -> None:
     moved = x.copy()
     moved[:, 2] = 1e6
     assert (head.scores(moved) == head.scores(x)).all()
+
+
+@pytest.mark.parametrize("kind", ["multi_regression", "multilabel"])
+@pytest.mark.parametrize("features", [3, 300])
+def test_features_that_are_all_constant_predict_the_mean(kind: str, features: int) -> None:
+    x = np.full((100, features), 0.1, dtype=np.float32)
+    y = (np.arange(100) % 4 == 0).astype(float)
+    metric = "auroc" if kind == "multilabel" else "pearson"
+    head = fit_linear(kind, x, y, x, y, metric)
+    expected = 0.25 if kind == "multi_regression" else np.log(0.25 / 0.75)
+    assert head.scores(x)[:, 0] == pytest.approx(np.full(100, expected), abs=1e-5)
 
 
 def test_an_output_of_one_class_gets_its_share_and_no_weight() -> None:

@@ -49,10 +49,12 @@ class Design:
         )
         self._kept_NK: Floats | None = None
         self._lift_NK: Array | None = None
+        self._axes: tuple[Array, Array] | None = None
         if features > examples:
             e_K, u_NK = _eigen(self._kernel())
             self._kept_NK = (u_NK * np.sqrt(e_K)).astype(self.dtype)
             self._lift_NK = u_NK / np.sqrt(e_K)
+            self._axes = np.eye(len(e_K)), e_K
         elif self._x_ND.size <= _KEPT:
             kept = np.empty(self._x_ND.shape, dtype=self.dtype)
             for rows in _slices(examples, features):
@@ -82,12 +84,14 @@ class Design:
 
     def axes(self) -> tuple[Array, Array]:
         """Principal axes (K, K) and the squared singular value of each."""
-        gram = np.zeros((self.coordinates, self.coordinates))
-        for _, block in self.blocks():
-            wide = block.astype(np.float64)
-            gram += wide.T @ wide
-        e_K, v_KK = linalg.eigh(gram, driver="evd")
-        return v_KK, np.maximum(e_K, 0)
+        if self._axes is None:
+            gram = np.zeros((self.coordinates, self.coordinates))
+            for _, block in self.blocks():
+                wide = block.astype(np.float64)
+                gram += wide.T @ wide
+            e_K, v_KK = linalg.eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
+            self._axes = v_KK, np.maximum(e_K, 0)
+        return self._axes
 
     def coordinates_of(self, x_MD: Floats) -> Floats:
         """Coordinates (M, K) of other examples."""

@@ -14,27 +14,16 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from cislens.errors import CislensError, nearest
+from cislens.errors import CislensError
+from cislens.evaluation.heads.descent import Problems
 from cislens.evaluation.heads.design import Design, affine_scores, require_finite
-from cislens.evaluation.heads.logistic import Problems
+from cislens.evaluation.heads.labels import SolverLabels
 from cislens.evaluation.heads.ridge import ridge_paths
 from cislens.evaluation.metrics import Array, as_columns, metric_draws
 from cislens.genome.splits import balanced_folds
 
 ALPHAS = np.logspace(6, -4, 25)
-# The solver of each kind of task. A variant or attribution task names its solver, because its
-# labels may be classes or values.
-SOLVERS = {
-    "binary": "logistic",
-    "multilabel": "logistic",
-    "multiclass": "softmax",
-    "regression": "ridge",
-    "multi_regression": "ridge",
-    "splicing": "ridge",
-    "logistic": "logistic",
-    "softmax": "softmax",
-    "ridge": "ridge",
-}
+_MASKS = 3  # outputs that miss more patterns of labels than this are solved by iteration
 _PATIENCE = 6  # values of alpha without a better metric before an iterative path ends
 # Loss per example that may be left, and steps: along the path, and at its end.
 _ROUGH, _FINE = (1e-7, 100), {np.float64: (1e-13, 1000), np.float32: (1e-9, 200)}
@@ -104,7 +93,7 @@ def fit_linear(
         CislensError: for features that are not finite, labels that the kind does not know, or
             training labels of one class only.
     """
-    labels = _Labels(kind, y_train, y_valid, weights)
+    labels = SolverLabels(kind, y_train, y_valid, weights)
     design = Design(x_train)
     labels.require(design.examples)
     x_valid, y_valid = np.asarray(x_valid), as_columns(y_valid)
@@ -140,7 +129,7 @@ def fit_linear_cv(
     Raises:
         CislensError: also if there are fewer blocks than folds.
     """
-    labels = _Labels(kind, y_train, None, weights)
+    labels = SolverLabels(kind, y_train, None, weights)
     labels.require(len(np.asarray(x_train)))
     fold_N = fold_of_blocks(blocks, folds, labels.strata)
     order_N = np.argsort(fold_N, kind="stable")
@@ -178,76 +167,19 @@ def fold_of_blocks(
     return named.astype(np.int64)
 
 
-class _Labels:
-    """Labels as the solver wants them: finite, with weight 0 where they were missing."""
-
-    def __init__(
-        self,
-        kind: str,
-        y: npt.ArrayLike,
-        other: npt.ArrayLike | None,
-        weights: npt.ArrayLike | None,
-    ) -> None:
-        if kind not in SOLVERS:
-            raise CislensError(f"no linear head for {kind!r}. {nearest(kind, SOLVERS)}")
-        self.solver = SOLVERS[kind]
-        self.y = as_columns(y)
-        observed = np.isfinite(self.y)
-        weight_N = np.ones(len(self.y)) if weights is None else np.asarray(weights, np.float64)
-        if (
-            weight_N.shape != (len(self.y),)
-            or not np.isfinite(weight_N).all()
-            or weight_N.min() < 0
-        ):
-            raise CislensError(
-                f"weights of examples must be {len(self.y)} finite numbers, none below 0."
-            )
-        self.w_NT = observed * weight_N[:, None]
-        self.filled = np.where(observed, self.y, 0.0)
-        seen = self.filled if other is None else np.append(self.filled, np.nan_to_num(other))
-        self.classes = int(seen.max()) + 1 if self.solver == "softmax" else 0
-
-    def require(self, examples: int) -> None:
-        """Refuse labels that are not one row per example, or not of this kind, or of one class."""
-        if len(self.y) != examples:
-            raise CislensError(f"{examples} examples have {len(self.y)} rows of labels.")
-        if self.solver == "ridge":
-            return
-        taken = self.filled[self.w_NT > 0]
-        known = np.arange(max(2, self.classes))
-        if not np.isin(taken, known).all() or (self.classes and self.y.shape[1] > 1):
-            wanted = "one column of class numbers from 0" if self.classes else "0 or 1"
-            raise CislensError(
-                f"labels of a {self.solver} head are {wanted}; found "
-                f"{np.unique(taken)[:5].tolist()} in {self.y.shape[1]} column(s)."
-            )
-        if len(np.unique(taken)) < 2:
-            raise CislensError(
-                f"all {len(taken)} training labels are of one class; a {self.solver} head needs "
-                "examples of at least two."
-            )
-
-    @property
-    def strata(self) -> npt.NDArray[np.generic] | None:
-        """Labels to balance folds by: classes of a single output."""
-        return self.filled[:, 0] if self.solver != "ridge" and self.y.shape[1] == 1 else None
-
-    def take(self, order_N: npt.NDArray[np.integer]) -> "_Labels":
-        self.y, self.w_NT, self.filled = (a[order_N] for a in (self.y, self.w_NT, self.filled))
-        return self
-
-
 class _Path:
     """Solutions for each penalty, strong to weak; one fit per fold if there are several parts."""
 
     def __init__(
-        self, labels: _Labels, design: Design, parts: Sequence[slice], alphas: Array
+        self, labels: SolverLabels, design: Design, parts: Sequence[slice], alphas: Array
     ) -> None:
         self.design, self.labels, self.parts = design, labels, parts
         self.alphas = np.sort(np.asarray(alphas, dtype=np.float64))[::-1]
-        self.iterative = labels.solver != "ridge"
+        masks = len(np.unique(labels.w_NT > 0, axis=1).T) if labels.solver == "ridge" else 0
+        self.iterative = labels.solver != "ridge" or masks > _MASKS
         if self.iterative:
             self.fits = len(parts) + 1 if len(parts) > 1 else 1
+            self.center_T, self.spread_T = labels.unit()
             self.problems = self._problems()
 
     def __iter__(self) -> Iterator[_Step]:
@@ -262,19 +194,24 @@ class _Path:
         theta = self.problems.start()
         for alpha in self.alphas:
             theta = self.problems.minimize(theta, float(alpha), *_ROUGH)
-            by_fit = theta.reshape(len(theta), self.fits, -1)
-            yield _Step(float(alpha), by_fit[:-1].swapaxes(0, 1), by_fit[-1])
+            yield self._step(float(alpha), theta, self.fits)
 
     def finish(self, step: _Step) -> _Step:
         """The last fit alone, iterated to the end."""
         if not self.iterative:
             return _Step(step.alpha, step.weight[-1:], step.bias[-1:])
         problems = self.problems.last(self.problems.count // self.fits)
-        theta = np.concatenate([step.weight[-1], step.bias[-1:]])
-        theta = theta.reshape(len(theta), problems.count, -1)
+        bias_T = (step.bias[-1:] - self.center_T) / self.spread_T
+        theta = np.concatenate([step.weight[-1] / self.spread_T, bias_T])
+        theta = theta.reshape(len(theta), problems.count, theta.shape[1] // problems.count)
         theta = problems.minimize(theta, step.alpha, *_FINE[self.design.dtype])
-        theta = theta.reshape(1, len(theta), -1)
-        return _Step(step.alpha, theta[:, :-1], theta[:, -1])
+        return self._step(step.alpha, theta, 1)
+
+    def _step(self, alpha: float, theta: Array, fits: int) -> _Step:
+        """Parameters by fit, in the unit of the labels."""
+        by_fit = theta.reshape(len(theta), fits, theta[0].size // fits)
+        weight = by_fit[:-1].swapaxes(0, 1) * self.spread_T
+        return _Step(alpha, weight, by_fit[-1] * self.spread_T + self.center_T)
 
     def _problems(self) -> Problems:
         """Problems fit by fit, and in a fit output by output (logistic) or one (softmax)."""
@@ -285,7 +222,10 @@ class _Path:
         w_NP = w_NGT.reshape(len(w_NGT), -1)
         if labels.classes:
             return Problems(self.design, np.eye(labels.classes)[labels.filled.astype(int)], w_NP)
-        return Problems(self.design, np.tile(labels.filled, (1, fits))[:, :, None], w_NP)
+        y_NT = (labels.filled - self.center_T) / self.spread_T
+        return Problems(
+            self.design, np.tile(y_NT, (1, fits))[:, :, None], w_NP, labels.solver == "ridge"
+        )
 
 
 def _head(solver: str, design: Design, step: _Step, found: float) -> LinearHead:
@@ -299,7 +239,7 @@ def _best(path: _Path, value: Callable[[_Step], float]) -> tuple[_Step, float]:
     waited = 0
     for step in path:
         found = value(step)
-        if best is None or found > best[1] or not np.isfinite(best[1]):
+        if best is None or found > best[1] or np.isfinite(found) > np.isfinite(best[1]):
             best, waited = (step, found), 0
         else:
             waited += 1

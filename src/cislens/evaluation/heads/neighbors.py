@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cislens.errors import CislensError
 from cislens.evaluation.heads.design import require_finite, standardization
-from cislens.evaluation.heads.linear import SOLVERS
+from cislens.evaluation.heads.labels import SOLVERS
 from cislens.evaluation.metrics import Array, as_columns, metric_draws
 
 NEIGHBORS = (5, 10, 20, 50, 100)

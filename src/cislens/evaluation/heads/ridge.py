@@ -58,6 +58,12 @@ def ridge_paths(
         columns = np.flatnonzero(group_T == group)
         w_N, y = w_NT[:, columns[0]], y_NT[:, columns]
         center = (w_N @ y) / max(w_N.sum(), 1e-300)
+        if not folds and (w_N == 1).all():
+            weight[0][:, :, columns] = _divided(
+                *design.axes(), design.transposed_times(y - center), alphas
+            )
+            bias[0][:, columns] = center
+            continue
         sums = [_sums(design, y - center, w_N, part) for part in parts]
         whole = sums[0] if not folds else _sum(sums)
         for fit in range(folds + 1):
@@ -99,8 +105,12 @@ def _solve(sums: _Sums, alphas: Array) -> tuple[Array, Array]:
     gram = sums.xx_KK - np.outer(sums.x_K, mean_K)
     moment = sums.xy_KT - np.outer(sums.x_K, mean_T)
     e_K, v_KK = linalg.eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
-    rotated = v_KK.T @ moment
-    share = 1 / (np.maximum(e_K, 0) + alphas[:, None])
-    weight_AKT = np.einsum("ak,kt->akt", share, rotated)
-    weight_AKT = np.matmul(v_KK, weight_AKT)
+    weight_AKT = _divided(v_KK, np.maximum(e_K, 0), moment, alphas)
     return weight_AKT, mean_T - np.einsum("k,akt->at", mean_K, weight_AKT)
+
+
+def _divided(v_KK: Array, e_K: Array, moment_KT: Array, alphas: Array) -> Array:
+    """Solutions (A, K, T) of (V diag(e) V' + alpha) w = moment."""
+    share_AK = 1 / (e_K + alphas[:, None])
+    weight_AKT: Array = np.matmul(v_KK, share_AK[:, :, None] * (v_KK.T @ moment_KT))
+    return weight_AKT

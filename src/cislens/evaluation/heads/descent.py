@@ -1,6 +1,6 @@
-"""Logistic and softmax regression: many problems on the same features solved side by side.
+"""Logistic, softmax and masked ridge regression: many problems on the same features side by side.
 
-A problem is one fit of one output (logistic) or of one set of classes (softmax). All of them step
+A problem is one fit of one output (logistic, ridge) or of one set of classes (softmax). All step
 together, so that one pass over the features serves every fold and output. Each takes L-BFGS steps
 in the principal axes of the features, scaled by the curvature the penalized loss has there at its
 start; the search along a step costs no product, since the margins are linear in it.
@@ -29,6 +29,7 @@ class Problems:
 
     Args:
         y_NPC: 0 or 1; where C > 1 one class of each example is 1. P may be 1 for shared labels.
+            Values near 1 in size for ridge.
         w_NP: weights of the examples, 0 for what a problem leaves out.
     """
 
@@ -37,10 +38,10 @@ class Problems:
         design: Design,
         y_NPC: Floats,
         w_NP: Floats,
-        axes: tuple[Array, Array] | None = None,
+        ridge: bool = False,
     ) -> None:
-        self.design = design
-        self.v_KK, self.e_K = design.axes() if axes is None else axes
+        self.design, self.ridge = design, ridge
+        self.v_KK, self.e_K = design.axes()
         self.y_NPC = y_NPC.astype(design.dtype, copy=False)
         self.w_NP = w_NP.astype(design.dtype, copy=False)
 
@@ -52,20 +53,23 @@ class Problems:
     def last(self, count: int) -> "Problems":
         """The last `count` problems alone."""
         y_NPC = self.y_NPC[:, -count:] if self.y_NPC.shape[1] > 1 else self.y_NPC
-        return Problems(self.design, y_NPC, self.w_NP[:, -count:], (self.v_KK, self.e_K))
+        return Problems(self.design, y_NPC, self.w_NP[:, -count:], self.ridge)
 
     def start(self) -> Array:
-        """Parameters (K + 1, P, C) that predict the share of each class; the last row is the bias.
+        """Parameters (K + 1, P, C) that predict the mean label; the last row is the bias.
 
         A problem without examples of two classes keeps this start: its weights become 0.
         """
         total_P = np.maximum(self.w_NP.sum(0, dtype=np.float64), 1e-300)
         y_NPC = np.broadcast_to(self.y_NPC, (*self.w_NP.shape, self.y_NPC.shape[2]))
         rate_PC = (y_NPC * self.w_NP[:, :, None]).sum(0, dtype=np.float64) / total_P[:, None]
+        theta = np.zeros((self.design.coordinates + 1, *rate_PC.shape))
+        theta[-1] = rate_PC
+        if self.ridge:
+            return theta
         single_P = (rate_PC >= 1 - 1e-12).any(1) | (rate_PC <= 1e-12).all(1)
         self.w_NP[:, single_P] = 0
         rate_PC = np.clip(rate_PC, 1e-6, 1 - 1e-6)
-        theta = np.zeros((self.design.coordinates + 1, *rate_PC.shape))
         theta[-1] = special.logit(rate_PC) if rate_PC.shape[1] == 1 else np.log(rate_PC)
         return theta
 
@@ -99,7 +103,7 @@ class _Descent:
 
     def run(self, theta: Array, tolerance: float, steps: int) -> Array:
         margin = self._margins(theta)
-        p_NPC = _probabilities(margin)
+        p_NPC = self._predicted(margin)
         scale = self._scale(p_NPC)
         gradient = self._gradient(theta, p_NPC)
         allowed_P = tolerance * np.maximum(self.w_NP.sum(0, dtype=np.float64), 1)
@@ -125,17 +129,30 @@ class _Descent:
 
     def turned(self, theta: Array, axes_KK: Array) -> Array:
         """Parameters with their weights in other coordinates."""
-        rows = len(theta) - 1
         turned = theta.copy()
-        turned[:-1] = (axes_KK @ theta[:-1].reshape(rows, -1)).reshape(rows, *theta.shape[1:])
+        turned[:-1] = np.tensordot(axes_KK, theta[:-1], axes=1)
         return turned
 
     def _margins(self, theta: Array) -> Floats:
-        rows, outputs = theta.shape[0] - 1, theta.shape[1:]
-        product = self.whole.design.times(self.whole.v_KK @ theta[:-1].reshape(rows, -1))
+        weight = np.tensordot(self.whole.v_KK, theta[:-1], axes=1)
+        product = self.whole.design.times(weight.reshape(len(weight), theta[-1].size))
         product += theta[-1].ravel().astype(product.dtype)
-        margin: Floats = product.reshape(-1, *outputs)
+        margin: Floats = product.reshape(len(product), *theta.shape[1:])
         return margin
+
+    def _predicted(self, margin_NPC: Floats) -> Floats:
+        """Values, or probabilities of the classes."""
+        p: Floats
+        if self.whole.ridge:
+            p = margin_NPC.copy()
+        elif margin_NPC.shape[2] == 1:
+            p = np.tanh(margin_NPC / 2)
+            p += 1
+            p /= 2
+        else:
+            p = np.exp(margin_NPC - margin_NPC.max(-1, keepdims=True))
+            p /= p.sum(-1, keepdims=True)
+        return p
 
     def _gradient(self, theta: Array, p_NPC: Floats) -> Array:
         residual = p_NPC - self.y_NPC
@@ -149,9 +166,12 @@ class _Descent:
 
     def _scale(self, p_NPC: Floats) -> Array:
         """Inverse of the curvature along each axis at the mean curvature of the loss."""
-        curved_PC = np.einsum("npc,npc,np->pc", p_NPC, 1 - p_NPC, self.w_NP, dtype=np.float64)
         total_P = self.w_NP.sum(0, dtype=np.float64)[:, None]
-        curved_PC = np.maximum(curved_PC, 1e-4 * total_P)
+        if self.whole.ridge:
+            curved_PC = total_P
+        else:
+            each_NPC = p_NPC * (1 - p_NPC) * self.w_NP[:, :, None]
+            curved_PC = np.maximum(each_NPC.sum(0, dtype=np.float64), 1e-4 * total_P)
         axes = self.whole.e_K[:, None, None] * curved_PC / len(p_NPC) + self.alpha
         return 1 / np.concatenate([axes, np.maximum(curved_PC, 1e-12)[None]])
 
@@ -178,7 +198,7 @@ class _Descent:
         high_P, high_slope_P = np.full_like(t_P, np.inf), np.ones_like(t_P)
         for _ in range(_SEARCHES):
             moved = margin + change * t_P.astype(margin.dtype)[:, None]
-            p_NPC = _probabilities(moved)
+            p_NPC = self._predicted(moved)
             slope_P = np.einsum("npc,npc->p", p_NPC, weighted, dtype=np.float64)
             slope_P += base_P + t_P * bend_P
             if ((np.abs(slope_P) <= -_FLAT * first_P) | ~left_P).all():
@@ -194,17 +214,6 @@ class _Descent:
             settled_P = (np.abs(slope_P) <= -_FLAT * first_P) | ~left_P
             t_P = np.where(settled_P, t_P, next_P)
         return t_P, moved, p_NPC
-
-
-def _probabilities(margin_NPC: Floats) -> Floats:
-    if margin_NPC.shape[2] == 1:
-        p: Floats = np.tanh(margin_NPC / 2)
-        p += 1
-        p /= 2
-        return p
-    p = np.exp(margin_NPC - margin_NPC.max(-1, keepdims=True))
-    p /= p.sum(-1, keepdims=True)
-    return p
 
 
 def _two_loops(gradient: Array, pairs: deque[tuple[Array, Array, Array]], scale: Array) -> Array:
