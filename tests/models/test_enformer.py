@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from cislens.models.enformer import EnformerConfig, EnformerEncoder
 from cislens.models.profile import ProfileModelConfig, build_model
+from cislens.representations.huggingface.enformer import KEYS
+from cislens.representations.huggingface.loading import rename
 
 TINY: dict[str, Any] = {"dim": 24, "depth": 1, "heads": 2, "key_dim": 8, "width_multiple": 4}
 
@@ -195,12 +197,7 @@ def test_trunk_is_enformer_pytorch() -> None:
     randomize(theirs)
     shape = {"dim": 96, "depth": 2, "heads": 4, "key_dim": 16, "positions": "feature-axis"}
     ours = EnformerEncoder(EnformerConfig(**shape)).eval()
-    parts = ("stem", "conv_tower", "transformer", "final_pointwise")
-    source = [v for k, v in theirs.state_dict().items() if k.startswith(parts)]
-    with torch.no_grad():
-        for mine, value in zip(ours.state_dict().values(), source, strict=True):
-            assert mine.shape == value.shape
-            mine.copy_(value)
+    ours.load_state_dict(rename(theirs.state_dict(), KEYS, "", "enformer-pytorch"))
     x = random_dna(2, 128 * 24)
     with torch.no_grad():
         expected = theirs(x.transpose(1, 2), return_only_embeddings=True)
