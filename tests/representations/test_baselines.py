@@ -9,6 +9,7 @@ from cislens.representations.baselines import (
     KmerCounts,
     Length,
     OneHot,
+    PositionedKmers,
 )
 from cislens.representations.contract import Representation
 from cislens.representations.gapped import GappedKmers
@@ -23,7 +24,15 @@ SMALL_GAPPED = GappedKmers(6, 4, 512)
 
 @pytest.mark.parametrize(
     "representation",
-    [OneHot(), KmerCounts(4), Dinucleotides(), GCContent(), Length(), SMALL_GAPPED],
+    [
+        OneHot(),
+        KmerCounts(4),
+        PositionedKmers(2, 7),
+        Dinucleotides(),
+        GCContent(),
+        Length(),
+        SMALL_GAPPED,
+    ],
 )
 def test_unstranded_features_are_those_of_the_other_strand(representation: Representation) -> None:
     one = representation.embed(CODES, None)
@@ -70,6 +79,20 @@ def test_onehot_refuses_several_lengths_and_kmers_too_long_words() -> None:
         OneHot().embed([encode("AC"), encode("ACGT")], None)
     with pytest.raises(CislensError, match="20 were asked for"):
         KmerCounts(20)
+
+
+def test_words_are_counted_by_their_place() -> None:
+    # Words of ACGTAC begin at 0 .. 4: AC, CG in the first half and GT, TA, AC in the second.
+    x = PositionedKmers(2, 2).embed([encode("ACGTAC")], None, stranded=True).reshape(2, 16)
+    words = {"AC": 1, "CG": 6, "GT": 11, "TA": 12}
+    assert np.flatnonzero(x[0]).tolist() == [words["AC"], words["CG"]]
+    assert np.flatnonzero(x[1]).tolist() == sorted([words["GT"], words["TA"], words["AC"]])
+    assert np.linalg.norm(x, axis=1) == pytest.approx([1, 1])
+    short = PositionedKmers(3, 8).embed([encode("AC"), encode("ACGTNA")], None)
+    assert (short[0] == 0).all()
+    assert np.isfinite(short).all()
+    with pytest.raises(CislensError, match="9 bases in 2 parts"):
+        PositionedKmers(9, 2)
 
 
 def test_dinucleotides_are_shares() -> None:

@@ -1,6 +1,7 @@
 """Features that need no training: the yardsticks every representation is held against."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +88,52 @@ class Dinucleotides:
         counts = [_word_counts(sequences, k, stranded) for k in (1, 2)]
         shares = [part / np.maximum(part.sum(1, keepdims=True), 1) for part in counts]
         return np.concatenate(shares, axis=1).astype(np.float32)
+
+
+class PositionedKmers:
+    """How often each word of `k` bases begins in each of equal parts of the sequence.
+
+    For tasks with an anchor, such as promoters and variants, where a word counts by its place.
+    Each part is scaled to unit length. Unstranded: the mean over both strands. D is `parts` * 4^k.
+    """
+
+    kind: Kind = "composition"
+    parameters = 0
+
+    def __init__(self, k: int = 3, parts: int = 16) -> None:
+        if not 1 <= k <= 6 or parts < 1:
+            raise CislensError(
+                "words of 1 to 6 bases can be counted in one part or more; "
+                f"{k} bases in {parts} parts were asked for."
+            )
+        self.k, self.parts = k, parts
+        self.name = f"kmer-{k}-in-{parts}-parts"
+        self.digest = f"positioned-kmer/1/{k}/{parts}"
+
+    def embed(
+        self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
+    ) -> Features:
+        features = self._counted(sequences)
+        if not stranded:
+            features += self._counted([reverse_complement(codes) for codes in sequences])
+            features /= 2
+        return features.reshape(len(features), -1).astype(np.float32)
+
+    def _counted(self, sequences: Sequence[Codes]) -> npt.NDArray[np.float64]:
+        """(n, parts, 4^k)."""
+        pieces = [
+            codes[start : end + self.k - 1]
+            for codes in sequences
+            for start, end in pairwise(self._bounds(len(codes)))
+        ]
+        counts = _word_counts(pieces, self.k, stranded=True)
+        norm = np.linalg.norm(counts, axis=1, keepdims=True)
+        scaled: npt.NDArray[np.float64] = counts / np.where(norm > 0, norm, 1)
+        return scaled.reshape(len(sequences), self.parts, -1)
+
+    def _bounds(self, length: int) -> list[int]:
+        words = max(0, length - self.k + 1)
+        return [words * part // self.parts for part in range(self.parts + 1)]
 
 
 class GCContent:
