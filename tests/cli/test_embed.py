@@ -20,8 +20,9 @@ from cislens.files import file_digest
 from cislens.genome.codes import Codes, decode, encode, reverse_complement
 from cislens.models.saving import load_model
 from cislens.representations.baselines import KmerCounts
+from cislens.representations.collection import open_embeddings
 from cislens.representations.encoder import EncoderEmbedding
-from cislens.representations.store import EmbeddingStore, StoredEmbedding, open_embedding
+from cislens.representations.store import EmbeddingStore, StoredEmbedding
 
 RNG = np.random.default_rng(0)
 SEQUENCES = [RNG.integers(0, 4, 200).astype(np.uint8) for _ in range(12)]
@@ -120,6 +121,38 @@ def test_a_task_by_a_model_with_views_and_alleles(
     stored.store.require_task("effects", task.task_hash)
 
 
+def test_controls_of_a_model(run: Run, model_folder: Path, fasta: Path, tmp_path: Path) -> None:
+    live = EncoderEmbedding(load_model(model_folder).encoder, "m")
+    made = {
+        "all": live.twin(3),
+        "shuffle": live.control("shuffle", 3),
+        "embed": live.control("embed", 3),
+    }
+    for how, control in made.items():
+        given = ["--model", model_folder, "--fasta", fasta, "--random", how, "--draw", 3]
+        run(*given, "--out", tmp_path / how)
+        stored = StoredEmbedding(tmp_path / how)
+        assert (stored.kind, stored.store.manifest["seed"]) == ("random", 3)
+        assert stored.store.manifest["encoder"]["digest"] == control.digest
+        assert stored.embed(SEQUENCES, None) == pytest.approx(
+            control.embed(SEQUENCES, None), abs=1e-5
+        )
+
+
+def test_parts_of_a_task_are_embedded_one_by_one(run: Run, tmp_path: Path) -> None:
+    task = variants(tmp_path / "whole")
+    card = task.card.model_copy(
+        update={
+            "kind": "regression", "parts": [80, 120], "score_sign": None, "strand": "unstranded",
+        }
+    )  # fmt: skip
+    make_task(card, task.examples.drop("alt_sequence"), SEQUENCES).save(tmp_path / "parts")
+    run("--baseline", "gc", "--task", tmp_path / "parts", "--out", tmp_path / "s")
+    stored = StoredEmbedding(tmp_path / "s")
+    assert stored.store.index["example_id"].to_list()[:3] == ["v00:1", "v00:2", "v01:1"]
+    assert stored.embed([SEQUENCES[3][:80], SEQUENCES[3][80:]], "yeast").shape == (2, 2)
+
+
 def test_intervals_are_read_on_the_strand_that_is_asked(run: Run, tmp_path: Path) -> None:
     (tmp_path / "genome.fa").write_text(f">chrI\n{decode(np.concatenate(SEQUENCES))}\n")
     (tmp_path / "some.bed").write_text("chrI\t0\t60\ta\t0\t+\nchrI\t30\t90\tb\t0\t-\n")
@@ -141,7 +174,7 @@ def test_intervals_are_read_on_the_strand_that_is_asked(run: Run, tmp_path: Path
 def test_bins_and_half_precision(run: Run, model_folder: Path, fasta: Path, tmp_path: Path) -> None:
     out = tmp_path / "store"
     run("--model", model_folder, "--fasta", fasta, "--bins", "--dtype", "float16", "--out", out)
-    stored = open_embedding(out)
+    stored = open_embeddings(out)
     live = EncoderEmbedding(load_model(model_folder).encoder, "m")
     exact = live.embed_bins(SEQUENCES, None)
     assert stored.bin_size == 128
@@ -213,6 +246,7 @@ def test_another_python(run: Run, fasta: Path, tmp_path: Path) -> None:
         (["--runner", "x", "--adapter", "y"], "--runner is python=INTERPRETER, not 'x'"),
         (["--baseline", "gc", "--family", "gpn"], "--family needs --model"),
         (["--baseline", "gc", "--name", "x"], "--name goes with --model"),
+        (["--baseline", "gc", "--random", "all"], "--random goes with --model"),
         (["--baseline", "gc", "--bed", "b"], "name one of --task, --fasta and --bed"),
         (["--baseline", "gc", "--genome", "g"], "--bed and --genome go together"),
         (["--baseline", "gc", "--views", "L1.mean"], "gc has no views but 'features'"),

@@ -1,5 +1,6 @@
 """Embedding stores: what is written is read, and every damage is refused by name."""
 
+import errno
 import json
 import shutil
 import time
@@ -14,14 +15,15 @@ import zarr
 from cislens.errors import CislensError
 from cislens.files import file_digest
 from cislens.genome.codes import Codes
-from cislens.representations import planning
+from cislens.representations import chunks, planning
 from cislens.representations.baselines import KmerCounts
+from cislens.representations.chunks import claimed
+from cislens.representations.collection import open_embeddings
 from cislens.representations.contract import Binned, Features, Viewed
 from cislens.representations.store import (
     EmbeddingStore,
     StoredBins,
     StoredEmbedding,
-    open_embedding,
     partial_folder,
 )
 from cislens.representations.writing import write_embeddings
@@ -117,7 +119,7 @@ def test_any_zarr_reader_reads_the_arrays(folder: Path) -> None:
 
 
 def test_stored_features_are_those_of_the_representation(folder: Path) -> None:
-    stored, live = open_embedding(folder), Composition()
+    stored, live = open_embeddings(folder), Composition()
     assert isinstance(stored, Viewed) and isinstance(stored, Binned)
     assert (stored.name, stored.kind, stored.views) == ("counts", "composition", live.views)
     some = [SEQUENCES[row] for row in (7, 3, 3, 41)]
@@ -145,7 +147,7 @@ def test_the_manifest_says_what_was_done(folder: Path) -> None:
 
 
 def test_a_store_without_bins_is_not_binned(tmp_path: Path) -> None:
-    stored = open_embedding(write(tmp_path / "store").path)
+    stored = open_embeddings(write(tmp_path / "store").path)
     assert not isinstance(stored, StoredBins) and not isinstance(stored, Binned)
     with pytest.raises(CislensError, match="hold no bins"):
         stored.store.read_bins()
@@ -197,6 +199,33 @@ def test_a_partial_store_of_other_sequences_is_started_anew(
     anew = Composition()
     write(tmp_path / "store", anew, species="fly")
     assert anew.seen == 50
+
+
+def test_two_writers_of_one_store_do_not_meet(tmp_path: Path) -> None:
+    message = "another process is embedding into"
+    with claimed(partial_folder(tmp_path / "store")), pytest.raises(CislensError, match=message):
+        write(tmp_path / "store")
+    write(tmp_path / "store")
+
+
+def test_a_full_disk_says_how_to_go_on(
+    tmp_path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = chunks.write_atomic
+
+    def full(path: Path, data: bytes) -> None:
+        if path.parent.name == "done" and path.stem == "3":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written(path, data)
+
+    monkeypatch.setattr(chunks, "write_atomic", full)
+    with pytest.raises(CislensError, match=r"no space is left for .*store; make room"):
+        write(tmp_path / "store")
+    monkeypatch.undo()
+    monkeypatch.setattr(planning, "_CHUNK_BASES", 60 * 8)
+    going_on = Composition()
+    write(tmp_path / "store", going_on)
+    assert going_on.seen == 50 - 3 * 8
 
 
 def test_an_unfinished_or_foreign_folder_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -259,6 +288,21 @@ def test_missing_rows_are_refused(folder: Path) -> None:
         EmbeddingStore.open(clean)
 
 
+def test_a_manifest_or_index_with_gaps_is_refused(folder: Path) -> None:
+    clean = shutil.copytree(folder, folder.with_name("copy"))
+    rewrite_index(folder, lambda index: index.drop("n_frac"))
+    with pytest.raises(CislensError, match=r"index\.parquet lacks the column\(s\) n_frac"):
+        EmbeddingStore.open(folder)
+    manifest = json.loads((clean / "manifest.json").read_text())
+    del manifest["order"]
+    (clean / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CislensError, match=r"manifest\.json lacks order"):
+        EmbeddingStore.open(clean)
+    (clean / "manifest.json").write_text("{")
+    with pytest.raises(CislensError, match=r"manifest\.json is not JSON"):
+        EmbeddingStore.open(clean)
+
+
 def test_another_order_is_refused(folder: Path) -> None:
     swap = [1, 0, *range(2, 50)]
     rewrite_index(folder, lambda index: index[swap].with_columns(row=index["row"]))
@@ -283,6 +327,36 @@ def test_another_species_or_strand_policy_is_refused(folder: Path) -> None:
         stored.embed(SEQUENCES, "yeast", False)
     with pytest.raises(CislensError, match=r"no view 'all\.shares'.*Did you mean 'all\.share'"):
         stored.embed_views(SEQUENCES, "yeast", True, ["all.shares"])
+
+
+def test_stores_of_several_tasks_are_one_representation(tmp_path: Path) -> None:
+    """Each task is read from its own store; the strand policy may differ between them."""
+    others = [codes[::-1].copy() for codes in SEQUENCES]
+    write(tmp_path / "all" / "one", bins=True)
+    settings = {"species": None, "stranded": False, "task": ("two", "b" * 64)}
+    views = Composition.views
+    write_embeddings(
+        tmp_path / "all/two", Composition(), others, IDS, views=views, bins=True, **settings
+    )
+    both, live = open_embeddings(tmp_path / "all", "mine"), Composition()
+    assert isinstance(both, Viewed) and isinstance(both, Binned)
+    assert (both.name, both.views) == ("mine", live.views)
+    assert np.array_equal(both.embed(others[:3], None), live.embed(others[:3], None))
+    assert np.array_equal(both.embed(SEQUENCES, "yeast", True), live.embed(SEQUENCES, None))
+    assert np.array_equal(both.embed_bins(others[:3], None), live.embed_bins(others[:3], None))
+    with pytest.raises(CislensError, match=r"no store .* of promoters \(aaaa.*two \(bbbb"):
+        both.embed([SEQUENCES[0], others[0]], None)
+    half = write_embeddings(
+        tmp_path / "all/half", Composition(), others, IDS, views=views, dtype="float16", **settings
+    )
+    mixed = open_embeddings(tmp_path / "all")
+    assert not isinstance(mixed, Binned)
+    with pytest.raises(CislensError, match="float16, too coarse"):
+        mixed.require_precise()
+    shutil.rmtree(half.path)
+    write(tmp_path / "all" / "kmers", KmerCounts(2), views=None)
+    with pytest.raises(CislensError, match="different encoders or of different views"):
+        open_embeddings(tmp_path / "all")
 
 
 def test_half_precision_is_half_the_size_and_not_for_variants(tmp_path: Path, folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cislens.cli.embed_inputs import BASELINES, Source, read_sequences, refuse
+from cislens.cli.embed_inputs import BASELINES, RANDOM, Source, read_sequences, refuse
 from cislens.cli.options import AsJson, DryRun, answer
 
 if TYPE_CHECKING:
@@ -35,6 +35,11 @@ Argument = Annotated[
     str | None, typer.Option("--argument", help="What the adapter's load() is given.")
 ]
 Name = Annotated[str | None, typer.Option("--name", help="How tables call a --model.")]
+Random = Annotated[
+    str | None,
+    typer.Option("--random", help=f"Control of the --model instead: {', '.join(RANDOM)}."),
+]
+Draw = Annotated[int, typer.Option("--draw", min=0, help="Which draw of --random.")]
 TaskFolder = Annotated[Path | None, typer.Option("--task", help="Task folder to embed.")]
 Fasta = Annotated[Path | None, typer.Option("--fasta", help="Sequences to embed.")]
 Bed = Annotated[Path | None, typer.Option("--bed", help="Intervals to embed; with --genome.")]
@@ -64,6 +69,8 @@ def command(
     adapter: Adapter = None,
     argument: Argument = None,
     name: Name = None,
+    random: Random = None,
+    draw: Draw = 0,
     task: TaskFolder = None,
     fasta: Fasta = None,
     bed: Bed = None,
@@ -84,7 +91,7 @@ def command(
     from cislens.representations.worker_client import Runner, run_worker
     from cislens.representations.writing import write_embeddings
 
-    source = Source(model, family, baseline, runner, adapter, argument, name).open()
+    source = Source(model, family, baseline, runner, adapter, argument, name, random, draw).open()
     refuse(runner is not None and (views is not None or bins), "the adapter gives its own views")
     read = read_sequences(task, fasta, bed, genome, stranded)
     asked: dict[str, Any] = {
@@ -106,7 +113,10 @@ def command(
         if isinstance(source, Runner):
             return run_worker(source, codes, ids, folder, **asked)
         chosen = _views(views, source)
-        return write_embeddings(folder, source, codes, ids, views=chosen, bins=bins, **asked)
+        return write_embeddings(
+            folder, source, codes, ids, views=chosen, bins=bins,
+            seed=None if random is None else draw, **asked,
+        )  # fmt: skip
 
     if dry_run:
         answer(estimate(embed, read.codes, read.ids), as_json)

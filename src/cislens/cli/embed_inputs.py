@@ -1,11 +1,14 @@
 """What `cislens embed` is given: a source of features, and sequences."""
 
-import logging
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cislens.errors import CislensError, nearest
+from cislens.files import require_file
 
 if TYPE_CHECKING:
     from cislens.genome.codes import Codes
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from cislens.representations.worker_client import Runner
 
 BASELINES = ("onehot-linear", "kmer-1to5", "kmer-1to6", "gkmer-10-6", "dinuc", "gc", "length")
-logger = logging.getLogger("cislens")
+RANDOM = ("all", "shuffle", "embed")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Source:
     adapter: Path | None
     argument: str | None
     name: str | None
+    random: str | None = None
+    draw: int = 0
 
     def open(self) -> "Representation | Runner":
         """The representation, or the other Python that has it.
@@ -42,17 +47,14 @@ class Source:
         )
         refuse(self.name is not None and self.model is None, "--name goes with --model")
         refuse(self.argument is not None and self.runner is None, "--argument goes with --runner")
+        refuse(self.random is not None and self.model is None, "--random goes with --model")
         if self.runner is not None and self.adapter is not None:
             return _runner(self.runner, self.adapter, self.argument)
         if self.baseline is not None:
             return _baseline(self.baseline)
         assert self.model is not None
-        name = self.name or self.model.resolve().name
-        if self.family is None:
-            return _own_model(self.model, name)
-        from cislens.representations.huggingface.families import load_huggingface
-
-        return load_huggingface(self.family, self.model, name)
+        found = _model(self.model, self.family, self.name or self.model.resolve().name)
+        return found if self.random is None else _random(found, self.random, self.draw)
 
 
 @dataclass(frozen=True)
@@ -107,14 +109,32 @@ def _runner(runner: str, adapter: Path, argument: str | None) -> "Runner":
     return Runner(Path(python), adapter, argument)
 
 
-def _own_model(folder: Path, name: str) -> "Representation":
-    from cislens.files import require_file
+def _model(folder: Path, family: str | None, name: str) -> "Representation":
+    if family is not None:
+        from cislens.representations.huggingface.families import load_huggingface
+
+        return load_huggingface(family, folder, name)
     from cislens.models.saving import load_model
     from cislens.representations.encoder import EncoderEmbedding
 
     require_file(folder, "run or model folder")
     weights = folder / "model" if (folder / "model" / "config.json").exists() else folder
     return EncoderEmbedding(load_model(weights).encoder, name)
+
+
+def _random(trained: "Representation", how: str, draw: int) -> "Representation":
+    """The control of a model: all weights drawn anew, permuted, or the first layer drawn anew."""
+    from cislens.representations.contract import Twinned
+
+    if how not in RANDOM:
+        raise CislensError(f"there is no control {how!r}. {nearest(how, RANDOM)}")
+    if how == "all" and isinstance(trained, Twinned):
+        return trained.twin(draw)
+    control = None if how == "all" else getattr(trained, "control", None)
+    if control is None:
+        raise CislensError(f"{trained.name} has no control {how!r}; choose another, or none.")
+    made: Representation = control(how, draw)
+    return made
 
 
 def _baseline(name: str) -> "Representation":
@@ -133,7 +153,10 @@ def _baseline(name: str) -> "Representation":
 
 
 def _of_task(folder: Path) -> Sequences:
-    """All examples of a task; the alternate alleles of variants follow, marked `:alt`."""
+    """All examples of a task; the alternate alleles of variants follow, marked `:alt`.
+
+    Of sequences in parts each part is embedded by itself, marked `:1`, `:2`.
+    """
     from cislens.evaluation.tasks.task import Task
     from cislens.genome.codes import encode
 
@@ -143,10 +166,12 @@ def _of_task(folder: Path) -> Sequences:
     other = frame.filter(frame["alt_sequence"].is_not_null())
     ids += [f"{name}:alt" for name in other["example_id"]]
     sequences += other["alt_sequence"].to_list()
-    return Sequences(
-        ids, [encode(s) for s in sequences], card.species, card.stranded,
-        (card.name, task.task_hash),
-    )  # fmt: skip
+    codes = [encode(sequence) for sequence in sequences]
+    if card.parts and card.kind != "variant":
+        ends = list(accumulate(card.parts))
+        ids = [f"{name}:{part}" for name in ids for part in range(1, len(ends) + 1)]
+        codes = [piece for whole in codes for piece in np.split(whole, ends[:-1])]
+    return Sequences(ids, codes, card.species, card.stranded, (card.name, task.task_hash))
 
 
 def _of_fasta(path: Path) -> Sequences:

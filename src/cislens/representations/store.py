@@ -28,6 +28,12 @@ LEDGER = "ledger.json"
 PRECISE = "float32"
 
 
+_REQUIRED = (
+    "encoder", "species", "stranded", "task", "rows", "order", "views", "tokens", "dtype", "files",
+)  # fmt: skip
+_COLUMNS = ("example_id", "row", "seq_digest", "bp_len", "n_frac", "status")
+
+
 def sequence_digest(codes: Codes) -> str:
     """128 bits, in hex, of a sequence as it is written; its reverse complement has others."""
     return hashlib.blake2b(codes.tobytes(), digest_size=16).hexdigest()
@@ -182,6 +188,12 @@ class StoredEmbedding:
         self._rows = {key: row for row, key in enumerate(self.store.index["seq_digest"])}
         self._read: dict[str, npt.NDArray[Any]] = {}
 
+    def has(self, sequences: Sequence[Codes], species: str | None, stranded: bool) -> bool:
+        """Whether all of the sequences are there, for this species and strand policy."""
+        manifest = self.store.manifest
+        same = manifest["species"] == species and manifest["stranded"] == stranded
+        return same and all(sequence_digest(codes) in self._rows for codes in sequences)
+
     def embed(
         self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
     ) -> Features:
@@ -262,12 +274,6 @@ class StoredBins(StoredEmbedding):
         return self._read[""][rows].astype(np.float32, copy=False)
 
 
-def open_embedding(folder: str | os.PathLike[str], name: str | None = None) -> StoredEmbedding:
-    """The representation of a store: one that keeps bins if the store does."""
-    stored = StoredEmbedding(folder, name)
-    return stored if stored.store.bins is None else StoredBins(folder, name)
-
-
 def partial_folder(folder: Path) -> Path:
     """Where an unfinished store is kept."""
     return folder.with_name(f"{folder.name}.partial")
@@ -296,6 +302,9 @@ def _read_manifest(path: Path) -> tuple[dict[str, Any], str]:
             f"{file} follows the contract {contract!r}, this cislens reads {CONTRACT!r}; embed "
             "again, or update cislens."
         )
+    missing = [key for key in _REQUIRED if key not in manifest]
+    if missing:
+        raise damaged(path, f"{MANIFEST} lacks {', '.join(missing)}")
     return manifest, hashlib.sha256(data).hexdigest()
 
 
@@ -306,9 +315,15 @@ def _check_files(path: Path, manifest: dict[str, Any]) -> None:
         if found != about["bytes"]:
             state = "is missing" if found is None else f"has {found:,} bytes"
             raise damaged(path, f"{name} {state}, expected {about['bytes']:,} bytes")
+    recorded = manifest["files"].get(INDEX, {}).get("sha256")
+    if file_digest(require_file(path / INDEX, "index of the embeddings")) != recorded:
+        raise damaged(path, f"the bytes of {INDEX} are not those that were written")
 
 
 def _check_index(path: Path, manifest: dict[str, Any], index: pl.DataFrame) -> None:
+    absent = [name for name in _COLUMNS if name not in index.columns]
+    if absent:
+        raise damaged(path, f"{INDEX} lacks the column(s) {', '.join(absent)}")
     if len(index) != manifest["rows"]:
         raise damaged(
             path, f"{INDEX} has {len(index)} rows, {manifest['rows']} sequences were embedded"
