@@ -245,6 +245,8 @@ def _column(table: Table, columns: dict[str, str], role: str) -> Strings | None:
     if role not in columns:
         return None
     text = table.column(columns[role])
+    if role == "strand":  # some tables leave it empty, others write a dot
+        text = text.fill_null(".").replace("", ".")
     empty = (text.is_null() | (text == "")).fill_null(value=True).arg_true()
     if len(empty):
         raise table.error(int(empty[0]), f"{columns[role]} is empty; fill it or remove the line.")

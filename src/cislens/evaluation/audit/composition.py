@@ -5,9 +5,9 @@ import numpy as np
 from cislens.evaluation.audit.predictors import (
     NOTHING_TO_FIT,
     can_fit,
-    least_squares,
     linear,
     look_up,
+    ridge_correlation,
 )
 from cislens.evaluation.audit.report import Check, skipped
 from cislens.evaluation.audit.scoring import score, scored_check
@@ -63,8 +63,8 @@ def _kmers(table: AuditTable, rows: tuple[Ints, Ints, Ints], seed: int) -> Check
         for k in range(1, _LONGEST_KMER + 1)
     }
     for k in track(width, "audit: k-mers"):
-        values, chosen[k] = least_squares(table, _fewer(rows, width[k]), counts[:, : width[k]])
-        detail[f"ridge, k 1 to {k}"] = score(table, rows[0], rows[2], values, seed).value
+        chosen[k] = ridge_correlation(table, _fewer(rows, width[k]), counts[:, : width[k]])
+        detail[f"correlation before scoring, k 1 to {k}"] = chosen[k]
     best = max(chosen, key=lambda k: chosen[k])
     first = _first_word(table)
     if first is not None:

@@ -12,6 +12,8 @@ from cislens.randomness import generator
 
 _MOST_FITTED = 20_000
 _FEWEST = 10
+# Where one class holds more of the rows, accuracy hardly moves and AUROC is judged instead.
+ONE_CLASS_RULES = 0.75
 NOTHING_TO_FIT = "there are too few rows, or labels that do not vary, to fit a predictor on"
 
 
@@ -30,6 +32,14 @@ def targets(table: AuditTable, rows: Ints) -> Floats:
         return y
     hot: Floats = (y == np.arange(len(table.classes))).astype(np.float64)
     return hot
+
+
+def class_shares(table: AuditTable, rows: Ints) -> Floats:
+    """The share of every class among some rows; of one class where labels are values."""
+    number = table.y_NT[rows, 0].astype(np.int64) if table.classes else np.zeros(1, np.int64)
+    counts = np.bincount(number, minlength=max(len(table.classes), 1))
+    shares: Floats = counts / counts.sum()
+    return shares
 
 
 def look_up(table: AuditTable, fitted: Ints, scored: Ints, keys: Ints) -> Floats:
@@ -69,24 +79,30 @@ def linear(
     rng = generator(seed, "audit", "linear")
     fitted, chosen = (rng.permutation(part)[:_MOST_FITTED] for part in rows[:2])
     y, held = table.y_NT[fitted], table.y_NT[chosen]
+    # A rank metric would not notice a penalty so strong that every row gets the same class.
+    two, even = len(table.classes) == 2, class_shares(table, chosen).max() <= ONE_CLASS_RULES
     if not table.classes:
         head = fit_linear("ridge", x[fitted], y, x[chosen], held, "pearson")
-    elif len(table.classes) == 2:
-        head = fit_linear("logistic", x[fitted], y, x[chosen], held, "auroc")
+    elif two:
+        metric = "mcc" if even else "auroc"
+        head = fit_linear("logistic", x[fitted], y, x[chosen], held, metric)
     else:
-        head = fit_linear("softmax", x[fitted], y, x[chosen], held, "macro_auroc")
+        metric = "accuracy" if even else "macro_auroc"
+        head = fit_linear("softmax", x[fitted], y, x[chosen], held, metric)
     scores = head.scores(x[rows[2]]).astype(np.float64)
-    if len(table.classes) == 2:
+    if two:
         scores = np.concatenate([-scores, scores], axis=1)
     return scores, head.valid_metric
 
 
-def least_squares(
+def ridge_correlation(
     table: AuditTable, rows: tuple[Ints, Ints, Ints], features: npt.ArrayLike
-) -> tuple[Floats, float]:
-    """As `linear`, by ridge for classes too: its whole path of penalties costs one rotation."""
+) -> float:
+    """How well ridge predicts the classes or values of the chosen part: the mean correlation.
+
+    Its whole path of penalties costs one rotation, so that features can be compared quickly.
+    """
     x = np.asarray(features)
-    fitted, chosen, scored = rows
+    fitted, chosen, _scored = rows
     y, held = targets(table, fitted), targets(table, chosen)
-    head = fit_linear("ridge", x[fitted], y, x[chosen], held, "pearson")
-    return head.scores(x[scored]).astype(np.float64), head.valid_metric
+    return fit_linear("ridge", x[fitted], y, x[chosen], held, "pearson").valid_metric

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cislens.evaluation.audit.predictors import ONE_CLASS_RULES, class_shares
 from cislens.evaluation.audit.report import Check, Group, Verdict, wilson
 from cislens.evaluation.audit.table import AuditTable, Floats
 from cislens.evaluation.metrics import metric_draws
@@ -15,8 +16,6 @@ from cislens.randomness import generator
 # accuracy of 1/2 + d has a correlation of 2 d with its prediction, hence the factor for values.
 ABOVE = (0.05, 0.15)
 _FOR_CORRELATION = 2.0
-# Where one class holds more of the rows, accuracy hardly moves and AUROC is judged instead.
-_ONE_CLASS_RULES = 0.75
 _NUMBERS_DRAWN = 2e7
 
 
@@ -62,12 +61,12 @@ def score(table: AuditTable, fitted: Ints, scored: Ints, predicted: Floats, seed
     if not table.classes:
         return _drawn(table, "correlation", y, predicted, block, unit, seed)
     label = y[:, 0].astype(np.int64)
-    shares = np.bincount(label, minlength=len(table.classes)) / len(label)
-    if shares.max() > _ONE_CLASS_RULES:
+    shares = class_shares(table, scored)
+    if shares.max() > ONE_CLASS_RULES:
         one_hot = (label[:, None] == np.arange(len(table.classes))).astype(np.float64)
         return _drawn(table, "AUROC", one_hot, predicted, block, unit, seed)
     right = (predicted.argmax(1) == label).astype(np.float64)
-    common = np.bincount(table.y_NT[fitted, 0].astype(np.int64), minlength=len(shares)).argmax()
+    common = class_shares(table, fitted).argmax()
     n, words = _effective(right, block, unit)
     low, high = wilson(right.mean() * n, n)
     return Score("accuracy", float(right.mean()), low, high, float(shares[common]), words)
