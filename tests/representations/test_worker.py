@@ -1,5 +1,6 @@
 """A model in another Python: it needs no cislens, survives crashes, and is believed nothing."""
 
+import ast
 import json
 import os
 import subprocess
@@ -239,3 +240,20 @@ def test_another_input_discards_the_chunks(tmp_path: Path) -> None:
     store = run_worker(runner, others, IDS, tmp_path / "store", stranded=True)
     found = StoredEmbedding(store.path).embed(others, None, True)
     assert np.array_equal(found, np.array([counts(codes) for codes in others]))
+
+
+def test_the_worker_is_plain_old_python() -> None:
+    """One file in the grammar of Python 3.8, with nothing to import but numpy and pyarrow."""
+    tree = ast.parse(Path(worker.__file__).read_text(), feature_version=(3, 8))
+    names = {
+        alias.name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    names |= {
+        str(node.module).split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+    }
+    assert names - set(sys.stdlib_module_names) == {"numpy"}
