@@ -12,7 +12,6 @@ from cislens.effects.variants import (
     log_likelihood_ratio,
     score_variants,
     sign_of,
-    track_effects,
 )
 from cislens.errors import CislensError
 from cislens.genome.codes import N, reverse_complement
@@ -194,31 +193,3 @@ def test_stored_features_that_are_not_precise_are_refused(pairs):
     store.stored = "float16"
     with pytest.raises(CislensError, match="stored as float16"):
         score_variants(store, *pairs, None)
-
-
-def test_track_effects_are_differences_of_the_predicted_sums(pairs):
-    import torch
-
-    from cislens.genome.codes import one_hot
-
-    model = build_model(preset_config("space-tiny", {"yeast": ["a", "b"]}, crop=0, dim=24)).eval()
-    reference, alternate = (codes[:6] for codes in pairs)
-    with torch.inference_mode():
-        sums = [
-            model(torch.from_numpy(one_hot(codes)), "yeast").double().sum(2).numpy()
-            for codes in (reference, alternate)
-        ]
-    effects = track_effects(model, reference, alternate, "yeast", how="difference")
-    assert np.allclose(effects, sums[1] - sums[0], atol=1e-5)
-    ratio = track_effects(model, reference, alternate, "yeast")
-    assert np.allclose(ratio, np.log((1 + sums[1]) / (1 + sums[0])), atol=1e-6)
-    swapped = track_effects(model, alternate, reference, "yeast")
-    assert np.allclose(swapped, -ratio, atol=1e-7)
-    both = track_effects(model, reference, alternate, "yeast", strand_pair=[1, 0])
-    turned = track_effects(
-        model, reverse_complement(reference), reverse_complement(alternate), "yeast",
-        strand_pair=[1, 0],
-    )  # fmt: skip
-    assert np.allclose(turned, both[:, ::-1], atol=1e-6)
-    with pytest.raises(CislensError, match="99 central bins"):
-        track_effects(model, reference, alternate, "yeast", bins=99)

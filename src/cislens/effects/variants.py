@@ -1,10 +1,10 @@
-"""What a representation or a model says of a variant, without having seen an effect.
+"""What a representation says of a variant, without having seen an effect.
 
 A score is named `source:measure`. Sources: `embed`, or a view of the representation such as
 `L2.mean` (a pooled vector each), `bins` (all positions), `masked` and `causal` (the likelihoods
 of a language model). Measures and what swapping the alleles does to them: see `SIGN`.
 
-Dimensions: n variant, L base, D feature, N bin, T track.
+Dimensions: n variant, L base, D feature, N bin.
 """
 
 import logging
@@ -14,10 +14,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from cislens.effects.tracks import _rates
 from cislens.errors import CislensError, nearest
 from cislens.genome.codes import Codes, N, reverse_complement
-from cislens.models.profile import ProfileModel
 from cislens.representations.contract import (
     Binned,
     CausalLikelihood,
@@ -84,7 +82,7 @@ def substitutions(
     Raises:
         CislensError: for windows that do not pair.
     """
-    ref_nL, alt_nL = _pairs(reference, alternate)
+    ref_nL, alt_nL = window_pairs(reference, alternate)
     changed = ref_nL != alt_nL
     called = ~(changed & ((ref_nL == N) | (alt_nL == N))).any(1)
     single: npt.NDArray[np.bool_] = (changed.sum(1) == 1) & called
@@ -113,7 +111,7 @@ def score_variants(
     Raises:
         CislensError: for an unknown score, windows that do not pair, or a store in fp16.
     """
-    ref_nL, alt_nL = _pairs(reference, alternate)
+    ref_nL, alt_nL = window_pairs(reference, alternate)
     precise = getattr(representation, "require_precise", None)
     if precise is not None:
         precise()
@@ -217,7 +215,7 @@ def log_likelihood_ratio(
         CislensError: if the representation has no such likelihood, or a masked ratio is asked
             for a variant that is not one base in place of another.
     """
-    ref_nL, alt_nL = _pairs(reference, alternate)
+    ref_nL, alt_nL = window_pairs(reference, alternate)
     strands = [(ref_nL, alt_nL)]
     if not stranded:
         strands.append((reverse_complement(ref_nL), reverse_complement(alt_nL)))
@@ -253,57 +251,14 @@ def _masked_ratio(
     return ratio
 
 
-def track_effects(
-    model: ProfileModel,
-    reference: Sequence[Codes] | Codes,
-    alternate: Sequence[Codes] | Codes,
-    species: str,
-    *,
-    how: Literal["log_ratio", "difference"] = "log_ratio",
-    bins: int | None = None,
-    strand_pair: Sequence[int] | None = None,
-    batch_size: int = 8,
-) -> Values:
-    """Effect (n, T) on each track's predicted signal, summed over the central bins, alt over ref.
-
-    log_ratio is log((1 + alt) / (1 + ref)) of the sums, difference alt - ref; both are signed.
-
-    Args:
-        bins: of the predicted ones the central so many are summed; all if None.
-        strand_pair: the track that each track becomes on the other strand
-            (`TrackTable.strand_permutation`); if given, both strands are averaged.
-
-    Raises:
-        CislensError: for windows that do not pair, an unknown species, or more bins than there are.
-    """
-    import torch
-
-    ref_nL, alt_nL = _pairs(reference, alternate)
-    pair = None if strand_pair is None else torch.as_tensor(list(strand_pair))
-    sums: list[list[Values]] = [[], []]
-    for start in range(0, len(ref_nL), batch_size):
-        for codes, kept in ((ref_nL, sums[0]), (alt_nL, sums[1])):
-            rates_BNT = _rates(model, codes[start : start + batch_size], species, pair)
-            kept.append(_central(rates_BNT, bins).sum(1, dtype=np.float64))
-    ref_nT, alt_nT = (np.concatenate(parts) for parts in sums)
-    effect = alt_nT - ref_nT if how == "difference" else np.log1p(alt_nT) - np.log1p(ref_nT)
-    return effect.astype(np.float32)
-
-
-def _central(rates_BNT: Values, bins: int | None) -> Values:
-    total = rates_BNT.shape[1]
-    if bins is None:
-        return rates_BNT
-    if not 1 <= bins <= total:
-        raise CislensError(f"{bins} central bins were asked for, the model predicts {total}.")
-    first = (total - bins) // 2
-    return rates_BNT[:, first : first + bins]
-
-
-def _pairs(
+def window_pairs(
     reference: Sequence[Codes] | Codes, alternate: Sequence[Codes] | Codes
 ) -> tuple[Codes, Codes]:
-    """Both as arrays (n, L)."""
+    """Both as arrays (n, L).
+
+    Raises:
+        CislensError: if their numbers or any two lengths differ, or there is none.
+    """
     lengths = {len(codes) for codes in (*reference, *alternate)}
     if not len(reference) or len(reference) != len(alternate) or len(lengths) != 1:
         raise CislensError(
