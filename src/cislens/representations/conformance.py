@@ -179,7 +179,12 @@ def _network(
     name = "mask" if first == start else "left-pad"
     why = "padding changes the states of the bases beside it"
     found += _differ(
-        name, values[weight > 0].numpy(), alone[own > 0].numpy(), why, TOLERANCE, prefix=False
+        name,
+        values[weight > 0].cpu().numpy(),
+        alone[own > 0].cpu().numpy(),
+        why,
+        TOLERANCE,
+        prefix=False,
     )
     return found
 

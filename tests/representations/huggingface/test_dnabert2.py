@@ -133,6 +133,8 @@ def test_pseudo_likelihood_by_hand(dnabert2_folder: Folder) -> None:
             last = found.model.states(ids, torch.ones_like(ids).bool())[-1]
             total += float(found.model.logits(last[0, place + 1]).log_softmax(0)[index])
     np.testing.assert_allclose(found.log_likelihood([encode(text)], None), [total], rtol=1e-5)
+    nothing = found.log_likelihood([encode("NNN")], None)
+    assert nothing.tolist() == [0]
 
 
 def test_words_cover_the_sequence_and_each_n_is_one_unknown(dnabert2_folder: Folder) -> None:

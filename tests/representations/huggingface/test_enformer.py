@@ -15,6 +15,7 @@ from cislens.genome.codes import one_hot
 from cislens.nn.positions import RelativeBasis
 from cislens.representations.conformance import check
 from cislens.representations.huggingface.enformer import KEYS, StoredBasis, load_enformer
+from cislens.representations.huggingface.families import load_huggingface
 from cislens.representations.huggingface.loading import rename
 
 Folder = Callable[..., Path]
@@ -64,9 +65,10 @@ def folder(tmp_path: Path) -> Folder:
     return make
 
 
-def test_features_are_those_of_enformer_pytorch(folder: Folder) -> None:
+def test_features_are_those_of_enformer_pytorch(folder: Folder, tmp_path: Path) -> None:
     found = load_enformer(folder(), "enformer")
     assert found.encoder.config.positions == "feature-axis"
+    assert load_huggingface("enformer", tmp_path / "enformer", "x").digest == found.digest
     codes = np.random.default_rng(0).integers(0, 4, (2, 16 * 24)).astype(np.uint8)
     x_B4L = torch.from_numpy(one_hot(codes))
     with torch.no_grad():

@@ -30,6 +30,15 @@ def edit(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Pat
 def test_an_unknown_family_names_the_nearest(nt_folder: Folder) -> None:
     with pytest.raises(CislensError, match="Did you mean 'nucleotide-transformer'"):
         load_huggingface("nucleotide-transfomer", nt_folder(), "x")
+    with pytest.raises(CislensError, match="caduceus is not read in-process: .*worker"):
+        load_huggingface("caduceus", nt_folder(), "x")
+
+
+def test_learned_positions_that_a_rotary_model_does_not_use_are_left_out(nt_folder: Folder) -> None:
+    plain = load_huggingface(FAMILY + "-v2", nt_folder(2), "x")
+    stored = {"esm.embeddings.position_embeddings.weight": torch.zeros(42, 16)}
+    folder = edit(nt_folder(2, name="more"), lambda w: w.update(stored))
+    assert load_huggingface(FAMILY + "-v2", folder, "x").digest == plain.digest
 
 
 def test_a_pickle_is_refused_with_advice(nt_folder: Folder) -> None:

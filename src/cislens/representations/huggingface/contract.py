@@ -80,6 +80,7 @@ class LanguageModel(nn.Module, ABC):
         depth: layers; there are depth + 1 states.
         causal: whether a state knows the tokens to its left only.
         has_head: whether the weights include a language-model head, the module `head`.
+        unused: tensors that some folders hold and a model of this configuration does not read.
     """
 
     config: Any
@@ -87,6 +88,7 @@ class LanguageModel(nn.Module, ABC):
     depth: int
     causal: bool = False
     has_head: bool
+    unused: tuple[str, ...] = ()
 
     @abstractmethod
     def states(self, ids_BT: Tensor, mask_BT: Tensor) -> list[Tensor]:

@@ -23,6 +23,7 @@ from cislens.representations.huggingface import (
 )
 from cislens.representations.huggingface.contract import LanguageModel, Tokenizer
 from cislens.representations.huggingface.embedding import LanguageModelEmbedding
+from cislens.representations.huggingface.enformer import EnformerEmbedding, load_enformer
 from cislens.representations.huggingface.likelihood import (
     CausalEmbedding,
     MaskedEmbedding,
@@ -125,9 +126,16 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+# Families that live elsewhere, and where.
+ELSEWHERE = {
+    "caduceus": "it needs the CUDA kernels of mamba-ssm, so it runs in a worker",
+    "borzoi": "its stack cannot live with this one, so it runs in a worker",
+}
+
+
 def load_huggingface(
     family: str, folder: str | os.PathLike[str], name: str
-) -> LanguageModelEmbedding:
+) -> LanguageModelEmbedding | EnformerEmbedding:
     """The representation that a model folder holds, on the CPU.
 
     Nothing is downloaded and no code of the folder is run. What it can do beyond features follows
@@ -135,7 +143,7 @@ def load_huggingface(
     include the language-model head.
 
     Args:
-        family: one of `FAMILIES`.
+        family: one of `FAMILIES`, or "enformer", see `load_enformer`.
         folder: config.json, model.safetensors (or its shards) and the tokenizer's files; if a
             cislens_parity.json is there, its outputs must be reproduced.
         name: how tables call it.
@@ -145,8 +153,15 @@ def load_huggingface(
             left over, a buffer not as constructed, or the stored outputs are not reproduced.
         MissingFileError: if a file is missing.
     """
+    if family == "enformer":
+        return load_enformer(folder, name)
+    if family in ELSEWHERE:
+        raise CislensError(
+            f"{family} is not read in-process: {ELSEWHERE[family]} (docs/models.md)."
+        )
     if family not in FAMILIES:
-        raise CislensError(f"there is no model family {family!r}. {nearest(family, FAMILIES)}")
+        known_names = (*FAMILIES, "enformer", *ELSEWHERE)
+        raise CislensError(f"there is no model family {family!r}. {nearest(family, known_names)}")
     known, path = FAMILIES[family], Path(folder)
     config = read_config(path)
     weights = rename(read_weights(path), known.keys, known.prefix, str(path))
@@ -168,7 +183,7 @@ def load_model(
     """A model with the stored weights, every tensor accounted for and every buffer checked."""
     model = family.build(config, weights, str(folder / "config.json"))
     fresh = {key: value.clone() for key, value in constants(model).items()}
-    stored = dict(weights)
+    stored = {key: value for key, value in weights.items() if key not in model.unused}
     for key in fresh.keys() & stored.keys():
         value = stored.pop(key)
         if value.shape != fresh[key].shape or not value.allclose(fresh[key], rtol=1e-4, atol=1e-6):

@@ -104,7 +104,7 @@ class PseudoEmbedding(LanguageModelEmbedding):
     """
 
     def log_likelihood(self, sequences: Sequence[Codes], species: str | None) -> Features:
-        """(n,) sum over tokens of log p of the token with it alone hidden.
+        """(n,) sum over tokens but N of log p of the token with it alone hidden.
 
         One pass of the model per token: a window of 1,000 bp is about 200 passes.
         """
@@ -114,6 +114,8 @@ class PseudoEmbedding(LanguageModelEmbedding):
         for row, codes in enumerate(sequences):
             tokens = self.tokenize(decode(codes))
             for at, index in enumerate(tokens.ids):
+                if tokens.texts[at] == "N":
+                    continue
                 piece, place = _around(self, row, tokens, at)
                 pieces.append(piece)
                 places.append(place)

@@ -115,6 +115,8 @@ class NucleotideTransformer(LanguageModel):
             self.positions = nn.Embedding(
                 config.max_position_embeddings, self.dim, padding_idx=config.pad_token_id
             )
+        else:
+            self.unused = ("positions.weight",)
         if config.emb_layer_norm_before:
             self.first_norm = nn.LayerNorm(self.dim, eps=config.layer_norm_eps)
         self.blocks = nn.ModuleList(EsmBlock(config) for _ in range(self.depth))

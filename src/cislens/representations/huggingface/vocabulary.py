@@ -95,7 +95,10 @@ def read_vocabulary(folder: Path, names: tuple[str, ...]) -> dict[str, int]:
 
 def _template(stored: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the special tokens before and behind a sequence, lower case without brackets."""
-    single = (stored.get("post_processor") or {}).get("single", [{"Sequence": {}}])
+    processor = stored.get("post_processor") or {}
+    if processor.get("type") in ("BertProcessing", "RobertaProcessing"):
+        return ("cls",), ("sep",)
+    single = processor.get("single", [{"Sequence": {}}])
     names = [
         part["SpecialToken"]["id"].strip("[]<>").lower() if "SpecialToken" in part else None
         for part in single
