@@ -252,7 +252,13 @@ class ResultStore:
         ]
         _, block_N = np.unique(labels["block_id"].to_numpy().astype(str), return_inverse=True)
         y_NT = np.stack(labels["y"].to_list()).astype(np.float64)
-        return Predictions(tuple(plan["arms"]), np.array(scores, np.float32), y_NT, block_N)
+        group_N = None
+        if not labels["match_group"].null_count():
+            _, group_N = np.unique(
+                labels["match_group"].to_numpy().astype(str), return_inverse=True
+            )
+        scores_MRNT = np.array(scores, np.float32)
+        return Predictions(tuple(plan["arms"]), scores_MRNT, y_NT, block_N, group_N)
 
     def _scores(self, key: Key, labels: pl.DataFrame) -> npt.NDArray[np.float32]:
         path = self._folder(key) / "scores.parquet"
