@@ -21,7 +21,7 @@ from cislens.evaluation.metrics import Array
 _MEMORY = 20
 _SEARCHES = 25
 _FLAT = 0.3  # of the first slope along a step may be left at its end
-_AT_ONCE = 2**26  # margins held in memory
+_AT_ONCE = 2**26  # margins, and parameters of past steps, held in memory
 
 
 class Problems:
@@ -81,7 +81,8 @@ class Problems:
             tolerance: the decrease of the loss per example that a further step may still promise.
             steps: at most.
         """
-        step = max(1, _AT_ONCE // max(1, len(self.w_NP) * theta.shape[2]))
+        margins, parameters = len(self.w_NP), 2 * _MEMORY * len(theta)
+        step = max(1, _AT_ONCE // (max(margins, parameters) * theta.shape[2]))
         found = np.empty_like(theta)
         for first in range(0, self.count, step):
             some = slice(first, first + step)
