@@ -1,7 +1,6 @@
 """`cislens embed`: sequences to an embedding store, so that judging them needs no model."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +10,10 @@ from cislens.cli.embed_inputs import BASELINES, RANDOM, Source, read_sequences, 
 from cislens.cli.options import AsJson, DryRun, answer
 
 if TYPE_CHECKING:
-    from cislens.genome.codes import Codes
     from cislens.representations.contract import Representation
+    from cislens.representations.estimate import Embed
     from cislens.representations.store import EmbeddingStore
+    from cislens.representations.worker_client import Runner
 
 logger = logging.getLogger("cislens")
 
@@ -87,10 +87,6 @@ def command(
 
     A dry run embeds a small sample and says what time, disk and memory the whole will need.
     """
-    from cislens.representations.estimate import estimate
-    from cislens.representations.worker_client import Runner, run_worker
-    from cislens.representations.writing import write_embeddings
-
     source = Source(model, family, baseline, runner, adapter, argument, name, random, draw).open()
     refuse(runner is not None and (views is not None or bins), "the adapter gives its own views")
     read = read_sequences(task, fasta, bed, genome, stranded)
@@ -101,27 +97,33 @@ def command(
         "task": read.task,
         "remapped": read.remapped,
     }
+    own = {"views": views, "bins": bins, "seed": None if random is None else draw}
+    embed = _embedder(source, asked, own)
+    if dry_run:
+        from cislens.representations.estimate import estimate
 
+        answer(estimate(embed, read.codes, read.ids), as_json)
+    else:
+        answer(_summary(embed(read.codes, read.ids, out)), as_json)
+
+
+def _embedder(
+    source: "Representation | Runner", asked: dict[str, Any], own: dict[str, Any]
+) -> "Embed":
+    """What embeds sequences into a folder; `own` is for a representation in this Python only."""
+    from cislens.representations.worker_client import Runner, run_worker
+    from cislens.representations.writing import write_embeddings
+
+    if isinstance(source, Runner):
+        return lambda codes, ids, folder: run_worker(source, codes, ids, folder, **asked)
     known: tuple[str, ...] = getattr(getattr(source, "encoder", None), "species", ())
     if known and asked["species"] not in known:
         logger.warning(
             "the model knows %s; %s is embedded as an unknown species",
             ", ".join(known), asked["species"] or "no named species",
         )  # fmt: skip
-
-    def embed(codes: Sequence["Codes"], ids: Sequence[str], folder: Path) -> "EmbeddingStore":
-        if isinstance(source, Runner):
-            return run_worker(source, codes, ids, folder, **asked)
-        chosen = _views(views, source)
-        return write_embeddings(
-            folder, source, codes, ids, views=chosen, bins=bins,
-            seed=None if random is None else draw, **asked,
-        )  # fmt: skip
-
-    if dry_run:
-        answer(estimate(embed, read.codes, read.ids), as_json)
-    else:
-        answer(_summary(embed(read.codes, read.ids, out)), as_json)
+    settings = {**asked, **own, "views": _views(own["views"], source)}
+    return lambda codes, ids, folder: write_embeddings(folder, source, codes, ids, **settings)
 
 
 def _views(asked: str | None, source: "Representation") -> list[str] | None:
