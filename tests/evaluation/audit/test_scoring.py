@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from audit_plants import clean
@@ -35,8 +37,6 @@ def test_accuracy_comes_with_its_majority_and_the_interval_of_independent_rows()
 
 
 def test_rows_of_one_block_widen_the_interval():
-    from dataclasses import replace
-
     table = clean(0)
     rows = table.of("test")
     # Blocks of ten rows, all right or all wrong: 50 independent facts, not 500.
@@ -52,8 +52,6 @@ def test_rows_of_one_block_widen_the_interval():
 
 
 def test_a_rare_class_is_judged_by_auroc():
-    from dataclasses import replace
-
     table = clean(2)
     y = (generator(3).random(len(table)) < 0.1).astype(float)
     table = replace(table, y_NT=y[:, None])
@@ -67,8 +65,6 @@ def test_a_rare_class_is_judged_by_auroc():
 
 
 def test_values_are_judged_by_correlation():
-    from dataclasses import replace
-
     rng = generator(5)
     table = clean(6)
     y = rng.normal(size=(len(table), 2))
@@ -84,8 +80,6 @@ def test_values_are_judged_by_correlation():
 
 def test_look_up_gives_the_class_of_the_key_and_else_the_commonest():
     table = clean(7, train=6, test=3)
-    from dataclasses import replace
-
     y = np.array([1, 1, 0, 0, 0, 0, 0, 0, 0], float)
     table = replace(table, y_NT=y[:, None])
     keys = np.array([5, 5, 5, 8, 8, 8, 5, 8, 9])
@@ -95,8 +89,6 @@ def test_look_up_gives_the_class_of_the_key_and_else_the_commonest():
 
 
 def test_the_linear_model_of_three_classes_finds_their_order():
-    from dataclasses import replace
-
     table = clean(8)
     y = generator(9).integers(0, 3, len(table)).astype(float)
     table = replace(table, y_NT=y[:, None], classes=("a", "b", "c"))

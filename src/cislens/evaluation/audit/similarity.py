@@ -38,7 +38,7 @@ def leaking_rows(table: AuditTable, seed: int) -> npt.NDArray[np.bool_]:
     near = np.zeros(len(table), bool)
     for part, before in KNOWN_BEFORE.items():
         rows, known = table.of(part), table.of(*before)
-        if len(rows) and len(known):
+        if len(rows) and len(known) and table.sequences is not None:
             logger.info("homology: %s (%d) against %s (%d)", part, len(rows),
                         " and ".join(before), len(known))  # fmt: skip
             near[rows] = leaking(_some(table, rows), _some(table, known), seed)
