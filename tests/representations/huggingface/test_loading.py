@@ -30,7 +30,7 @@ def edit(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Pat
 def test_an_unknown_family_names_the_nearest(nt_folder: Folder) -> None:
     with pytest.raises(CislensError, match="Did you mean 'nucleotide-transformer'"):
         load_huggingface("nucleotide-transfomer", nt_folder(), "x")
-    with pytest.raises(CislensError, match="caduceus is not read in-process: .*worker"):
+    with pytest.raises(CislensError, match=r"caduceus is not read in-process: .*worker"):
         load_huggingface("caduceus", nt_folder(), "x")
 
 

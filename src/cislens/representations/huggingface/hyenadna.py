@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
 from cislens.errors import CislensError
@@ -204,7 +205,8 @@ class Kernel(nn.Module):
 def causal_convolution(x_BDT: Tensor, kernel_DT: Tensor) -> Tensor:
     """y_t = sum over s <= t of kernel_(t-s) x_s per channel, by FFT in fp32."""
     tokens = x_BDT.shape[-1]
-    spectrum = torch.fft.rfft(kernel_DT.float(), n=2 * tokens)
-    spectrum = spectrum * torch.fft.rfft(x_BDT.float(), n=2 * tokens)
-    y_BDT: Tensor = torch.fft.irfft(spectrum, n=2 * tokens)[..., :tokens]
+    size = next_fast_len(2 * tokens, real=True)
+    spectrum = torch.fft.rfft(kernel_DT.float(), n=size)
+    spectrum = spectrum * torch.fft.rfft(x_BDT.float(), n=size)
+    y_BDT: Tensor = torch.fft.irfft(spectrum, n=size)[..., :tokens]
     return y_BDT.to(x_BDT.dtype)
