@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from cislens.errors import CislensError, nearest
 from cislens.evaluation.moments import ADDITIVE
-from cislens.evaluation.ordering import auprc, auroc, log_odds, spearman
+from cislens.evaluation.ordering import Order, auprc, auroc, log_odds, spearman
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
-_CHUNK = 250_000  # numbers in an intermediate array: larger ones fall out of the cache
+_CHUNK = 100_000  # numbers in an intermediate array: larger ones fall out of the cache
 
 _ORDERED: dict[str, Callable[[Any, Any, Any], Array]] = {
     "auroc": auroc,
@@ -166,13 +166,15 @@ def _of_order(name: str, y: Array, s_NT: Array, w: Array, block_N: Indices | Non
                 columns = w[:, keep]
             else:
                 block = block_N[keep]
+        order = Order.of(scores)
+        fixed = Order.of(labels) if name == "spearman" and y.ndim == 2 else labels
         for start in range(0, draws, step):
-            here = _weights(columns, start, step, block)
-            mine = labels[start : start + step] if labels.ndim == 2 else labels
-            measured = np.isfinite(mine)
-            if not measured.all():
+            here, mine = _weights(columns, start, step, block), fixed
+            if y.ndim == 3:
+                mine = labels[start : start + step]
+                measured = np.isfinite(mine)
                 here, mine = here * measured, np.where(measured, mine, 0.0)
-            value_BT[start : start + step, t] = _ORDERED[name](mine, scores, here)
+            value_BT[start : start + step, t] = _ORDERED[name](mine, order, here)
     return value_BT
 
 

@@ -1,0 +1,67 @@
+"""The judged tasks of a results store, each metric resampled once for every table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from cislens.evaluation.nulls import permutation_null
+from cislens.evaluation.results import ResultStore
+from cislens.evaluation.statistics import Predictions, Resampled, resample
+from cislens.evaluation.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm of one task and its mean validation score over the seeds."""
+
+    name: str
+    kind: str
+    twin_of: str | None
+    valid_score: float
+    parameters: int
+
+
+class Suite:
+    """A store whose resampled metrics are kept, so that all tables are of the same draws."""
+
+    def __init__(self, store: ResultStore, draws: int = 2000) -> None:
+        self.store = store
+        self.draws = draws
+        self.tasks: Mapping[str, Task] = {task.card.name: task for task in store.tasks()}
+        self._resampled: dict[tuple[str, str], Resampled] = {}
+        self._last: tuple[str, Predictions] | None = None
+
+    @classmethod
+    def of(cls, source: "ResultStore | Suite", draws: int = 2000) -> "Suite":
+        """The suite of a store; a suite is itself."""
+        return source if isinstance(source, Suite) else cls(source, draws)
+
+    def arms(self, task: str) -> list[Arm]:
+        """The arms of a task, in the order of their names."""
+        mine = self.store.records().filter(pl.col("task") == task)
+        means = mine.group_by(
+            pl.col("arm").alias("name"), "kind", "twin_of", maintain_order=True
+        ).agg(pl.col("valid_score").mean(), pl.col("parameters").max())
+        return [Arm(**row) for row in means.iter_rows(named=True)]
+
+    def kinds(self) -> dict[str, str]:
+        """The kind of every arm of the suite."""
+        return dict(self.store.records().select("arm", "kind").unique().rows())
+
+    def predictions(self, task: str) -> Predictions:
+        """Test scores of every arm; those of one task are kept."""
+        if self._last is None or self._last[0] != task:
+            self._last = (task, self.store.predictions(self.tasks[task]))
+        return self._last[1]
+
+    def resampled(self, task: str, metric: str | None = None) -> Resampled:
+        """A metric of every arm, resampled; by default the primary one."""
+        metric = metric or self.tasks[task].card.metric.primary
+        if (task, metric) not in self._resampled:
+            self._resampled[task, metric] = resample(self.predictions(task), metric, self.draws)
+        return self._resampled[task, metric]
+
+    def null(self, task: str, metric: str) -> dict[str, tuple[float, float, float]]:
+        """Mean and 95 % range of each arm's metric under permuted labels."""
+        return permutation_null(self.predictions(task), metric)
