@@ -24,7 +24,7 @@ class Matched:
         group: of each row the number of its positive's row; -1 for positives without a control
             and controls without a positive.
         before, after: standardized mean difference of each covariate between positives and all
-            controls, and between matched positives and their controls.
+            controls, and between matched positives and the means of their controls.
     """
 
     group: Ints
@@ -66,11 +66,10 @@ def match_controls(
             f"no positive has a control within {caliper:g} robust standard deviations; widen the "
             "caliper, or match by fewer covariates."
         )
-    taken = group >= 0
     return Matched(
         group,
-        _differences(covariates, positive, ~positive),
-        _differences(covariates, positive & taken, ~positive & taken),
+        [standardized_difference(c[positive], c[~positive]) for c in covariates.T],
+        _difference_of_sets(covariates, positive, group),
     )
 
 
@@ -106,10 +105,18 @@ def _deal(
                     break
 
 
-def _differences(
-    covariates: Floats, left: npt.NDArray[np.bool_], right: npt.NDArray[np.bool_]
+def _difference_of_sets(
+    covariates: Floats, positive: npt.NDArray[np.bool_], group: Ints
 ) -> list[float]:
-    return [
-        standardized_difference(column[left], column[right]) if left.any() and right.any() else 0.0
-        for column in covariates.T
-    ]
+    """As a standardized mean difference, every set counting as one whatever its size."""
+    cases = np.flatnonzero(positive & (group >= 0))
+    controls = np.flatnonzero(~positive & (group >= 0))
+    number = np.searchsorted(cases, group[controls])
+    size = np.bincount(number, minlength=len(cases))
+    found = []
+    for column in covariates.T:
+        of_set = np.bincount(number, column[controls], len(cases)) / size
+        spread = float(np.sqrt((column[cases].var() + column[controls].var()) / 2))
+        difference = float((column[cases] - of_set).mean())
+        found.append(difference / spread if spread > 0 else 0.0)
+    return found
