@@ -12,16 +12,35 @@ if TYPE_CHECKING:
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="Folder that `cislens bench` wrote.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folder that `cislens bench` wrote, or several of them.")
+    ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Page to write; FOLDER/report.html unless given.")
+        Path | None,
+        typer.Option(
+            "--out", help="Page to write; FOLDER/report.html, or leaderboard.html for several."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the report of a bench again, e.g. after an update of cislens."""
-    page = out or folder / "report.html"
-    write(folder, page)
-    answer({"report": str(page)}, as_json)
+    """Write the report of a bench again, or the leaderboard of several."""
+    if len(folders) == 1:
+        page = out or folders[0] / "report.html"
+        write(folders[0], page)
+        answer({"report": str(page)}, as_json)
+        return
+    from cislens.report.leaderboard import leaderboard
+    from cislens.report.page import write_report
+
+    page = out or Path("leaderboard.html")
+    run = leaderboard(folders)
+    write_report(run, page)
+    if as_json:
+        assert run.ranks is not None
+        answer({"report": str(page), "ranks": run.ranks.to_dicts()}, as_json)
+    else:
+        show_verdicts(run)
+        answer({"report": str(page)}, as_json)
 
 
 def write(folder: Path, page: Path) -> "ReportInput":

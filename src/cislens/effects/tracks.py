@@ -107,7 +107,7 @@ def predict_tracks(
     batches = [everything[i : i + batch_size] for i in range(0, tiles.height, batch_size)]
     for part in progress(batches, f"predict {species}"):
         codes_BL = genome.windows(tiles["chrom"].gather(part), start[part], length)
-        bins_BNT[part] = _rates(model, codes_BL, species, pair)
+        bins_BNT[part] = strand_rates(model, codes_BL, species, pair)
     rates_RT = bins_BNT[rows, columns]
     values_RT = np.empty_like(rates_RT)
     for index, row in enumerate(table.rows()):
@@ -204,7 +204,7 @@ def _places(
 
 
 @torch.inference_mode()
-def _rates(
+def strand_rates(
     model: ProfileModel, codes_BL: Codes, species: str, pair: torch.Tensor | None
 ) -> npt.NDArray[np.float32]:
     """(B, N, T) rates of the central bins; averaged over strands if `pair` is given."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cislens.effects.tracks import _rates
+from cislens.effects.tracks import strand_rates
 from cislens.effects.variants import window_pairs
 from cislens.errors import CislensError
 from cislens.genome.codes import Codes
@@ -47,7 +47,7 @@ def track_effects(
     sums: list[list[Values]] = [[], []]
     for start in range(0, len(ref_nL), batch_size):
         for codes, kept in ((ref_nL, sums[0]), (alt_nL, sums[1])):
-            rates_BNT = _rates(model, codes[start : start + batch_size], species, pair)
+            rates_BNT = strand_rates(model, codes[start : start + batch_size], species, pair)
             kept.append(_central(rates_BNT, bins).sum(1, dtype=np.float64))
     ref_nT, alt_nT = (np.concatenate(parts) for parts in sums)
     effect = alt_nT - ref_nT if how == "difference" else np.log1p(alt_nT) - np.log1p(ref_nT)

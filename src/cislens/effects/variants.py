@@ -21,6 +21,7 @@ from cislens.representations.contract import (
     CausalLikelihood,
     MaskedLikelihood,
     Representation,
+    Stored,
     Viewed,
 )
 
@@ -112,9 +113,8 @@ def score_variants(
         CislensError: for an unknown score, windows that do not pair, or a store in fp16.
     """
     ref_nL, alt_nL = window_pairs(reference, alternate)
-    precise = getattr(representation, "require_precise", None)
-    if precise is not None:
-        precise()
+    if isinstance(representation, Stored):
+        representation.require_precise()
     available = available_scores(representation, bool(substitutions(ref_nL, alt_nL).all()))
     for score in scores or ():
         if score not in available:

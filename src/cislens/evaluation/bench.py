@@ -23,7 +23,7 @@ from cislens.evaluation.tasks.task import Task
 from cislens.progress import track
 from cislens.recipes.schema import BenchSettings
 from cislens.representations.cache import cached
-from cislens.representations.contract import Representation
+from cislens.representations.contract import Representation, Stored
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ def run_bench(
     _unique("task", [task.card.name for task in tasks])
     results = Results.open(out, settings.labels)
     representations = [
-        cached(one, results.path / "embeddings") if one.kind == "trained" else one
+        cached(one, results.path / "embeddings")
+        if one.kind == "trained" and not isinstance(one, Stored)
+        else one
         for one in representations
     ]
     with _one_thread_each() as workers, ThreadPoolExecutor(workers) as pool:

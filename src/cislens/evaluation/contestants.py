@@ -7,10 +7,10 @@ from cislens.errors import CislensError
 from cislens.files import require_file
 from cislens.models.saving import load_model
 from cislens.recipes.schema import BenchRecipe
+from cislens.representations.collection import open_embeddings
 from cislens.representations.contract import Representation
 from cislens.representations.encoder import EncoderEmbedding
-from cislens.representations.huggingface import load_huggingface
-from cislens.representations.store import open_embedding
+from cislens.representations.huggingface.families import load_huggingface
 from cislens.signal.store import ProfileStore
 from cislens.training.fit import Run
 
@@ -32,7 +32,7 @@ def load_representations(recipe: BenchRecipe) -> list[Representation]:
     models = [
         load_huggingface(model.family, model.folder, name) for name, model in recipe.models.items()
     ]
-    stores = [open_embedding(folder, name) for name, folder in recipe.embeddings.items()]
+    stores = [open_embeddings(folder, name) for name, folder in recipe.embeddings.items()]
     return [*runs, *models, *stores]
 
 

@@ -50,7 +50,7 @@ def collect(folder: Path) -> ReportInput:
         verdicts=verdicts,
         scores=scores,
         **{name: _optional(folder / f"{name}.parquet") for name in _EVIDENCE},  # type: ignore[arg-type]
-        audits=_audits(folder / "audits.json"),
+        audits=audits_of(folder / "audits.json"),
         training=None if run is None else read_parquet(run.metrics_path, "metrics of the run"),
         loci=[] if run is None or store is None else _loci(recipe, run, store),
         experts=None
@@ -65,13 +65,14 @@ def _optional(path: Path) -> pl.DataFrame | None:
     return read_parquet(path, "bench table") if path.exists() else None
 
 
-def _audits(path: Path) -> list[dict[str, Any]]:
-    """Verdict and checks of each task's audit; a check's measure in words."""
+def audits_of(path: Path) -> list[dict[str, Any]]:
+    """Verdicts and checks of each task's audit; a check's measure in words."""
     audits = json.loads(path.read_text()) if path.exists() else {}
     return [
         {
             "task": task,
             "verdict": audit["verdict"],
+            "leakage": audit["leakage"],
             "checks": [
                 {
                     "name": check["name"],

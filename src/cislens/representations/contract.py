@@ -141,3 +141,16 @@ class Tunable(Protocol):
     def collate(self, sequences: Sequence[Codes], species: str | None) -> Any:
         """A batch for the network."""
         ...
+
+
+@runtime_checkable
+class Stored(Representation, Protocol):
+    """A representation that reads features instead of computing them."""
+
+    def require_precise(self) -> None:
+        """Refuse features that are too coarse for the difference of two alleles.
+
+        Raises:
+            CislensError: if they were not kept in fp32.
+        """
+        ...

@@ -10,7 +10,7 @@ import numpy as np
 from cislens.evaluation.tasks.card import TaskCard
 from cislens.evaluation.tasks.task import Fold
 from cislens.genome.codes import Codes
-from cislens.representations.contract import Features, Kind, Representation, Viewed
+from cislens.representations.contract import Features, Kind, Representation, Stored, Viewed
 
 LAST = "last"  # the view of what has only one
 ByView = dict[str, Features]
@@ -86,6 +86,8 @@ class Embedded:
             return {LAST: given.embed(sequences, card.species, card.stranded)}
 
         if self.card.kind == "variant":
+            if isinstance(self.representation, Stored):
+                self.representation.require_precise()
             assert fold.alternates is not None and self.card.score_sign is not None
             reference, alternate = embed(fold.sequences), embed(fold.alternates)
             return {

@@ -6,8 +6,9 @@ from cislens.evaluation.arms.contract import Arm, Ground
 from cislens.evaluation.arms.features import Embedded
 from cislens.evaluation.arms.network import bins_arm, mlp_arm, scratch_arm, tuned_arm
 from cislens.evaluation.arms.probe import ProbeArm, TwinArm
-from cislens.evaluation.arms.variant import ZeroShotArm, can_score, variant_baselines
+from cislens.evaluation.arms.variant import ZeroShotArm, can_score
 from cislens.evaluation.heads.onehot_cnn import find_shape
+from cislens.evaluation.variant_baselines import VariantBaseline, available_baselines
 from cislens.recipes.schema import BenchSettings
 from cislens.representations.baselines import GCContent, KmerCounts, Length, OneHot
 from cislens.representations.contract import Binned, Representation, Tunable, Twinned
@@ -31,7 +32,8 @@ def build_arms(
                 arms.append(TwinArm(representation, twin, arm.name, arm_of))
         arms += _tuned(representation, ground, settings)
     if ground.card.kind == "variant":
-        return arms + [ProbeArm(baseline, ground) for baseline in variant_baselines(ground.task)]
+        names = available_baselines(ground.task)
+        return arms + [ProbeArm(VariantBaseline(ground.task, name), ground) for name in names]
     arms += [
         ProbeArm(Embedded(baseline, ground.card), ground)
         for baseline in _baselines(ground, settings)

@@ -1,15 +1,12 @@
-"""Arms of variant tasks: scores that need no training, and features that know only the change."""
+"""Arms of variant tasks that need no training."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cislens.evaluation.arms.contract import Fitted, Ground
-from cislens.evaluation.arms.features import LAST, ByView
 from cislens.evaluation.arms.probe import count_bases
 from cislens.evaluation.results import Cost
-from cislens.evaluation.tasks.task import Fold, Task
-from cislens.evaluation.variant_baselines import available_baselines, baseline_features
 from cislens.evaluation.zero_shot import choose_score
 from cislens.representations.contract import (
     CausalLikelihood,
@@ -59,31 +56,3 @@ def can_score(representation: Representation, ground: Ground) -> bool:
     return ground.card.score_sign == "unsigned" or isinstance(
         representation, MaskedLikelihood | CausalLikelihood
     )
-
-
-@dataclass(frozen=True)
-class VariantBaseline:
-    """Features of a variant that nothing was learned for; see `variant_baselines`."""
-
-    name: str
-    task: Task
-
-    parameters: int = 0
-    views: tuple[str, ...] = (LAST,)
-
-    @property
-    def kind(self) -> Kind:
-        return "onehot" if self.name == "onehot-change" else "composition"
-
-    @property
-    def digest(self) -> str:
-        return f"{self.name}/1"
-
-    def features(self, fold: Fold, views: Sequence[str]) -> ByView:
-        """Features (n, D) of a fold's variants."""
-        return {LAST: baseline_features(self.task, fold, self.name)}
-
-
-def variant_baselines(task: Task) -> list[VariantBaseline]:
-    """Every baseline that the task has the columns for."""
-    return [VariantBaseline(name, task) for name in available_baselines(task)]
