@@ -22,7 +22,7 @@ import torch
 
 from cislens.evaluation.heads.fitting import Regime
 from cislens.evaluation.heads.linear import fit_linear
-from cislens.evaluation.heads.onehot_cnn import find_shape, fit_cnn
+from cislens.evaluation.heads.onehot_cnn import ResidualShape, Shape, find_shape, fit_cnn
 from cislens.evaluation.metrics import metric_value
 from cislens.evaluation.tasks.card import Metric, Target, TaskCard
 from cislens.evaluation.tasks.task import Fold
@@ -44,7 +44,7 @@ VALID_AT_MOST = 1000
 class Source:
     """Files of one task, and which columns hold what."""
 
-    files: tuple[str, str, str]
+    files: tuple[str, ...]
     labels: tuple[str, ...]
     metric: str
     sequence: str = "sequence"
@@ -58,15 +58,14 @@ class Source:
 
 
 def _gue(folder: str) -> Source:
-    files = tuple(f"gue/GUE/{folder}/{part}.csv.gz" for part in ("train", "dev", "test"))
-    return Source(files, ("label",), "mcc")  # type: ignore[arg-type]
+    start = f"gue/GUE/{folder}"
+    files = (f"{start}/train.csv.gz", f"{start}/dev.csv.gz", f"{start}/test.csv.gz")
+    return Source(files, ("label",), "mcc")
 
 
-def _mpra(stem: str, valid: str) -> tuple[str, str, str]:
-    train, middle, test = (
-        f"mpra_variants/{stem}_{part}.tsv.gz" for part in ("train", valid, "test")
-    )
-    return train, middle, test
+def _mpra(stem: str, valid: str) -> tuple[str, ...]:
+    start = f"mpra_variants/{stem}"
+    return f"{start}_train.tsv.gz", f"{start}_{valid}.tsv.gz", f"{start}_test.tsv.gz"
 
 
 SOURCES = {
@@ -76,7 +75,7 @@ SOURCES = {
         "pearson", "Sequence",
     ),
     "pum2": Source(
-        tuple(f"rbp_clip_PUM2/PUM2_{part}.csv.gz" for part in ("train", "valid", "test")),  # type: ignore[arg-type]
+        tuple(f"rbp_clip_PUM2/PUM2_{part}.csv.gz" for part in ("train", "valid", "test")),
         ("binding_site",), "mcc", "seq", stranded=True,
     ),
     **{f"tf{i}": _gue(f"tf/{i}") for i in range(5)},
@@ -158,16 +157,29 @@ def _fits(
         if arm == KMER:
             steps, (valid_metric, scores) = 0, _kmers(card, part, valid, test)
         else:
-            regime = REGIMES[arm]
-            regime = replace(regime, steps=options.steps or regime.steps)
-            if options.rate:
-                regime = replace(regime, learning_rate=options.rate)
-            fitted = fit_cnn(find_shape(arm), part, valid, card=card, regime=regime, seed=seed)
+            shape, regime = _shape(arm, options), _regime(arm, options)
+            fitted = fit_cnn(shape, part, valid, card=card, regime=regime, seed=seed)
             steps, valid_metric = fitted.steps, fitted.valid_metric
             scores = fitted.scores(test.sequences)
         value = metric_value(card.metric.primary, test.labels, scores)
         seconds = time.perf_counter() - began
         yield Result(card.name, size, arm, seed, valid_metric, value, steps, seconds)
+
+
+def _shape(arm: str, options: argparse.Namespace) -> Shape:
+    shape = find_shape(arm)
+    narrow = isinstance(shape, ResidualShape) and options.width != 1
+    return shape.narrowed(options.width) if narrow else shape
+
+
+def _regime(arm: str, options: argparse.Namespace) -> Regime:
+    given = REGIMES[arm]
+    return replace(
+        given,
+        steps=options.steps or given.steps,
+        learning_rate=options.rate or given.learning_rate,
+        device=options.device,
+    )
 
 
 def _kmers(card: TaskCard, train: Fold, valid: Fold, test: Fold) -> tuple[float, np.ndarray]:
@@ -199,6 +211,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="of each network, at most")
     parser.add_argument("--rate", type=float, help="peak learning rate of each network")
+    parser.add_argument("--width", type=float, default=1, help="factor on the base's channels")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     return parser.parse_args()
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -314,6 +316,26 @@ def test_dropout_zeroes_whole_channels_at_its_share_from_its_own_seed() -> None:
     assert (first == 0).float().mean().item() == pytest.approx(0.3, abs=0.015)
     assert first.max().item() == pytest.approx(1 / 0.7)
     assert (Dropout(0.3, seed=5).eval()(x) == x).all()
+
+
+def test_an_example_without_weight_is_never_seen() -> None:
+    rng = np.random.default_rng(0)
+    codes = random_codes(rng, 400, 40)
+    y = (counts(codes, "GC") > 2).astype(float)
+    wrong = np.arange(300) % 3 > 0  # two thirds of the training labels are turned around
+    train, valid = (
+        fold(codes[:300], np.where(wrong, 1 - y[:300], y[:300])),
+        fold(codes[300:], y[300:]),
+    )
+    found = []
+    for weights in (None, np.where(wrong, 0.0, 2.0)):
+        fitted = fit_cnn(
+            find_shape("onehot-cnn-tiny"), replace(train, weights=weights), valid,
+            card=card("binary", 1, "auroc"), regime=Regime(40, 32, 1e-2, checks=1), seed=0,
+        )  # fmt: skip
+        found.append(fitted.valid_metric)
+    assert found[0] < 0.5
+    assert found[1] > 0.8
 
 
 def test_patience_ends_a_fit_whose_metric_does_not_rise() -> None:

@@ -18,6 +18,7 @@ from cislens.evaluation.heads.fitting import (
     Regime,
     Rows,
     Scores,
+    Weights,
     graph_hash,
     predict,
     train,
@@ -114,6 +115,7 @@ def fit_cnn_probe(
     regime: Regime,
     seed: int,
     shape: ProbeShape | None = None,
+    weights: Weights | None = None,
 ) -> FittedProbe:
     """Train the probe on features (n, N, D); the weights with the best validation metric stay.
 
@@ -136,7 +138,7 @@ def fit_cnn_probe(
     net.to(regime.device)
     done = train(
         net, _Binned(x_train, regime.device), _Binned(x_valid, regime.device), goal, regime,
-        generator(seed, "cnn_probe_batches"), ema_decay=_EMA_DECAY,
+        generator(seed, "cnn_probe_batches"), ema_decay=_EMA_DECAY, weights=weights,
     )  # fmt: skip
     graph = graph_hash(net, leaving_out=[REDUCTION])
     return FittedProbe(

@@ -25,7 +25,7 @@ from cislens.representations.contract import Tunable
 from cislens.representations.seeding import seeded
 
 Mode = Literal["lora", "full"]
-LEARNING_RATES = (1e-5, 5e-5, 1e-4, 5e-4)
+LEARNING_RATES = (1e-5, 5e-5, 1e-4, 5e-4)  # validation chooses; the same for all networks
 # DART-Eval's values (Patel et al. 2024).
 LORA_RANK, LORA_ALPHA, LORA_DROPOUT = 8, 16, 0.05
 _HEAD_RATE = 1e-3  # the head starts at zero, the network does not
@@ -61,11 +61,6 @@ class FittedTuned:
         """(n, T); the mean of both strands for unstranded tasks."""
         feed = _Collated(sequences, self.tunable, self.card)
         return self.goal.scores(predict(self.net, feed))
-
-
-def regimes(steps: int, batch_size: int) -> list[Regime]:
-    """The grid of learning rates that validation chooses from, the same for all networks."""
-    return [Regime(steps, batch_size, rate, weight_decay=0.01) for rate in LEARNING_RATES]
 
 
 def fit_finetuned(
@@ -114,7 +109,7 @@ def fit_finetuned(
     ]  # fmt: skip
     done = train(
         net, feed, _Collated(valid_fold.sequences, tunable, card), goal, regime, rng,
-        ema_decay=_EMA_DECAY, parts=parts, head=net.head,
+        ema_decay=_EMA_DECAY, parts=parts, head=net.head, weights=train_fold.weights,
     )  # fmt: skip
     trained = sum(p.numel() for p in [*tuned, *head])
     return FittedTuned(

@@ -22,6 +22,7 @@ from cislens.evaluation.heads.goal import Goal
 
 Scores = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def train(
     ema_decay: float = 0.0,
     parts: Sequence[Part] | None = None,
     head: nn.Module | None = None,
+    weights: Weights | None = None,
 ) -> Training:
     """AdamW under a one-cycle rate; the weights with the best validation metric stay in `net`.
 
@@ -109,6 +111,7 @@ def train(
         parts: parameters with rates of their own; by default all those that train, with the
             regime's.
         head: every layer of it must be used, by default of all of `net`.
+        weights: (n,) of the training examples; one is drawn in proportion to its weight.
 
     Raises:
         CislensError: if a layer of the head gets no gradient.
@@ -125,8 +128,9 @@ def train(
     kept = Kept(net, ema_decay)
     size = min(regime.batch_size, train_feed.largest_batch)
     check_every = max(1, regime.steps // regime.checks)
+    batches = _batches(len(train_feed), size, regime.steps, rng, weights)
     waited, step = 0, 0
-    for step, rows in enumerate(_batches(len(train_feed), size, regime.steps, rng), 1):
+    for step, rows in enumerate(batches, 1):
         net.train()
         optimizer.zero_grad()
         loss = goal.loss(net(train_feed.batch(rows, rng)), goal.batch_labels(rows))
@@ -267,8 +271,14 @@ def graph_hash(net: nn.Module, leaving_out: Sequence[str] = ()) -> str:
     return digest.hexdigest()
 
 
-def _batches(n: int, size: int, steps: int, rng: np.random.Generator) -> Iterator[Rows]:
-    """Rows of one batch after another; every example once before any comes again."""
+def _batches(
+    n: int, size: int, steps: int, rng: np.random.Generator, weights: Weights | None
+) -> Iterator[Rows]:
+    """Rows of one batch after another; without weights, each once before any comes again."""
+    if weights is not None:
+        for _ in range(steps):
+            yield rng.choice(n, size, p=weights / weights.sum())
+        return
     order: Rows = np.empty(0, dtype=np.int64)
     for _ in range(steps):
         while len(order) < size:

@@ -53,21 +53,20 @@ class Goal:
 
 
 def goal_of(card: TaskCard, train: Labels, valid: Labels, device: str = "cpu") -> Goal:
-    """The goal of a task for labels (N, T) of its training and validation examples.
-
-    A network for an attribution task is trained on its labels as a binary or a regression task,
-    and chosen by auroc or by pearson: sites are known for test examples only.
-    """
-    kind, metric = card.kind, card.metric.primary
-    if kind == "attribution":
-        two_classes = bool(np.isin(train, (0, 1)).all())
-        kind, metric = ("binary", "auroc") if two_classes else ("regression", "pearson")
+    """The goal of a task for labels (N, T) of its training and validation examples."""
+    card = card.as_trained()
     shift_T, scale_T = np.zeros(1, np.float32), np.ones(1, np.float32)
-    if kind in _MEASURED:
+    if card.kind in _MEASURED:
         spread_T = np.nanstd(train, axis=0)
         shift_T = np.nanmean(train, axis=0).astype(np.float32)
         scale_T = np.where(spread_T > 0, spread_T, 1).astype(np.float32)
     labels = torch.from_numpy((train - shift_T) / scale_T).to(device)
     return Goal(
-        card.outputs, metric, loss_for(kind), shift_T, scale_T, labels, metric_labels(card, valid)
+        card.outputs,
+        card.metric.primary,
+        loss_for(card.kind),
+        shift_T,
+        scale_T,
+        labels,
+        metric_labels(card, valid),
     )

@@ -204,6 +204,7 @@ def fit_cnn(
         _Sequences(x_train, card, regime.device, shape.shift),
         _Sequences(x_valid, card, regime.device),
         goal, regime, generator(seed, "onehot_cnn_batches"), ema_decay=shape.ema_decay,
+        weights=train_fold.weights,
     )  # fmt: skip
     return FittedCNN(net, card, goal, regime.device, done.valid_metric, done.steps, done.wall_s)
 

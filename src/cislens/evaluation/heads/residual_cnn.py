@@ -71,15 +71,20 @@ class _Block(nn.Module):
 
 
 class _AttentionPool(nn.Module):
-    """Weighted mean over positions, the weights a softmax per channel; equal at the start."""
+    """Weighted mean over positions, the weights a softmax per channel of W x.
+
+    W is 2 I at the start, as in Enformer: a channel follows the positions where it is high, and
+    a motif counts wherever it lies. From equal weights few steps do not get there.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.norm = nn.BatchNorm1d(channels)
         self.logits = nn.Conv1d(channels, channels, 1, bias=False)
-        nn.init.zeros_(self.logits.weight)
+        self.logits.weight.data = 2 * torch.eye(channels)[:, :, None]
 
     def forward(self, x_BCL: Tensor) -> Tensor:
-        x_BCL = F.silu(x_BCL)
+        x_BCL = F.silu(self.norm(x_BCL))
         weight_BCL = self.logits(x_BCL).float().softmax(-1)
         pooled_BC: Tensor = (weight_BCL * x_BCL).sum(-1)
         return pooled_BC
