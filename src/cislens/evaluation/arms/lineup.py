@@ -4,16 +4,24 @@ from collections.abc import Callable, Sequence
 
 from cislens.evaluation.arms.contract import Arm, Ground
 from cislens.evaluation.arms.features import Embedded
-from cislens.evaluation.arms.network import bins_arm, mlp_arm, scratch_arm, tuned_arm
+from cislens.evaluation.arms.network import (
+    NetworkArm,
+    bins_arm,
+    mlp_arm,
+    scratch_arm,
+    tuned_arm,
+)
 from cislens.evaluation.arms.probe import ProbeArm, TwinArm
 from cislens.evaluation.arms.variant import ZeroShotArm, can_score
 from cislens.evaluation.heads.onehot_cnn import find_shape
+from cislens.evaluation.heads.tuning import same_budget
 from cislens.evaluation.variant_baselines import VariantBaseline, available_baselines
 from cislens.recipes.schema import BenchSettings
-from cislens.representations.baselines import GCContent, KmerCounts, Length, OneHot
+from cislens.representations.baselines import Dinucleotides, GCContent, KmerCounts, Length, OneHot
 from cislens.representations.contract import Binned, Representation, Tunable, Twinned
 from cislens.representations.gapped import GappedKmers
 
+_BUCKETS = 2**13  # more, up to 2^16, tell words apart better and take 2.6 GB per 10,000 examples
 ArmOf = Callable[[Representation], Arm]
 
 
@@ -39,7 +47,10 @@ def build_arms(
         for baseline in _baselines(ground, settings)
         if baseline.name not in given
     ]
-    return arms + [scratch_arm(find_shape(name), ground, settings) for name in settings.cnn]
+    arms += [scratch_arm(find_shape(name), ground, settings) for name in settings.cnn]
+    networks = [arm for arm in arms if isinstance(arm, NetworkArm)]
+    same_budget({arm.name: arm.budget for arm in networks if arm.budget is not None})
+    return arms
 
 
 def _ways(representation: Representation, ground: Ground, settings: BenchSettings) -> list[ArmOf]:
@@ -74,9 +85,9 @@ def _whole(ground: Ground) -> bool:
 
 def _baselines(ground: Ground, settings: BenchSettings) -> list[Representation]:
     one_length = ground.task.examples["length"].n_unique() == 1
-    baselines: list[Representation] = [KmerCounts(settings.kmer)]
+    baselines: list[Representation] = [KmerCounts(settings.kmer), Dinucleotides()]
     if settings.gapped:
-        baselines.append(GappedKmers())
+        baselines.append(GappedKmers(buckets=_BUCKETS))
     if ground.card.kind != "attribution":  # GC and length are the same wherever a base changes
         baselines += [GCContent()] + ([] if one_length else [Length()])
     return baselines + ([OneHot()] if one_length else [])

@@ -43,6 +43,8 @@ class NetworkArm:
 
     Attributes:
         fit_trial: trains it, given the trial and the seed.
+        budget: where the trials come from; None for a network that has its own rates, because it
+            is trained already.
     """
 
     name: str
@@ -50,6 +52,7 @@ class NetworkArm:
     digest: str
     tried: Sequence[Trial]
     fit_trial: Callable[[Trial, int], Trained]
+    budget: Budget | None = None
     twin_of: str | None = None
 
     def fit(self, seed: int, first: Mapping[str, object] | None) -> Fitted:
@@ -73,9 +76,9 @@ class NetworkArm:
         return Fitted(config, best.valid_metric, best.parameters, best.predict, costs)
 
 
-def budget(settings: BenchSettings) -> list[Trial]:
-    """The trials of a bench, the same for every network on every task."""
-    return trials(Budget(_SPACE, settings.trials))
+def budget_of(settings: BenchSettings) -> Budget:
+    """What every network of a bench may try, on every task."""
+    return Budget(_SPACE, settings.trials)
 
 
 def scratch_arm(shape: Shape, ground: Ground, settings: BenchSettings) -> NetworkArm:
@@ -92,7 +95,8 @@ def scratch_arm(shape: Shape, ground: Ground, settings: BenchSettings) -> Networ
             lambda fold: net.scores(fold.sequences),
         )  # fmt: skip
 
-    return NetworkArm(shape.name, "onehot", f"{shape}", budget(settings), fit_trial)
+    budget = budget_of(settings)
+    return NetworkArm(shape.name, "onehot", f"{shape}", trials(budget), fit_trial, budget)
 
 
 def mlp_arm(source: Source, ground: Ground, settings: BenchSettings) -> NetworkArm:
@@ -118,8 +122,9 @@ def mlp_arm(source: Source, ground: Ground, settings: BenchSettings) -> NetworkA
             lambda fold: net.scores(source.features(fold, [view])[view]),
         )  # fmt: skip
 
-    tried = trials(Budget(_SPACE, settings.trials), {"view": views})
-    return NetworkArm(f"{source.name}+mlp", source.kind, source.digest, tried, fit_trial)
+    budget = budget_of(settings)
+    tried = trials(budget, {"view": views})
+    return NetworkArm(f"{source.name}+mlp", source.kind, source.digest, tried, fit_trial, budget)
 
 
 def bins_arm(representation: Representation, ground: Ground, settings: BenchSettings) -> NetworkArm:
@@ -158,7 +163,9 @@ def bins_arm(representation: Representation, ground: Ground, settings: BenchSett
             count_bases(ground.train.take(rows)), lambda fold: net.scores(bins(fold)),
         )  # fmt: skip
 
-    return NetworkArm(f"{given.name}+cnn", given.kind, given.digest, budget(settings), fit_trial)
+    budget = budget_of(settings)
+    tried = trials(budget)
+    return NetworkArm(f"{given.name}+cnn", given.kind, given.digest, tried, fit_trial, budget)
 
 
 def tuned_arm(
