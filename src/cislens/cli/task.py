@@ -124,7 +124,7 @@ def show(folder: TaskFolder, as_json: AsJson = False) -> None:
         for row in task.examples.head(3).iter_rows(named=True)
     ]
     if as_json:
-        answer({"card": card, **_counts(task), "examples": first}, as_json)
+        answer({"card": card, **_counts(task), "first": first}, as_json)
         return
     answer({key: value for key, value in card.items() if value not in (None, "", [], {})}, False)
     for key, value in _counts(task).items():

@@ -14,7 +14,7 @@ from cislens.evaluation.tasks.card import Metric, Target
 from cislens.evaluation.tasks.placing import BLOCK_BP, Placed, place, without_leaks
 from cislens.evaluation.tasks.task import Task, make_task
 from cislens.genome import annotation
-from cislens.genome.codes import N
+from cislens.genome.codes import Codes, N
 from cislens.genome.intervals import centered, within
 from cislens.genome.reference import Genome
 from cislens.randomness import generator
@@ -149,13 +149,7 @@ def profile_windows(
     pieces = pieces.unique(["chrom", "start"], keep="first", maintain_order=True)
     pieces = drawn(pieces, limit, seed)
     everything = store.sequence(species, np.arange(windows.height))[:, store.margin :]
-    targets = store.targets(species, np.arange(windows.height)).astype(np.float32)
-    sequences, y = [], []
-    for row, offset in pieces.select("row", "offset").iter_rows():
-        first = store.crop * store.bin_size + offset
-        sequences.append(everything[row, first : first + width])
-        mean = targets[row, offset // store.bin_size :][:bins].mean(axis=0)
-        y.append(np.log1p(np.maximum(mean, 0)).tolist())
+    sequences, y = _cut(store, species, pieces, everything, width)
     rows = pieces.with_columns(
         example_id=pl.format("{}:{}-{}", "chrom", "start", "end"),
         y=pl.Series(y),
@@ -175,3 +169,18 @@ def profile_windows(
                  metric=Metric(primary="pearson"), negatives="none",
                  strand="stranded" if stranded else "unstranded")  # fmt: skip
     return make_task(card, placed.rows, placed.sequences)
+
+
+def _cut(
+    store: ProfileStore, species: str, pieces: pl.DataFrame, everything: Codes, width: int
+) -> tuple[list[Codes], list[list[float]]]:
+    """Sequence and log1p of every track's mean of pieces (`row, offset`) of the windows."""
+    targets = store.targets(species, np.arange(len(everything))).astype(np.float32)
+    bins = width // store.bin_size
+    sequences, y = [], []
+    for row, offset in pieces.select("row", "offset").iter_rows():
+        first = store.crop * store.bin_size + offset
+        sequences.append(everything[row, first : first + width])
+        mean = targets[row, offset // store.bin_size :][:bins].mean(axis=0)
+        y.append(np.log1p(np.maximum(mean, 0)).tolist())
+    return sequences, y

@@ -64,18 +64,8 @@ def rbp_sites(
     """
     if "strand" not in sites.columns or not sites["strand"].is_in(["+", "-"]).all():
         raise CislensError("sites of an RNA-binding protein need a strand, + or -.")
-    windows = centered(sites, width, genome.chrom_sizes)
-    placed_in = _in_genes(windows, genes)
-    report: dict[str, str | int | float] = {
-        "sites outside every gene of their strand": windows.height - placed_in.height
-    }
-    if placed_in.is_empty():
-        raise CislensError("no site lies in a gene of its strand; are they of this annotation?")
-    kept = []
-    for strand in ("+", "-"):
-        mine = placed_in.filter(pl.col("strand") == strand).sort("chrom", "start")
-        kept.append(disjoint(mine))
-    positives = drawn(pl.concat(kept), limit, seed)
+    positives, report = _positives(genome, sites, genes, width)
+    positives = drawn(positives, limit, seed)
     negatives = _same_gene(genome, positives, sites, width, seed)
     report["sites without a match in their gene"] = positives.height - negatives.height
     positives = positives[negatives["positive"].to_list()]
@@ -103,6 +93,23 @@ def rbp_sites(
         target=Target(names=["site"]), assembly=genome.name, strand="stranded",
     )  # fmt: skip
     return make_task(card, placed.rows, placed.sequences)
+
+
+def _positives(
+    genome: Genome, sites: pl.DataFrame, genes: pl.DataFrame, width: int
+) -> tuple[pl.DataFrame, dict[str, str | int | float]]:
+    """Windows in genes, on either strand those that do not overlap, and what was left out."""
+    windows = centered(sites, width, genome.chrom_sizes)
+    inside = _in_genes(windows, genes)
+    if inside.is_empty():
+        raise CislensError("no site lies in a gene of its strand; are they of this annotation?")
+    kept = [
+        disjoint(inside.filter(pl.col("strand") == strand).sort("chrom", "start"))
+        for strand in ("+", "-")
+    ]
+    return pl.concat(kept), {
+        "sites outside every gene of their strand": windows.height - inside.height
+    }
 
 
 def _in_genes(windows: pl.DataFrame, genes: pl.DataFrame) -> pl.DataFrame:
