@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cislens.errors import CislensError, nearest
-from cislens.evaluation.moments import ADDITIVE
+from cislens.evaluation.moments import ADDITIVE, block_sums
 from cislens.evaluation.ordering import Order, auprc, auroc, log_odds, spearman
 
 Array = npt.NDArray[np.float64]
@@ -135,7 +135,7 @@ def _of_sums(
         m_NTJ = moments(y, s_NT, group_N)
         flat = m_NTJ.reshape(len(s_NT), -1)
         if block_N is not None:
-            flat = _block_sums(flat, block_N, w.shape[1])
+            flat = block_sums(flat, block_N, w.shape[1])
         return finish((w @ flat).reshape(len(w), *m_NTJ.shape[1:]))
     step = max(1, _CHUNK // (6 * s_NT.size))
     parts = []
@@ -182,14 +182,6 @@ def _weights(w: Array, start: int, step: int, block_N: Indices | None) -> Array:
     """Weights of the examples in one chunk of draws; a single weighting serves all."""
     rows = w[start : start + step] if len(w) > 1 else w
     return rows if block_N is None else np.take(rows, block_N, axis=1)
-
-
-def _block_sums(m_NK: Array, block_N: Indices, blocks: int) -> Array:
-    order = np.argsort(block_N, kind="stable")
-    present, starts = np.unique(block_N[order], return_index=True)
-    sums = np.zeros((blocks, m_NK.shape[1]))
-    sums[present] = np.add.reduceat(m_NK[order], starts, axis=0)
-    return sums
 
 
 def _mean_output(value_BT: Array) -> Array:

@@ -109,6 +109,15 @@ def site_moments(y: Array, s_NT: Array, group_N: Groups) -> Array:
     return np.stack([counts, np.where(counts, value, 0.0)], -1)[..., None, :]
 
 
+def block_sums(m_NK: Array, block_N: npt.NDArray[np.int64], blocks: int) -> Array:
+    """Sum of the moments of each block's examples, (G, K)."""
+    order = np.argsort(block_N, kind="stable")
+    present, starts = np.unique(block_N[order], return_index=True)
+    sums = np.zeros((blocks, m_NK.shape[1]))
+    sums[present] = np.add.reduceat(m_NK[order], starts, axis=0)
+    return sums
+
+
 class _Grouped:
     """Labels and scores of one column, sorted by matched set."""
 
