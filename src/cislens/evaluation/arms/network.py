@@ -1,6 +1,7 @@
 """Arms that are networks trained on the task: from one-hot sequence, on features, or from the
 weights of a trained one. All are tuned by the same trials."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,7 +28,11 @@ _SPACE = Space(learning_rate=(5e-4, 1e-2), batch_size=(32, 64, 128))
 
 @dataclass(frozen=True)
 class Trained:
-    """A network trained in one trial."""
+    """A network trained in one trial.
+
+    Attributes:
+        embedding: what the features cost that no trial before had needed.
+    """
 
     valid_metric: float
     parameters: int
@@ -35,6 +40,7 @@ class Trained:
     wall_s: float
     bp: int
     predict: Callable[[Fold], Scores]
+    embedding: Sequence[Cost] = ()
 
 
 @dataclass
@@ -67,7 +73,8 @@ class NetworkArm:
 
         selected = select(numbered, fit)
         best = selected.fitted
-        costs = [
+        costs = [cost for one in fitted for cost in one.embedding]
+        costs += [
             Cost("train" if one is best else "tune", one.wall_s, one.parameters, one.bp,
                  trials=1, steps=one.steps)
             for one in fitted
@@ -106,8 +113,11 @@ def mlp_arm(source: Source, ground: Ground, settings: BenchSettings) -> NetworkA
 
     def fit_trial(trial: Trial, seed: int) -> Trained:
         view = str(trial["view"])
+        embedding = []
         if view not in known:
-            known.update(embed_folds(source, ground, [view])[0])
+            found, cost = embed_folds(source, ground, [view])
+            known.update(found)
+            embedding.append(cost)
         rows, valid = ground.subset(seed), ground.valid_subset(seed)
         x_train, x_valid = known[view][: len(ground.train)], known[view][len(ground.train) :]
         assert ground.train.labels is not None and ground.valid.labels is not None
@@ -119,7 +129,7 @@ def mlp_arm(source: Source, ground: Ground, settings: BenchSettings) -> NetworkA
         return Trained(
             net.valid_metric, net.parameters + source.parameters, net.steps, net.wall_s,
             count_bases(ground.train.take(rows)),
-            lambda fold: net.scores(source.features(fold, [view])[view]),
+            lambda fold: net.scores(source.features(fold, [view])[view]), embedding,
         )  # fmt: skip
 
     budget = budget_of(settings)
@@ -149,8 +159,13 @@ def bins_arm(representation: Representation, ground: Ground, settings: BenchSett
         return found["bins"].swapaxes(1, 2)
 
     def fit_trial(trial: Trial, seed: int) -> Trained:
+        embedding = []
         if not known:
+            began = time.perf_counter()
             known.extend([bins(ground.train), bins(ground.valid)])
+            wall = time.perf_counter() - began
+            bases = count_bases(ground.train) + count_bases(ground.valid)
+            embedding.append(Cost("embed", wall, given.parameters, bases))
         rows, valid = ground.subset(seed), ground.valid_subset(seed)
         assert ground.train.labels is not None and ground.valid.labels is not None
         net = fit_cnn_probe(
@@ -160,7 +175,7 @@ def bins_arm(representation: Representation, ground: Ground, settings: BenchSett
         )  # fmt: skip
         return Trained(
             net.valid_metric, net.parameters + given.parameters, net.steps, net.wall_s,
-            count_bases(ground.train.take(rows)), lambda fold: net.scores(bins(fold)),
+            count_bases(ground.train.take(rows)), lambda fold: net.scores(bins(fold)), embedding,
         )  # fmt: skip
 
     budget = budget_of(settings)

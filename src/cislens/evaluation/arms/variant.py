@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cislens.effects.variants import substitutions
 from cislens.evaluation.arms.contract import Fitted, Ground
 from cislens.evaluation.arms.probe import count_bases
 from cislens.evaluation.results import Cost
@@ -52,7 +53,13 @@ class ZeroShotArm:
 
 
 def can_score(representation: Representation, ground: Ground) -> bool:
-    """Whether a representation has a score of the task's sign: distances have none."""
-    return ground.card.score_sign == "unsigned" or isinstance(
-        representation, MaskedLikelihood | CausalLikelihood
+    """Whether a representation has a score of the task's sign for its variants.
+
+    Distances have no sign, and masked likelihoods know substitutions only.
+    """
+    if ground.card.score_sign == "unsigned" or isinstance(representation, CausalLikelihood):
+        return True
+    return isinstance(representation, MaskedLikelihood) and all(
+        substitutions(fold.sequences, fold.alternates or ()).all()
+        for fold in (ground.valid, ground.test)
     )

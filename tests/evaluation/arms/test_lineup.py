@@ -1,0 +1,37 @@
+"""Who takes part in a task, and under what name."""
+
+from judged import Model
+from plants import motif_task
+
+from cislens.evaluation.arms.contract import Ground
+from cislens.evaluation.arms.lineup import build_arms
+from cislens.recipes.schema import BenchSettings
+
+GROUND = Ground(motif_task(100, length=40), 0.9, seed=0)
+EVERY = BenchSettings(
+    heads=["linear", "mlp", "cnn", "neighbors"], finetune=["lora", "full"],
+    cnn=["onehot-cnn-tiny", "onehot-cnn-base"], gapped=True,
+)  # fmt: skip
+
+
+def test_every_head_has_an_arm_and_every_arm_on_frozen_weights_a_twin() -> None:
+    arms = build_arms(GROUND, [Model()], EVERY)
+    judged = [(arm.name, arm.kind, arm.twin_of) for arm in arms if arm.name.startswith("model")]
+    assert judged == [
+        ("model", "trained", None), ("model-random", "random", "model"),
+        ("model+mlp", "trained", None), ("model-random+mlp", "random", "model+mlp"),
+        ("model+cnn", "trained", None), ("model-random+cnn", "random", "model+cnn"),
+        ("model+neighbors", "trained", None),
+        ("model-random+neighbors", "random", "model+neighbors"),
+        ("model+lora", "trained", None), ("model+full", "trained", None),
+    ]  # fmt: skip
+
+
+def test_baselines_come_by_themselves_and_only_where_they_can_differ() -> None:
+    names = [arm.name for arm in build_arms(GROUND, [], EVERY)]
+    assert "gc" in names and "onehot-linear" in names and "length" not in names
+    assert names[-2:] == ["onehot-cnn-tiny", "onehot-cnn-base"]
+    kinds = {arm.name: arm.kind for arm in build_arms(GROUND, [], EVERY)}
+    assert sorted(set(kinds.values())) == ["composition", "onehot"]
+    plain = build_arms(GROUND, [], BenchSettings(cnn=[]))
+    assert len(plain) == len(names) - 3  # without the two networks and gapped k-mers
