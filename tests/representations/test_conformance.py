@@ -241,6 +241,27 @@ def test_one_strand_only_and_chance() -> None:
     assert "determinism" in checks(check(toy(Drops)))
 
 
+class OneBaseLate(LanguageModelEmbedding):
+    def embed_bins(
+        self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
+    ) -> Features:
+        return np.roll(super().embed_bins(sequences, species, stranded), 1, axis=1)
+
+
+class LosesBins(LanguageModelEmbedding):
+    def embed_bins(
+        self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
+    ) -> Features:
+        return super().embed_bins(sequences, species, stranded)[:, :-1]
+
+
+def test_bins_at_the_wrong_bases() -> None:
+    (late,) = check(toy(kind=OneBaseLate))
+    assert late.check == "bins"
+    (lost,) = check(toy(kind=LosesBins))
+    assert lost.message == "60 bp in bins of 1 give 59 bins."
+
+
 def test_a_representation_without_features_says_why() -> None:
     (finding,) = check(OneHot(), lengths=(61, 35))
     assert finding.check == "features"

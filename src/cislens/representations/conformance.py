@@ -16,14 +16,23 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from cislens.errors import CislensError
 from cislens.genome.codes import Codes, N, decode, reverse_complement
 from cislens.randomness import generator
-from cislens.representations.contract import Features, Representation, Tunable, Viewed
+from cislens.representations.contract import (
+    Binned,
+    Features,
+    Representation,
+    Tunable,
+    Viewed,
+)
 from cislens.representations.huggingface.contract import Tokens
 
 # Of the largest value: what batches of another shape may change in fp32.
 TOLERANCE = 1e-4
+# What a wrong adapter may end in, CislensError (a ValueError) included.
+_CRASHES = (ValueError, RuntimeError, IndexError)
+# About how many bases the bins are looked at.
+_WHOLE = 60
 
 
 @dataclass(frozen=True)
@@ -70,13 +79,15 @@ def check(
 
     Returns:
         Findings in the order of the checks: coverage, spelling, case, n, shift, determinism,
-        batch, padding, mask, left-pad, strands, layers, buffers.
+        batch, strands, bins, padding, mask, left-pad, layers, buffers.
     """
     sequences = _sequences(lengths)
     found: list[Finding] = []
     if isinstance(representation, Tokenizing):
         found += _tokens(representation.tokenize, sequences)
     found += _features(representation, sequences, species)
+    if isinstance(representation, Binned):
+        found += _bins(representation, species)
     if isinstance(representation, Tunable):
         found += _network(representation, sequences, species)
     if isinstance(representation, Viewed):
@@ -141,7 +152,7 @@ def _features(
         backward = representation.embed(reverse, species, stranded=True)
         both = representation.embed(sequences, species)
         flipped = representation.embed(reverse, species)
-    except CislensError as error:
+    except _CRASHES as error:
         return [Finding("features", f"no features: {error}")]
     alone = np.concatenate([representation.embed([c], species, stranded=True) for c in sequences])
     if not np.isfinite(together).all():
@@ -154,6 +165,22 @@ def _features(
         what = "unstranded features and the strands' mean"
         found += _differ("strands", both, mean, what, TOLERANCE)
     return found
+
+
+def _bins(representation: Binned, species: str | None) -> list[Finding]:
+    """Bins of whole size lie at the same bases whichever strand was given."""
+    size = representation.bin_size
+    length = size * max(2, -(-_WHOLE // size))
+    codes = generator("conformance", "bins").integers(0, 4, length).astype(np.uint8)
+    try:
+        forward = representation.embed_bins([codes], species)
+        backward = representation.embed_bins([reverse_complement(codes)], species)[:, ::-1]
+    except _CRASHES as error:
+        return [Finding("bins", f"no bins: {error}")]
+    if forward.shape[:2] != (1, length // size):
+        message = f"{length} bp in bins of {size} give {forward.shape[1]} bins."
+        return [Finding("bins", message)]
+    return _differ("bins", forward, backward, "the same bins of both strands", TOLERANCE)
 
 
 def _network(

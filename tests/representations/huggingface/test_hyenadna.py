@@ -15,7 +15,7 @@ from cislens.genome.codes import decode, encode
 from cislens.representations.conformance import check
 from cislens.representations.contract import CausalLikelihood, MaskedLikelihood
 from cislens.representations.huggingface.families import load_huggingface
-from cislens.representations.huggingface.hyenadna import causal_convolution
+from cislens.representations.huggingface.hyenadna import HyenaShape, Kernel, causal_convolution
 from cislens.representations.huggingface.likelihood import CausalEmbedding
 from cislens.representations.huggingface.vocabulary import hyenadna_tokenizer
 
@@ -84,6 +84,14 @@ def test_the_whole_network_by_hand(hyenadna_folder: Folder) -> None:
         states = model.states(torch.tensor([ids]), torch.ones(1, len(ids)).bool())
         found = model.logits(states[-1])[0]
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_a_fresh_kernel_starts_from_complex_exponentials() -> None:
+    """Time in 0 to 1, and the real and imaginary parts of exp(-i f w) (Poli et al. 2023)."""
+    kernel = Kernel(HyenaShape(16, 1, 24, 50, 12, has_head=False, emb_dim=7))
+    turn = np.exp(-1j * np.linspace(1e-4, 2, 3) * 2 * np.pi * np.arange(50)[:, None] / 50)
+    expected = np.concatenate([np.linspace(0, 1, 50)[:, None], turn.real, turn.imag], axis=1)
+    np.testing.assert_allclose(kernel.features[0].detach(), expected, atol=1e-5)
 
 
 def test_it_conforms_and_is_causal(hyenadna_folder: Folder) -> None:

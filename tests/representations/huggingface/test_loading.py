@@ -1,6 +1,8 @@
 """Model folders: what is refused, with which words, and what a healthy one gives."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,6 +211,13 @@ def test_controls_keep_the_shape_and_change_what_they_say(nt_folder: Folder) -> 
     assert [k for k in before if not torch.equal(before[k], mixed[k])] == ["tokens.weight"]
     assert trained.twin(3).parameters == trained.parameters
     assert trained.twin(3).kind == "random"
+
+
+def test_libraries_of_the_extra_are_imported_when_needed() -> None:
+    code = "import sys, cislens.representations.huggingface.families\n"
+    code += "print(sorted({'transformers', 'tokenizers', 'peft'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
 
 
 def test_missing_extra_says_how_to_install_it() -> None:

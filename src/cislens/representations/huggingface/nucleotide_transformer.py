@@ -147,7 +147,7 @@ class NucleotideTransformer(LanguageModel):
             share_B = masked_BT.sum(1) / mask_BT.sum(1)
             x_BTD = x_BTD * ((1 - _MASKED_IN_TRAINING) / (1 - share_B))[:, None, None]
         if self.config.position_embedding_type == "absolute":
-            place_BT = mask_BT.long().cumsum(1) * mask_BT + self.config.pad_token_id
+            place_BT = mask_BT.long().cumsum(1) + self.config.pad_token_id
             x_BTD = x_BTD + self.positions(place_BT)
         if self.config.emb_layer_norm_before:
             x_BTD = self.first_norm(x_BTD)
