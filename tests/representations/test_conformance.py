@@ -266,3 +266,8 @@ def test_a_representation_without_features_says_why() -> None:
     (finding,) = check(OneHot(), lengths=(61, 35))
     assert finding.check == "features"
     assert "one length" in finding.message
+    damaged = toy()
+    with torch.no_grad():
+        damaged.model.tokens.weight[10] = torch.nan
+    (finding,) = check(damaged)
+    assert "L2.mean_bp is not finite" in finding.message

@@ -78,14 +78,17 @@ def check(
             held against it, which is the only way to see layers in the wrong order.
 
     Returns:
-        Findings in the order of the checks: coverage, spelling, case, n, shift, determinism,
-        batch, strands, bins, padding, mask, left-pad, layers, buffers.
+        Findings in the order of the checks: coverage, spelling, case, n, shift, features (there
+        are none, or not finite ones; then no more is checked), determinism, batch, strands,
+        bins, padding, mask, left-pad, layers, buffers.
     """
     sequences = _sequences(lengths)
     found: list[Finding] = []
     if isinstance(representation, Tokenizing):
         found += _tokens(representation.tokenize, sequences)
     found += _features(representation, sequences, species)
+    if any(finding.check == "features" for finding in found):
+        return found
     if isinstance(representation, Binned):
         found += _bins(representation, species)
     if isinstance(representation, Tunable):
