@@ -30,7 +30,7 @@ from cislens.randomness import generator
 from cislens.representations.baselines import KmerCounts
 
 NARROW = ResidualShape("onehot-cnn-base").narrowed(1 / 16)
-SHORT = Regime(60, 64, 1e-2, checks=3)
+SHORT = Regime(45, 64, 1e-2, checks=2)
 
 
 def fold(codes: np.ndarray, y: np.ndarray) -> Fold:
@@ -81,10 +81,10 @@ def test_a_narrowed_base_has_a_name_of_its_own() -> None:
 
 
 def test_the_weights_of_the_best_check_are_kept() -> None:
-    task = motif_task(1500, length=40)
+    task = motif_task(1200, length=40)
     fitted = fit_cnn(
         NARROW, task.fold("train"), task.fold("valid"), card=task.card,
-        regime=Regime(150, 64, 1e-2, checks=3), seed=1,
+        regime=Regime(80, 64, 2e-2, checks=2), seed=1,
     )  # fmt: skip
     valid = task.fold("valid")
     assert fitted.valid_metric > 0.95  # composition is the same in both classes
@@ -93,7 +93,7 @@ def test_the_weights_of_the_best_check_are_kept() -> None:
     )
 
 
-def spaced(n: int, length: int = 60) -> tuple[np.ndarray, np.ndarray]:
+def spaced(n: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Two motifs in every sequence: 8 bp apart in class 1, another distance in class 0."""
     rng = np.random.default_rng(0)
     codes, y = random_codes(rng, n, length), rng.integers(0, 2, n)
@@ -107,11 +107,11 @@ def spaced(n: int, length: int = 60) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_distance_between_two_motifs_is_seen_by_the_network_and_not_by_kmers() -> None:
-    codes, y = spaced(2000)
-    train, valid = fold(codes[:1600], y[:1600]), fold(codes[1600:], y[1600:])
+    codes, y = spaced(1500, length=50)
+    train, valid = fold(codes[:1200], y[:1200]), fold(codes[1200:], y[1200:])
     fitted = fit_cnn(
         NARROW, train, valid, card=card("binary", 1, "auroc", strand="stranded"),
-        regime=Regime(200, 64, 1e-2, checks=2), seed=0,
+        regime=Regime(130, 64, 2e-2, checks=2), seed=0,
     )  # fmt: skip
     counted = [KmerCounts(5).embed(part.sequences, None, stranded=True) for part in (train, valid)]
     linear = fit_linear("binary", counted[0], train.labels, counted[1], valid.labels, "auroc")

@@ -37,7 +37,10 @@ class ResidualTrunk(nn.Module):
         self.pool = _AttentionPool(channels)
 
     def forward(self, x_B4L: Tensor) -> Tensor:
-        """Training runs in bf16 where the processor has it, scoring always in fp32."""
+        """Training runs in bf16 where the processor has it, scoring always in fp32.
+
+        So the weights that a seed leads to differ between processors, within training noise.
+        """
         device = x_B4L.device.type
         enabled = self.training and has_fast_bf16(device)
         with torch.autocast(device, torch.bfloat16, enabled=enabled):
@@ -92,7 +95,14 @@ class _AttentionPool(nn.Module):
 
 @cache
 def has_fast_bf16(device: str) -> bool:
-    """Whether products in bf16 have instructions of their own: about twice as fast as fp32."""
+    """Whether products in bf16 have instructions of their own.
+
+    On a CPU that has them a training step takes 0.55 of the time in fp32, and nearly all of it
+    is products, at 0.7 of the rate of one large matrix product; in fp32 it is 0.9 of that rate.
+    Channels-last memory is no faster in either.
+    """
     if device != "cpu":
-        return True
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+        return device == "cuda"
+    # Older versions of torch do not tell.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16", False))
