@@ -104,5 +104,5 @@ def has_fast_bf16(device: str) -> bool:
     if device != "cpu":
         return device == "cuda"
     # Older versions of torch do not tell.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16", False))
