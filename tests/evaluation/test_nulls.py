@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from cislens.evaluation.metrics import metric_value
 from cislens.evaluation.nulls import permutation_null
 from cislens.evaluation.statistics import Predictions, resample
+from cislens.randomness import generator
 
 
 def _classes(rng: np.random.Generator, n: int = 100) -> Predictions:
@@ -93,3 +95,19 @@ def test_permuted_outputs_keep_their_correlation() -> None:
         permutation_null(one, "auroc", 200)["a"]
     )
     assert permutation_null(one, "auroc", 200, seed=1) != permutation_null(one, "auroc", 200)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("metric", ["pearson", "spearman", "mcc"])
+def test_correlations_of_permuted_labels_are_the_metric_itself(metric: str, missing: bool) -> None:
+    # One product for all permutations gives what the metric gives for each of them; exactly, or
+    # nearly where labels are missing.
+    rng = np.random.default_rng(5)
+    y = rng.normal(size=(200, 2)) if metric != "mcc" else rng.integers(0, 2, (200, 2)) * 1.0
+    y[:60, 0] = np.nan if missing else y[:60, 0]
+    scores = rng.normal(size=(1, 2, 200, 2)).astype(np.float32)
+    quick = permutation_null(Predictions(("a",), scores, y, np.arange(200)), metric, 60)["a"]
+    orders = generator(0, "null").permuted(np.tile(np.arange(200), (60, 1)), axis=1)
+    each = [np.mean([metric_value(metric, y[order], s) for s in scores[0]]) for order in orders]
+    expected = (np.mean(each), *np.quantile(each, [0.025, 0.975]))
+    assert quick == pytest.approx(expected, abs=0.005 if missing else 1e-9)

@@ -32,24 +32,62 @@ def permutation_null(
     if metric in GROUPED:
         stratum_N = predictions.group_N
     scores = predictions.scores_MRNT.astype(np.float64)
-    y_NT = predictions.y_NT
-    if metric == "spearman" and np.isfinite(y_NT).all():
-        # Ranks do not change when they are permuted.
-        metric, y_NT = "pearson", stats.rankdata(y_NT, axis=0)
-        scores = stats.rankdata(scores, axis=2)
-    ones = np.ones((1, len(y_NT)))
-    parts: list[list[Array]] = [[] for _ in predictions.arms]
-    for y_PNT in _labels(metric, y_NT, count, seed, stratum_N):
-        for values, s_RNT in zip(parts, scores, strict=True):
-            each = [metric_draws(metric, y_PNT, s, ones, predictions.group_N) for s in s_RNT]
-            values.append(np.mean(each, axis=0))
+    if (pair := _correlated(metric, predictions.y_NT, scores)) is not None:
+        labels = _labels(metric, pair[0], count, seed, stratum_N)
+        parts = [_correlations(y_PNT, pair[1]) for y_PNT in labels]
+    else:
+        labels = _labels(metric, predictions.y_NT, count, seed, stratum_N)
+        parts = [_values(metric, y_PNT, scores, predictions.group_N) for y_PNT in labels]
     null = {}
-    for arm, values in zip(predictions.arms, parts, strict=True):
-        drawn = np.concatenate(values)
-        drawn = drawn[np.isfinite(drawn)]
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        null[arm] = (float(drawn.mean()), float(low), float(high))
+    for arm, drawn in zip(predictions.arms, np.concatenate(parts, axis=1), strict=True):
+        low, high = np.nanquantile(drawn, [0.025, 0.975])
+        null[arm] = (float(np.nanmean(drawn)), float(low), float(high))
     return null
+
+
+def _values(metric: str, y_PNT: Array, scores_MRNT: Array, group_N: Indices | None) -> Array:
+    """The metric under each permutation, mean over the seeds, (M, P)."""
+    ones = np.ones((1, y_PNT.shape[1]))
+    return np.stack(
+        [
+            np.mean([metric_draws(metric, y_PNT, s_NT, ones, group_N) for s_NT in s_RNT], axis=0)
+            for s_RNT in scores_MRNT
+        ]
+    )
+
+
+def _correlated(metric: str, y_NT: Array, scores_MRNT: Array) -> tuple[Array, Array] | None:
+    """Labels and scores whose sum of products is the metric; None if there are none.
+
+    Ranks do not change when they are permuted, and Matthews correlation is that of two signs.
+    Where labels are missing, the spread of the scores is that of all examples, not of those that
+    meet a label in one permutation; of n labels that changes the null by a part in sqrt(2 n).
+    """
+    binary = metric == "mcc" and y_NT.shape[1] == scores_MRNT.shape[3]
+    if not (metric in ("pearson", "spearman") or binary):
+        return None
+    if metric == "spearman":
+        y_NT = stats.rankdata(y_NT, axis=0, nan_policy="omit")
+        scores_MRNT = stats.rankdata(scores_MRNT, axis=2)
+    if metric == "mcc":
+        scores_MRNT = (scores_MRNT > 0).astype(np.float64)
+    count_T = np.maximum(1, np.isfinite(y_NT).sum(0))
+    return np.nan_to_num(_standard(y_NT, 0)) / count_T, _standard(scores_MRNT, 2)
+
+
+def _correlations(y_PNT: Array, scores_MRNT: Array) -> Array:
+    """Sum of products of `_correlated` columns, mean over outputs and seeds, (M, P)."""
+    # The mean over seeds and outputs is linear in the scores.
+    mean_MNT = scores_MRNT.mean(1) / y_PNT.shape[2]
+    value: Array = mean_MNT.reshape(len(mean_MNT), -1) @ y_PNT.reshape(len(y_PNT), -1).T
+    return value
+
+
+def _standard(values: Array, axis: int) -> Array:
+    centered = values - np.nanmean(values, axis, keepdims=True)
+    deviation = np.nanstd(values, axis, keepdims=True)
+    scaled: Array = centered / np.where(deviation > 0, deviation, 1.0)
+    return scaled
 
 
 def _labels(
