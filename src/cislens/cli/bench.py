@@ -71,7 +71,7 @@ def judge(recipe: BenchRecipe, out: Path, page: Path) -> "ReportInput":
     tasks = _tasks(recipe)
     results = run_bench(tasks, load_representations(recipe), recipe.settings, out / "results")
     leaky = _audit(tasks, out) if recipe.audit else set()
-    for name, table in _tables(results, leaky).items():
+    for name, table in _tables(results, recipe, leaky).items():
         with atomic_path(out / f"{name}.parquet") as aside:
             table.write_parquet(aside)
     return write(out, page)
@@ -159,24 +159,26 @@ def _audit(tasks: list["Task"], out: Path) -> set[str]:
     return {name for name, found in audits.items() if found["leakage"] == "fail"}
 
 
-def _tables(results: "Results", leaky: set[str]) -> dict[str, Any]:
+def _tables(results: "Results", recipe: BenchRecipe, leaky: set[str]) -> dict[str, Any]:
     """Every table that the report is made from, by its name."""
     from cislens.evaluation.calibration import calibration
-    from cislens.evaluation.efficiency import areas, efficiency
+    from cislens.evaluation.efficiency import label_efficiency
     from cislens.evaluation.ranks import ranks
+    from cislens.evaluation.suite import Suite
     from cislens.evaluation.tables import costs, layer_scores
     from cislens.evaluation.verdict import arm_scores, verdicts
 
-    whole = results.whole
+    suite = Suite(results.whole)
     tables = {
-        "verdicts": verdicts(whole, leaky=leaky),
-        "scores": arm_scores(whole),
-        "ranks": ranks(whole),
-        "calibration": calibration(whole),
-        "layers": layer_scores(whole),
-        "costs": costs(whole),
+        "verdicts": verdicts(suite, leaky=leaky),
+        "scores": arm_scores(suite),
+        "ranks": ranks(suite),
+        "calibration": calibration(suite),
+        "layers": layer_scores(results.whole),
+        "costs": costs(results.whole),
     }
     if results.by_labels:
-        tables["efficiency"] = efficiency(results)
-        tables["label_areas"] = areas(results)
+        tables["efficiency"], tables["label_areas"] = label_efficiency(
+            suite, results.by_labels, fraction=recipe.settings.train_fraction
+        )
     return tables

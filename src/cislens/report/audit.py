@@ -86,7 +86,7 @@ def headline(report: AuditReport) -> list[str]:
 def check_table(report: AuditReport) -> RenderableType:
     """The headline and all checks, to be printed with a rich console."""
     lines = Lines(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("Check", "Verdict", "Value [95 %]", "Without it", "Remark"):
+    for name in ("Check", "Verdict", "Value [95 %]", "Knowing nothing", "Remark"):
         lines.add_column(name, overflow="fold")
     for check in report.checks:
         if check.verdict == "skipped":

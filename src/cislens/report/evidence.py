@@ -49,7 +49,7 @@ def sections(run: ReportInput) -> list[Section]:
         Section("layers", "Layers and poolings", _LAYERS,
                 "No arm had a choice of layers (settings.layers).", _layers(run)),
         Section("calibration", "Calibration", _CALIBRATION,
-                "There is no task of two classes.", _calibration(run), _calibration_table(run)),
+                "There is no task of two classes or of one measured value.", _calibration(run), _calibration_table(run)),
         Section("cost", "Cost against quality", _COST, "No costs were recorded.", _cost(run)),
         Section("leakage", "Leakage and shortcuts", _LEAKAGE, "The tasks were not audited.",
                 (), _audits(run)),
@@ -79,7 +79,8 @@ _LAYERS = (
 _CALIBRATION = (
     "Bins hold equal numbers of test examples; the upright distance to the diagonal is what a "
     "probability is off by. The expected calibration error (ECE) is its mean, the Brier score "
-    "the mean squared error of the probability."
+    "the mean squared error of the probability. Of measured values the table has slope and "
+    "intercept of the label on the score, 1 and 0 where scores mean what they say."
 )
 _COST = (
     "Test score against the time that embedding, tuning, training and predicting took together. "
@@ -178,9 +179,12 @@ def _layers(run: ReportInput) -> list[Panel]:
 
 
 def _calibration(run: ReportInput) -> list[Panel]:
+    if run.calibration is None:
+        return []
+    classes = run.calibration.filter(pl.col("brier").is_not_null())
     return [
         Panel(task, "probability of class 1", curves.reliability(_notable(run, task, rows)))
-        for task, rows in _by_task(run.calibration)
+        for task, rows in _by_task(classes)
     ]
 
 
@@ -188,12 +192,16 @@ def _calibration_table(run: ReportInput) -> list[Table]:
     if run.calibration is None or run.calibration.is_empty():
         return []
     whole = run.calibration.unique(["task", "arm"], keep="first", maintain_order=True)
+    measures = ("brier", "ece", "slope", "intercept")
     rows = [
-        (row["task"], row["arm"], number(row["brier"]),
-         interval(row["ece"], row["ece_low"], row["ece_high"]))
+        (row["task"], row["arm"], *(
+            interval(row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high"))
+            for name in measures
+        ))
         for row in whole.iter_rows(named=True)
     ]  # fmt: skip
-    return [Table("Calibration", ("Task", "Arm", "Brier", "ECE [95 % interval]"), rows)]
+    columns = ("Task", "Arm", "Brier", "ECE", "Slope", "Intercept")
+    return [Table("Calibration of every arm", columns, rows)]
 
 
 def _cost(run: ReportInput) -> list[Panel]:

@@ -130,8 +130,8 @@ class ReportInput:
     efficiency: `task, metric, arm, kind, labels, point, low, high`: scores with fewer labels.
     label_areas: `task, arm, aulc, low, high, n_match`.
     layers: `task, metric, arm, layer, pooling, valid_score, chosen`, from input to output.
-    calibration: a row per bin: `task, arm, kind, predicted, observed, low, high, brier, ece,
-        ece_low, ece_high`.
+    calibration: a row per bin: `task, arm, kind, predicted, observed, low, high` and, with `_low`
+        and `_high`, `brier, ece` of classes (null for values), `slope, intercept` of values.
     costs: `task, arm, stage, wall_s`.
     audits: of each task `task, verdict, checks`, a check being `name, verdict, found`.
     training: the run folder's metrics, one row per logged number: `step, split` (train or

@@ -25,7 +25,7 @@ def leaderboard(folders: Sequence[Path]) -> ReportInput:
     """What several bench folders say together.
 
     Raises:
-        MissingFileError: if a folder is missing.
+        MissingFileError: if a folder is missing, or is none of a bench.
         CislensError: if two folders share a name, a bench is not complete, or the benches share
             no task.
     """
@@ -33,9 +33,10 @@ def leaderboard(folders: Sequence[Path]) -> ReportInput:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise CislensError(f"two bench folders are named {twice[0]!r}; rename one of them.")
+    for folder in folders:
+        require_file(require_file(folder, "bench folder") / "results" / "plan.json", "bench")
     stores = {
-        name: ResultStore(require_file(folder, "bench folder") / "results")
-        for name, folder in zip(names, folders, strict=True)
+        name: ResultStore(folder / "results") for name, folder in zip(names, folders, strict=True)
     }
     suite = CombinedSuite(stores)
     found = [audit for folder in folders for audit in audits_of(folder / "audits.json")]
