@@ -39,6 +39,19 @@ def test_overlapping_intervals_go_to_one_part():
     assert leaks(audit(fixed.table)) == {}
 
 
+def test_blocks_that_stay_whole_go_to_one_part():
+    table = clean(40, train=280, test=120)
+    genes = np.array([f"gene{row}" for row in generator(40).integers(0, 100, 400)])
+
+    def genes_of(fixed, part):
+        return set(fixed.table.block[fixed.table.of(part)].tolist())
+
+    whole = fix(replace(table, block=genes, whole_blocks=True))
+    assert not genes_of(whole, "train") & genes_of(whole, "test")
+    apart = fix(replace(table, block=genes))
+    assert genes_of(apart, "train") & genes_of(apart, "test")
+
+
 def test_copies_and_contradictions_are_dropped_with_their_reason():
     table, rows = copied(clean(33, train=100, test=50), 0.2, same, 34)
     y = table.y_NT.copy()

@@ -119,7 +119,7 @@ def plainly(folder):
     lonely = [a for i, a in enumerate(train)
               if not any(shared(a, b) > 0 for j, b in enumerate(train) if i != j)]  # fmt: skip
     fallback = commonest(row[0] for row in lonely)
-    majority = commonest(row[0] for row in train)
+    majority = commonest(row[0] for row in test)
     places = {row[1:] for row in train}
     right = overlapping = 0
     for row in test:

@@ -115,13 +115,18 @@ def test_leaks_of_one_class_are_told_by_class():
 
 def test_overlap_fires_with_the_planted_fraction():
     report = judged(placed(13, SHARE))
-    assert verdicts(report) == {"interval overlap": "fail", "coordinate look-up": "warn"}
+    assert verdicts(report) == {"interval overlap": "fail"}
     overlap = report.check("interval overlap")
     assert overlap.value == pytest.approx(SHARE, abs=1e-9)
     assert overlap.detail["at least half of the shorter interval"] == pytest.approx(SHARE)
-    # A fifth is told by its neighbor, the rest is guessed.
-    assert report.check("coordinate look-up").value == pytest.approx(0.6, abs=0.05)
     assert verdicts(judged(placed(13))) == {}
+
+
+def test_a_label_told_by_the_overlapped_row_fires_the_look_up():
+    report = judged(placed(13, 0.6))
+    assert verdicts(report) == {"interval overlap": "fail", "coordinate look-up": "fail"}
+    # Three fifths are told by their neighbor, the rest is guessed.
+    assert report.check("coordinate look-up").value == pytest.approx(0.8, abs=0.05)
 
 
 def test_shared_chromosomes_warn_unless_the_split_means_to():

@@ -28,7 +28,7 @@ def test_accuracy_comes_with_its_majority_and_the_interval_of_independent_rows()
     table = clean(0)
     rows = table.of("test")
     right = np.arange(len(rows)) % 5 > 0
-    found = score(table, table.of("train"), rows, predicted_for(table, rows, right))
+    found = score(table, rows, predicted_for(table, rows, right))
     expected = binomtest(400, 500).proportion_ci(method="wilson")
     assert (found.metric, found.value) == ("accuracy", 0.8)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
@@ -42,10 +42,8 @@ def test_rows_of_one_block_widen_the_interval():
     # Blocks of ten rows, all right or all wrong: 50 independent facts, not 500.
     right = np.repeat(generator(1).random(50) < 0.7, 10)
     blocks = np.concatenate([np.arange(1200), 2000 + np.arange(500) // 10]).astype(str)
-    alone = score(table, table.of("train"), rows, predicted_for(table, rows, right))
-    joined = score(
-        replace(table, block=blocks), table.of("train"), rows, predicted_for(table, rows, right)
-    )
+    alone = score(table, rows, predicted_for(table, rows, right))
+    joined = score(replace(table, block=blocks), rows, predicted_for(table, rows, right))
     assert joined.value == alone.value
     ratio = (joined.high - joined.low) / (alone.high - alone.low)
     assert ratio == pytest.approx(np.sqrt(10), rel=0.1)
@@ -57,7 +55,7 @@ def test_a_rare_class_is_judged_by_auroc():
     table = replace(table, y_NT=y[:, None])
     rows = table.of("test")
     told = y[rows] + generator(4).normal(0, 0.5, len(rows))
-    found = score(table, table.of("train"), rows, np.stack([-told, told], 1))
+    found = score(table, rows, np.stack([-told, told], 1))
     assert found.metric == "AUROC"
     assert found.reference == 0.5
     assert found.value == pytest.approx(0.92, abs=0.04)  # Phi(1 / (0.5 sqrt 2))
@@ -72,7 +70,7 @@ def test_values_are_judged_by_correlation():
     table = replace(table, y_NT=y, classes=())
     rows = table.of("test")
     noise = rng.normal(size=(len(rows), 2))
-    found = score(table, table.of("train"), rows, np.nan_to_num(y[rows]) + noise)
+    found = score(table, rows, np.nan_to_num(y[rows]) + noise)
     assert found.metric == "correlation"
     assert found.value == pytest.approx(0.71, abs=0.05)  # 1 / sqrt 2
     assert found.thresholds == (0.1, 0.3)

@@ -72,7 +72,8 @@ def table_of_task(task: Task) -> AuditTable:
     card, rows = task.card, task.examples
     classes: list[str] = []
     if card.as_trained().kind in ("binary", "multiclass"):
-        classes = list(card.target.classes) or _names_by_number(card.target.label_map, 2)
+        name = card.target.names[0]
+        classes = list(card.target.classes) or _names_by_number(card.target.label_map, name)
     y = np.stack(rows["y"].to_list()).astype(np.float64)
     here = rows.select(pl.col("chrom", "start", "end").is_not_null().all()).row(0)
     places = None
@@ -123,7 +124,8 @@ def assemble(
         chrom=chrom, places=places, strand=_joined([part.strand for part in parts]),
         block=_joined([part.block for part in parts]),
         variants=pl.concat(alleles) if len(alleles) == len(parts) else None,
-        stranded=how.stranded, design=design, split_column=split_column,
+        whole_blocks=how.block is not None, stranded=how.stranded, design=design,
+        split_column=split_column,
         notes=(*notes, *said, *renamed, *(note for part in parts for note in part.notes)),
     )  # fmt: skip
     _require_usable(table)
@@ -317,11 +319,9 @@ def _labels(
     return number.to_numpy()[:, None], tuple(order)
 
 
-def _names_by_number(label_map: dict[str, int], count: int) -> list[str]:
-    return [
-        " or ".join(k for k, v in label_map.items() if v == number) or str(number)
-        for number in range(count)
-    ]
+def _names_by_number(label_map: dict[str, int], name: str) -> list[str]:
+    named = [" or ".join(k for k, v in label_map.items() if v == number) for number in (0, 1)]
+    return [named[0] or f"no {name}", named[1] or name]
 
 
 def _as_read(piece: Piece, classes: tuple[str, ...]) -> pl.DataFrame:

@@ -47,7 +47,7 @@ def composition_checks(table: AuditTable, seed: int) -> list[Check]:
     assert small.sequences is not None
     x = OneHot().embed(small.sequences, None, stranded=True)
     predicted, _ = linear(small, _fewer(rows, x.shape[1]), x, seed)
-    best = score(small, fitted, scored, predicted, seed)
+    best = score(small, scored, predicted, seed)
     return [*found, scored_check(names[1], "confounder", best, why=_REPORTED, judged=False)]
 
 
@@ -69,9 +69,9 @@ def _kmers(table: AuditTable, rows: tuple[Ints, Ints, Ints], seed: int) -> Check
     first = _first_word(table)
     if first is not None:
         values = look_up(table, rows[0], rows[2], first)
-        detail["table of the first 6 bases"] = score(table, rows[0], rows[2], values, seed).value
+        detail["table of the first 6 bases"] = score(table, rows[2], values, seed).value
     predicted, _ = linear(table, _fewer(rows, width[best]), counts[:, : width[best]], seed)
-    final = score(table, rows[0], rows[2], predicted, seed)
+    final = score(table, rows[2], predicted, seed)
     why = f"k 1 to {best}; {_REPORTED}"
     return scored_check(
         "k-mer composition", "confounder", final, why=why, detail=detail, judged=False

@@ -77,7 +77,7 @@ def _look_up_check(table: AuditTable, axis: Axis, seed: int) -> Check:
     predicted = np.tile(fallback, (len(rows), 1))
     found = largest.known >= 0
     predicted[found] = np.where(np.isnan(y), fallback, y)[largest.known[found]]
-    best = score(table, train, rows, predicted, seed)
+    best = score(table, rows, predicted, seed)
     detail: dict[str, float | str] = {
         "judged rows with a train interval": float(found.mean()),
         "train rows that overlap no other": int(lonely.sum()),

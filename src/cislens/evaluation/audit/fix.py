@@ -51,9 +51,10 @@ class Fixed:
 def fix(table: AuditTable, seed: int = 0) -> Fixed:
     """Drop contradictions and copies, then deal whole homology components to the parts.
 
-    Rows are joined that are homologous, that overlap, or that have one block. A component with
-    more than a tenth of the rows is not cut: it goes to train and a note says so. Parts keep the
-    shares that they had (70, 15, 15 % without a split), classes or tenths of the values balanced.
+    Rows are joined that are homologous, that overlap, or, where blocks stay whole, that have one
+    block. A component with more than a tenth of the rows is not cut: it goes to train and a note
+    says so. Parts keep the shares that they had (70, 15, 15 % without a split), classes or tenths
+    of the values balanced.
     Rows of valid and test that still have a homolog in a part before theirs are dropped.
 
     Raises:
@@ -97,7 +98,7 @@ def _clusters(table: AuditTable, seed: int) -> Ints:
         pairs.append(homology_pairs(table.sequences, seed).pairs)
     if table.places is not None:
         pairs.append(chained(Axis.of(table.places)))
-    if table.block is not None:
+    if table.block is not None and table.whole_blocks:
         block = np.unique(table.block, return_inverse=True)[1]
         order = np.argsort(block, kind="stable")
         same = block[order][1:] == block[order][:-1]

@@ -13,7 +13,7 @@ from cislens.randomness import generator
 _MOST_FITTED = 20_000
 _FEWEST = 10
 # Where one class holds more of the rows, accuracy hardly moves and AUROC is judged instead.
-ONE_CLASS_RULES = 0.75
+ONE_CLASS_RULES = 2 / 3
 NOTHING_TO_FIT = "there are too few rows, or labels that do not vary, to fit a predictor on"
 
 

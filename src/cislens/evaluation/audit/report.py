@@ -182,4 +182,5 @@ def wilson(hits: float, n: float, level: float = 0.95) -> tuple[float, float]:
     p = hits / n
     center = (p + z * z / (2 * n)) / (1 + z * z / n)
     reach = z / (1 + z * z / n) * float(np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)))
-    return max(center - reach, 0.0), min(center + reach, 1.0)
+    low, high = max(center - reach, 0.0), min(center + reach, 1.0)
+    return (low if hits else 0.0), (high if hits < n else 1.0)

@@ -42,16 +42,15 @@ class Score:
         return "fail" if self.low > fail else "warn" if self.low > warn else "pass"
 
 
-def score(table: AuditTable, fitted: Ints, scored: Ints, predicted: Floats, seed: int = 0) -> Score:
+def score(table: AuditTable, scored: Ints, predicted: Floats, seed: int = 0) -> Score:
     """Score a prediction.
 
-    Classes: accuracy against the class most common in training; AUROC (mean of one class against
-    the rest) against 0.5 where one class has more than three quarters of the judged rows.
+    Classes: accuracy against the share of the class most common among the judged rows; where that
+    is more than two thirds, AUROC (mean of one class against the rest) against 0.5.
     Values: Pearson correlation (mean over outputs) against 0.
 
     Args:
-        fitted: rows that the predictor was fitted on.
-        scored: rows that it is scored on.
+        scored: the judged rows.
         predicted: (scored, C) a number per class that is larger for likelier classes, or
             (scored, T) values.
     """
@@ -66,10 +65,9 @@ def score(table: AuditTable, fitted: Ints, scored: Ints, predicted: Floats, seed
         one_hot = (label[:, None] == np.arange(len(table.classes))).astype(np.float64)
         return _drawn(table, "AUROC", one_hot, predicted, block, unit, seed)
     right = (predicted.argmax(1) == label).astype(np.float64)
-    common = class_shares(table, fitted).argmax()
     n, words = _effective(right, block, unit)
     low, high = wilson(right.mean() * n, n)
-    return Score("accuracy", float(right.mean()), low, high, float(shares[common]), words)
+    return Score("accuracy", float(right.mean()), low, high, float(shares.max()), words)
 
 
 def _effective(right: Floats, block: Ints, unit: str) -> tuple[float, str]:

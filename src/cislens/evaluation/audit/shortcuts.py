@@ -60,7 +60,7 @@ def _check(
         model = "logistic" if table.classes else "ridge"
         predicted[model] = linear(table, rows, shortcut.features, seed)[0]
     scores: dict[str, Score] = {
-        name: score(table, fitted, rows[2], values, seed) for name, values in predicted.items()
+        name: score(table, rows[2], values, seed) for name, values in predicted.items()
     }
     best = max(scores, key=lambda name: scores[name].value)
     right = np.zeros(len(table))

@@ -51,6 +51,7 @@ class AuditTable:
         alternates: the sequences with the other allele, for variants.
         soft: fraction of lower-case bases (n,), where the input has any.
         block: rows of one block are not independent.
+        whole_blocks: whether a block (a gene, an element) belongs in one part; `fix` keeps it so.
         stranded: a sequence and its reverse complement are different examples.
         design: how the split was made: chromosome, homology, regions, fold, predefined, random or
             unknown.
@@ -71,6 +72,7 @@ class AuditTable:
     strand: Strings | None = None
     block: Strings | None = None
     variants: pl.DataFrame | None = None
+    whole_blocks: bool = False
     stranded: bool = False
     design: str = "unknown"
     split_column: str = "split"
