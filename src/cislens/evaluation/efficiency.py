@@ -98,7 +98,7 @@ def label_efficiency(
         arms = [
             arm for arm in suite.arms(name) if all(arm.name in p.arms for p in by_size.values())
         ]
-        found = curves_of(by_size, metric, arms, draws)
+        found = curves_of(by_size, metric, arms, suite.draws)
         curves += [{"task": name, "metric": metric, **row} for row in found[0]]
         areas += [{"task": name, "metric": metric, **row} for row in found[1]]
     return pl.DataFrame(curves, schema=CURVES), pl.DataFrame(areas, schema=AREAS)

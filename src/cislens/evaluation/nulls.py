@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from cislens.evaluation.metrics import GROUPED, Array, Indices, metric_draws
-from cislens.evaluation.statistics import Predictions
+from cislens.evaluation.statistics import Predictions, side_by_side
 from cislens.randomness import generator
 
 _CHUNK = 2_000_000  # labels in memory at a time
@@ -47,13 +47,16 @@ def permutation_null(
 
 def _values(metric: str, y_PNT: Array, scores_MRNT: Array, group_N: Indices | None) -> Array:
     """The metric under each permutation, mean over the seeds, (M, P)."""
+    arms, seeds = scores_MRNT.shape[:2]
     ones = np.ones((1, y_PNT.shape[1]))
-    return np.stack(
-        [
-            np.mean([metric_draws(metric, y_PNT, s_NT, ones, group_N) for s_NT in s_RNT], axis=0)
-            for s_RNT in scores_MRNT
-        ]
-    )
+    jobs = [(m, r) for m in range(arms) for r in range(seeds)]
+
+    def one(job: tuple[int, int]) -> Array:
+        return metric_draws(metric, y_PNT, scores_MRNT[job], ones, group_N)
+
+    values = side_by_side(one, jobs, len(jobs) * y_PNT.size)
+    mean: Array = np.stack(values).reshape(arms, seeds, len(y_PNT)).mean(1)
+    return mean
 
 
 def _correlated(metric: str, y_NT: Array, scores_MRNT: Array) -> tuple[Array, Array] | None:

@@ -9,7 +9,7 @@ Shapes: M arms, R seeds, N examples, T outputs, G blocks, B draws.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -245,12 +245,18 @@ def _values(predictions: Predictions, measure: Measure, weights_BG: Array) -> Ar
     def one(job: tuple[int, int]) -> Array:
         return measure(predictions.scores_MRNT[job].astype(np.float64), weights_BG)
 
-    if len(jobs) * len(weights_BG) * examples < 1e7:  # threads would cost more than they save
-        values = [one(job) for job in jobs]
-    else:
-        with ThreadPoolExecutor(min(16, len(os.sched_getaffinity(0)))) as pool:
-            values = list(pool.map(one, jobs))
+    values = side_by_side(one, jobs, len(jobs) * len(weights_BG) * examples)
     return np.stack(values).reshape(arms, seeds, len(weights_BG))
+
+
+def side_by_side(
+    work: Callable[[tuple[int, int]], Array], jobs: Sequence[tuple[int, int]], size: float
+) -> list[Array]:
+    """The work on each job, (arm, seed), in threads where its size makes up for them."""
+    if size < 1e7:
+        return [work(job) for job in jobs]
+    with ThreadPoolExecutor(min(16, len(os.sched_getaffinity(0)))) as pool:
+        return list(pool.map(work, jobs))
 
 
 def _counts(draws: int, size: int, rng: np.random.Generator) -> Array:
