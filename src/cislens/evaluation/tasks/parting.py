@@ -146,7 +146,7 @@ def _anew(placed: Placed, strata: npt.NDArray[np.int64], seed: int) -> Placed:
     split = balanced_folds(cluster, FRACTIONS, seed, strata=strata)
     rows = placed.rows.with_columns(split=pl.Series(split.tolist(), dtype=pl.String))
     parted = Placed(rows, placed.sequences, placed.report, placed.alternates)
-    return _with_blocks(parted, pl.Series([f"c{number}" for number in cluster]))
+    return without_leaks(_with_blocks(parted, pl.Series([f"c{number}" for number in cluster])))
 
 
 def _by_value(placed: Placed, column: str, how: Parting) -> pl.Series:

@@ -18,6 +18,7 @@ from cislens.signal.store import ProfileStore
 logger = logging.getLogger("cislens")
 
 FRACTIONS = {"train": 0.7, "valid": 0.15, "test": 0.15}
+_ROUNDS = 5
 BLOCK_BP = 20_000  # neighboring examples share a bootstrap block
 
 
@@ -60,8 +61,8 @@ def place(
     With `regions` (`chrom,start,end,split,block`: the windows of pre-training) an example takes
     the split of the region that it lies in; one that lies in none is dropped. Without, examples
     that overlap or are homologous form clusters, dealt to the splits with balanced `strata`.
-    With regions, valid examples with a homolog among the training examples are then dropped, and
-    test examples with one anywhere in the regions of train and valid.
+    Valid examples with a homolog among the training examples are then dropped, and test examples
+    with one among train and valid; with regions, with one anywhere in those of train and valid.
 
     Args:
         rows: those of one `group`, where there is such a column, are one cluster and one block.
@@ -87,7 +88,7 @@ def place(
             split=pl.Series(list(split), dtype=pl.String),
             cluster_id=pl.Series([f"c{number}" for number in cluster]),
         )
-        return Placed(rows, sequences, _largest(cluster))
+        return without_leaks(Placed(rows, sequences, _largest(cluster)))
     segments = merge_regions(regions)
     rows = _within_segments(rows, segments)
     placed = Placed(rows, sequences, {})
@@ -112,17 +113,31 @@ def without_leaks(placed: Placed, seen_before_test: Sequence[Codes] = ()) -> Pla
         seen_before_test: further sequences that a test example must not resemble.
     """
     for split, before in (("valid", ("train",)), ("test", ("train", "valid"))):
-        mine = (placed.rows["split"] == split).to_numpy()
-        known = placed.rows["split"].is_in(before).to_numpy()
-        judged = [placed.sequences[row] for row in np.flatnonzero(mine)]
-        seen = [placed.sequences[row] for row in np.flatnonzero(known)]
-        if split == "test":
-            seen += seen_before_test
-        kept = np.ones(len(mine), dtype=bool)
-        if judged and seen:
-            kept[mine] = ~leaking(judged, seen)
-        placed = placed.keep(kept, f"{split} examples with a homolog in {' or '.join(before)}")
+        more = seen_before_test if split == "test" else ()
+        # The fewer candidates are left, the lower the score that chance reaches; so once more.
+        for _round in range(_ROUNDS):
+            kept = _unlike(placed, split, before, more)
+            reason = f"{split} examples with a homolog in {' or '.join(before)}"
+            total = int(placed.report.get(reason, 0)) + int((~kept).sum())
+            placed = placed.keep(kept, reason)
+            placed.report[reason] = total
+            if kept.all():
+                break
     return placed
+
+
+def _unlike(
+    placed: Placed, split: str, before: tuple[str, ...], more: Sequence[Codes]
+) -> npt.NDArray[np.bool_]:
+    """False for examples of a split with a homolog in the parts before or in `more`."""
+    mine = (placed.rows["split"] == split).to_numpy()
+    known = placed.rows["split"].is_in(before).to_numpy()
+    judged = [placed.sequences[row] for row in np.flatnonzero(mine)]
+    seen = [*(placed.sequences[row] for row in np.flatnonzero(known)), *more]
+    kept = np.ones(len(mine), dtype=bool)
+    if judged and seen:
+        kept[mine] = ~leaking(judged, seen)
+    return kept
 
 
 def merge_regions(regions: pl.DataFrame) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from cislens.evaluation.tasks.importers.reading import check_digests
 from cislens.evaluation.tasks.parting import draw, part, predefined, strata_of
 from cislens.evaluation.tasks.placing import Placed
 from cislens.evaluation.tasks.task import Task, make_task, sequence_hash
-from cislens.genome.codes import Codes
+from cislens.genome.adapters import common_ends, without_common_ends
 from cislens.recipes.task_sections import Parting, SequenceSection, TaskSection
 
 Report = dict[str, str | int | float]
@@ -54,7 +54,7 @@ def parted(placed: Placed, how: Parting | None, section: TaskSection, seed: int)
     if left or right:
         report["bases that all sequences begin with"] = left
         report["bases that all sequences end with"] = right
-    inner = [codes[left : len(codes) - right] for codes in whole.sequences]
+    inner = without_common_ends(whole.sequences)
     trimmed = Placed(whole.rows.with_row_index("drawn"), inner, report)
     if how is None:
         done = predefined(trimmed, seed)
@@ -69,18 +69,6 @@ def parted(placed: Placed, how: Parting | None, section: TaskSection, seed: int)
         done.report,
         None if alternates is None else [alternates[row] for row in rows],
     )
-
-
-def common_ends(sequences: Sequence[Codes]) -> tuple[int, int]:
-    """How many bases all sequences begin with, and end with; some of each stays in the middle."""
-    shortest = min(len(codes) for codes in sequences)
-    begin = np.stack([codes[:shortest] for codes in sequences])
-    end = np.stack([codes[len(codes) - shortest :][::-1] for codes in sequences])
-    left, right = (
-        int((ends == ends[0]).all(axis=0).cumprod().sum()) if shortest else 0
-        for ends in (begin, end)
-    )
-    return (left, right) if left + right < shortest else (0, 0)
 
 
 def finish(
