@@ -3,6 +3,8 @@
     CISLENS_DATA=<folder> python benchmarks/onehot_base.py
     CISLENS_DATA=<folder> python benchmarks/onehot_base.py --tasks lentimpra --seeds 5 --steps 600
     CISLENS_DATA=<folder> python benchmarks/onehot_base.py --tasks tf0 --sizes 1000 4000 16000
+    CISLENS_DATA=<folder> python benchmarks/onehot_base.py --device cuda --steps 3000
+    CISLENS_DATA=<folder> python benchmarks/onehot_base.py --width 0.25 --steps 1000
 
 Every network has one regime for all tasks; validation data choose the weights of a network and the
 penalty of a linear model, test data are scored once. `--sizes` gives performance against the
@@ -153,17 +155,17 @@ def _fits(
     seeds = 1 if arm == KMER and size == len(train) else options.seeds
     for seed in range(seeds):
         rows = np.random.default_rng(seed).permutation(len(train))[:size]
-        part, began = train.take(rows), time.perf_counter()
+        part, name, began = train.take(rows), arm, time.perf_counter()
         if arm == KMER:
             steps, (valid_metric, scores) = 0, _kmers(card, part, valid, test)
         else:
             shape, regime = _shape(arm, options), _regime(arm, options)
             fitted = fit_cnn(shape, part, valid, card=card, regime=regime, seed=seed)
-            steps, valid_metric = fitted.steps, fitted.valid_metric
+            name, steps, valid_metric = shape.name, fitted.steps, fitted.valid_metric
             scores = fitted.scores(test.sequences)
         value = metric_value(card.metric.primary, test.labels, scores)
         seconds = time.perf_counter() - began
-        yield Result(card.name, size, arm, seed, valid_metric, value, steps, seconds)
+        yield Result(card.name, size, name, seed, valid_metric, value, steps, seconds)
 
 
 def _shape(arm: str, options: argparse.Namespace) -> Shape:
@@ -198,7 +200,7 @@ def _line(found: list[Result]) -> str:
     valid, seconds = np.mean([one.valid for one in found]), np.mean([one.seconds for one in found])
     steps = np.mean([one.steps for one in found])
     return (
-        f"{first.task:10} n {first.size:6} {first.arm:17} valid {valid:.3f}  test "
+        f"{first.task:10} n {first.size:6} {first.arm:21} valid {valid:.3f}  test "
         f"{np.mean(test):.3f} {spread} ({len(test)} seeds, {steps:.0f} steps, {seconds:.0f} s each)"
     )
 
