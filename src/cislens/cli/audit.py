@@ -78,7 +78,7 @@ def command(
     seed: Annotated[int, typer.Option(help="Of random choices.")] = 0,
 ) -> None:
     from cislens.evaluation.audit.assemble import Reading
-    from cislens.evaluation.audit.run import audit, prepared
+    from cislens.evaluation.audit.run import prepared
 
     how = Reading(
         sequence, label, split, chrom, start, end, strand, block, labels, stranded, split_by
@@ -91,16 +91,7 @@ def command(
     if dry_run:
         answer(plan(table), as_json)
         return
-    report = audit(table, reference, seed)
-    result: dict[str, Any] = report.to_dict()
-    if fix is not None:
-        before = report
-        report, result["fixed"] = _fix(table, path, fix, seed, reference)
-    if out is not None:
-        from cislens.report.audit import write_audit
-
-        write_audit(report, out, before if fix is not None else None)
-        result["page"] = str(out)
+    report, result = _audit(table, path, reference, fix, out, seed)
     if as_json:
         answer(result, as_json)
     else:
@@ -114,10 +105,9 @@ command.__doc__ = _HELP
 def plan(table: "AuditTable") -> dict[str, Any]:
     """What would be audited: rows, classes and parts, as they were read."""
     from cislens.evaluation.audit.run import counts
-
-    codes = table.sequences[0] if table.sequences else None
     from cislens.genome.codes import decode
 
+    codes = table.sequences[0] if table.sequences else None
     return {
         "name": table.name,
         "rows": len(table),
@@ -183,6 +173,30 @@ def _check_outputs(path: Path | None, fix: Path | None, out: Path | None) -> Non
         raise CislensError(f"--fix {fix} is the input itself; choose another name.")
     if task and fix.exists():
         raise CislensError(f"--fix {fix} exists; choose a new folder.")
+
+
+def _audit(
+    table: "AuditTable",
+    path: Path | None,
+    genome: "Genome | None",
+    fix: Path | None,
+    out: Path | None,
+    seed: int,
+) -> "tuple[AuditReport, dict[str, Any]]":
+    """The report that decides the exit code, and what JSON says."""
+    from cislens.evaluation.audit.run import audit
+
+    report = audit(table, genome, seed)
+    result: dict[str, Any] = report.to_dict()
+    before = report if fix is not None else None
+    if fix is not None:
+        report, result["fixed"] = _fix(table, path, fix, seed, genome)
+    if out is not None:
+        from cislens.report.audit import write_audit
+
+        write_audit(report, out, before)
+        result["page"] = str(out)
+    return report, result
 
 
 def _fix(

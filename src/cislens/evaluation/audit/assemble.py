@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from cislens.errors import CislensError
+from cislens.evaluation.audit.labels import names_by_number, read_labels
 from cislens.evaluation.audit.sources import SPLIT_NAMES, Piece, pieces_of, pieces_of_parts
 from cislens.evaluation.audit.table import AuditTable, Floats, Places, Strings
 from cislens.evaluation.tasks.importers.reading import Table, read_sequences, zero_based
@@ -19,7 +20,6 @@ from cislens.genome.minimizers import Ints
 
 logger = logging.getLogger("cislens")
 
-_MOST_CLASSES = 20  # more distinct whole numbers than this are values
 _LOWER = "[acgtun]"
 _ROLES = ("sequence", "label", "split", "chrom", "start", "end", "strand", "block")
 
@@ -73,7 +73,7 @@ def table_of_task(task: Task) -> AuditTable:
     classes: list[str] = []
     if card.as_trained().kind in ("binary", "multiclass"):
         name = card.target.names[0]
-        classes = list(card.target.classes) or _names_by_number(card.target.label_map, name)
+        classes = list(card.target.classes) or names_by_number(card.target.label_map, name)
     y = np.stack(rows["y"].to_list()).astype(np.float64)
     here = rows.select(pl.col("chrom", "start", "end").is_not_null().all()).row(0)
     places = None
@@ -103,7 +103,7 @@ def assemble(
 ) -> AuditTable:
     """One table of all files; a role counts only where every file has its column."""
     columns, said = _columns(pieces, how)
-    y, classes = _labels(pieces, columns.get("label"), how)
+    y, classes = read_labels(pieces, columns.get("label"), how.labels)
     parts = [_rows(piece, columns) for piece in pieces]
     chrom, renamed = _one_style(_joined([part.chrom for part in parts]))
     start, end = _joined([part.start for part in parts]), _joined([part.end for part in parts])
@@ -275,53 +275,6 @@ def _one_style(chrom: Strings | None) -> tuple[Strings | None, list[str]]:
     known, place = np.unique(chrom, return_inverse=True)
     renamed = np.array([twins.get(name, name) for name in known.tolist()])[place]
     return renamed, [f"chromosomes {', '.join(sorted(twins))} were read as chr1, ..."]
-
-
-def _labels(
-    pieces: Sequence[Piece], column: str | None, how: Reading
-) -> tuple[Floats, tuple[str, ...]]:
-    """Class numbers or values (n, 1), and the names of the classes in sorted order."""
-    if pieces[0].label is not None:
-        text = pl.concat([
-            pl.Series([piece.label], dtype=pl.String).new_from_index(0, piece.table.frame.height)
-            for piece in pieces
-        ])  # fmt: skip
-    elif column is not None:
-        texts = []
-        for piece in pieces:
-            cells = piece.table.column(column).str.strip_chars()
-            empty = (cells.is_null() | (cells == "")).fill_null(value=True).arg_true()
-            if len(empty):
-                raise piece.table.error(int(empty[0]), f"{column} is empty; every row needs one.")
-            texts.append(cells)
-        text = pl.concat(texts)
-    else:
-        return np.zeros((sum(piece.table.frame.height for piece in pieces), 1)), ("all rows",)
-    numbers = text.cast(pl.Float64, strict=False)
-    numeric = numbers.is_not_null().all() and numbers.is_finite().all()
-    whole = numeric and bool((numbers == numbers.round(0)).all())
-    values = numeric and (not whole or numbers.n_unique() > _MOST_CLASSES)
-    if how.labels == "values" or (values and how.labels == "auto"):
-        if not numeric:
-            raise CislensError(
-                f"the labels are no numbers, e.g. {text[0]!r}; audit them as classes."
-            )
-        return numbers.to_numpy()[:, None], ()
-    if text.n_unique() > max(_MOST_CLASSES, 0.1 * len(text)):
-        raise CislensError(
-            f"the label column {column!r} has {text.n_unique()} different texts in {len(text)} "
-            "rows; name the column of the label with --label."
-        )
-    if whole:
-        text = numbers.cast(pl.Int64).cast(pl.String)
-    order = sorted(text.unique().to_list(), key=lambda name: (float(name), name) if whole else name)
-    number = text.replace_strict({name: i for i, name in enumerate(order)}, return_dtype=pl.Float64)
-    return number.to_numpy()[:, None], tuple(order)
-
-
-def _names_by_number(label_map: dict[str, int], name: str) -> list[str]:
-    named = [" or ".join(k for k, v in label_map.items() if v == number) for number in (0, 1)]
-    return [named[0] or f"no {name}", named[1] or name]
 
 
 def _as_read(piece: Piece, classes: tuple[str, ...]) -> pl.DataFrame:
