@@ -35,6 +35,7 @@ class CombinedSuite(Suite):
         self._suites = {name: Suite(store, draws) for name, store in stores.items()}
         first, *rest = self._suites.values()
         super().__init__(first.store, draws)
+        self._by_task: dict[str, list[tuple[str, str, Arm]]] = {}
         self.tasks: Mapping[str, Task] = {
             name: task
             for name, task in first.tasks.items()
@@ -55,7 +56,12 @@ class CombinedSuite(Suite):
         return {arm.name: arm.kind for task in self.tasks for arm in self.arms(task)}
 
     def predictions(self, task: str) -> Predictions:
-        """Test scores of every arm of every bench."""
+        """Test scores of every arm of every bench; those of one task are kept."""
+        if self._last is None or self._last[0] != task:
+            self._last = (task, self._joined(task))
+        return self._last[1]
+
+    def _joined(self, task: str) -> Predictions:
         found = {name: suite.predictions(task) for name, suite in self._suites.items()}
         seeds = min(each.scores_MRNT.shape[1] for each in found.values())
         whole = next(iter(found.values()))
@@ -69,22 +75,38 @@ class CombinedSuite(Suite):
 
     def _members(self, task: str) -> list[tuple[str, str, Arm]]:
         """Bench, name in its bench, and the arm as it is called here."""
-        members: list[tuple[str, str, Arm]] = []
-        known: dict[str, tuple[object, ...]] = {}
-        for bench, suite in self._suites.items():
-            records = suite.store.records().filter(pl.col("task") == task).sort("arm", "seed")
-            for arm in suite.arms(task):
-                mine = records.filter(pl.col("arm") == arm.name).select(_SAME)
-                identity = tuple(mine.rows()[:1])
-                if known.get(arm.name) == identity:
-                    continue
-                own = arm.name
-                if own in known:
-                    twin = None if arm.twin_of is None else f"{arm.twin_of} ({bench})"
-                    arm = replace(arm, name=f"{own} ({bench})", twin_of=twin)
-                known.setdefault(own, identity)
-                members.append((bench, own, arm))
-        return members
+        if task not in self._by_task:
+            named: dict[str, dict[tuple[object, ...], str]] = {}
+            self._by_task[task] = [
+                (bench, own, arm)
+                for bench, suite in self._suites.items()
+                for own, arm in _new_arms(bench, suite, task, named)
+            ]
+        return self._by_task[task]
+
+
+def _new_arms(
+    bench: str, suite: Suite, task: str, named: dict[str, dict[tuple[object, ...], str]]
+) -> list[tuple[str, Arm]]:
+    """The arms of a bench that no bench before it has, by their name in it.
+
+    Args:
+        named: what arms of each name are called here, by what they are; it is added to.
+    """
+    records = suite.store.records().filter(pl.col("task") == task, pl.col("seed") == 0)
+    what = {row["arm"]: tuple(row[key] for key in _SAME) for row in records.iter_rows(named=True)}
+    called: dict[str, str] = {}
+    new = []
+    for arm in suite.arms(task):
+        known = named.setdefault(arm.name, {})
+        if what[arm.name] not in known:
+            known[what[arm.name]] = f"{arm.name} ({bench})" if known else arm.name
+            new.append(arm)
+        called[arm.name] = known[what[arm.name]]
+    return [
+        (arm.name, replace(arm, name=called[arm.name], twin_of=called.get(arm.twin_of or "")))
+        for arm in new
+    ]
 
 
 def _hash(suite: Suite, task: str) -> str | None:
