@@ -142,10 +142,8 @@ def _chosen(recipe: TaskRecipe, names: list[str]) -> dict[str, Any]:
 
 def _make(name: str, section: Any, store: "ProfileStore | None", seed: int) -> "Task":
     from cislens.evaluation.tasks.build import build_task
-    from cislens.evaluation.tasks.registry import KINDS, make_section
 
-    make = make_section if section.kind in KINDS else build_task
-    return make(name, section, store, seed)
+    return build_task(name, section, store, seed)
 
 
 def _store(recipe: TaskRecipe) -> "ProfileStore | None":

@@ -1,33 +1,20 @@
 """A file of tasks, as `cislens data task` reads it."""
 
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import Field
 
 from cislens.errors import CislensError, nearest
 from cislens.recipes.reading import RecipePath, Section, read_recipe
-from cislens.recipes.schema import (
-    AccessibilityTask,
-    PeakTask,
-    PromoterTask,
-    SavedTask,
-    WindowTask,
-)
-from cislens.recipes.task_sections import BuiltTask, ImportedTask
+from cislens.recipes.schema import AnyTask
 
 _PACKAGED = Path(__file__).parent / "tasks"
-
-AnyTaskSection = Annotated[
-    PromoterTask | PeakTask | AccessibilityTask | WindowTask | SavedTask | ImportedTask | BuiltTask,
-    Field(discriminator="kind"),
-]
 
 
 class TaskRecipe(Section):
     """Tasks by name; with a `store`, examples from its genomes take the part of its windows."""
 
-    tasks: dict[str, AnyTaskSection] = Field(min_length=1)
+    tasks: dict[str, AnyTask] = Field(min_length=1)
     store: RecipePath | None = None
     seed: int = 0
 
@@ -35,7 +22,7 @@ class TaskRecipe(Section):
 class OneTask(Section):
     """A single section, for a task that no recipe describes."""
 
-    task: AnyTaskSection
+    task: AnyTask
 
 
 def read_tasks(recipe: str) -> TaskRecipe:

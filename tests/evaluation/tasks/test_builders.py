@@ -1,4 +1,4 @@
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import polars as pl
@@ -6,7 +6,6 @@ import pytest
 
 from cislens.errors import CislensError
 from cislens.evaluation.tasks.builders import accessibility, promoters
-from cislens.evaluation.tasks.tables import Columns, labelled_tables
 from cislens.evaluation.tasks.task import Task
 from cislens.example import example_path
 from cislens.genome.annotation import read_genes
@@ -14,11 +13,11 @@ from cislens.genome.intervals import read_intervals
 from cislens.genome.reference import Genome, open_genome
 from cislens.signal.bigwig import read_windows
 
-TABLES = {
-    split: example_path(f"tables/PUM2_{split}.csv.gz") for split in ("train", "valid", "test")
-}
-PUM2 = Columns("seq", "binding_site", "gene_id", "seqnames", "strand")
-CLASSES = {"FALSE": 0, "TRUE": 1}
+PUM2 = {
+    "train": "example:tables/PUM2_train.csv.gz", "valid": "example:tables/PUM2_valid.csv.gz",
+    "test": "example:tables/PUM2_test.csv.gz", "sequence": "seq", "label": "binding_site",
+    "block": "gene_id", "classes": {"FALSE": 0, "TRUE": 1}, "stranded": True,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +97,8 @@ def test_accessibility_is_the_log_of_the_mean_signal(yeast: Genome) -> None:
     assert y.std() > 0.3
 
 
-def test_a_labelled_table_keeps_its_splits_and_strand() -> None:
-    task = labelled_tables(
-        TABLES, PUM2, CLASSES, name="pum2", species="human", stranded=True, limit=600
-    )
+def test_a_labelled_table_keeps_its_splits_and_strand(make: Callable[..., Task]) -> None:
+    task = make("table", **PUM2, limit=600)
     frame = task.examples
     assert task.card.stranded
     assert task.card.window == 101
@@ -116,15 +113,23 @@ def test_a_labelled_table_keeps_its_splits_and_strand() -> None:
     assert share[1.0] > 0.15 and share[0.0] < 0.05  # 0.255 and 0.012 in the whole table
 
 
-def test_bad_tables_are_refused_with_file_and_line(tmp_path: Path) -> None:
-    def build(columns: Columns, classes: dict[str, int]) -> None:
-        labelled_tables(TABLES, columns, classes, name="t", species="human", stranded=True)
-
+def test_bad_tables_are_refused_with_file_and_line(make: Callable[..., Task]) -> None:
     with pytest.raises(CislensError, match=r"PUM2_train.*no column 'sequ'\. Did you mean 'seq'"):
-        build(Columns("sequ", "binding_site", "gene_id"), CLASSES)
-    with pytest.raises(CislensError, match=r"PUM2_train.csv.gz line 2: label 'TRUE' is not in"):
-        build(PUM2, {"yes": 1, "FALSE": 0})
-    with pytest.raises(CislensError, match="files are needed for train, valid, test"):
-        labelled_tables(
-            {"train": TABLES["train"]}, PUM2, CLASSES, name="t", species="human", stranded=True
-        )
+        make("table", **{**PUM2, "sequence": "sequ"})
+    with pytest.raises(CislensError, match=r"PUM2_train.csv.gz line 2: label 'TRUE' is not among"):
+        make("table", **{**PUM2, "classes": {"yes": 1, "FALSE": 0}})
+    with pytest.raises(CislensError, match="files for each split need `test`"):
+        make("table", **{**PUM2, "test": None})
+
+
+def test_a_track_may_be_taken_as_it_is(yeast: Genome) -> None:
+    track = str(example_path("yeast_mini/atac_nfr_lt120.bw"))
+    intervals = read_intervals(example_path("yeast_mini/atac_peaks_macs3.narrowPeak.gz"))
+    plain, logged = (
+        accessibility(yeast, intervals, track, name="a", species="yeast", width=256, limit=60,
+                      transform=transform)
+        for transform in ("identity", "log1p")
+    )  # fmt: skip
+    assert plain.card.target.transform == "identity"
+    values = [np.array(task.examples["y"].to_list()) for task in (plain, logged)]
+    np.testing.assert_allclose(np.log1p(values[0]), values[1], rtol=1e-5)
