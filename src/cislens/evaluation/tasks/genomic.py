@@ -11,7 +11,8 @@ from cislens.evaluation.tasks.placing import store_regions
 from cislens.evaluation.tasks.task import Task
 from cislens.genome.chromosomes import match_names
 from cislens.genome.reference import Genome, open_genome
-from cislens.recipes.task_sections import GenomeSection, TaskSection
+from cislens.recipes.task_basics import TaskSection
+from cislens.recipes.task_sections import GenomeSection
 from cislens.signal.store import ProfileStore
 
 

@@ -16,7 +16,7 @@ from cislens.evaluation.tasks.placing import (
 )
 from cislens.genome.splits import balanced_folds
 from cislens.randomness import generator
-from cislens.recipes.task_sections import Parting
+from cislens.recipes.task_basics import Parting
 
 _SPLITS = ("train", "valid", "test")
 _LARGE_CLUSTER = 0.1

@@ -24,7 +24,8 @@ from cislens.files import read_parquet, require_file
 from cislens.genome.chromosomes import match_names
 from cislens.genome.codes import reverse_complement
 from cislens.genome.reference import open_genome
-from cislens.recipes.task_sections import BedLabelTask, Parting
+from cislens.recipes.task_basics import Parting
+from cislens.recipes.task_sections import BedLabelTask
 
 _PARTS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid",
           "dev": "valid", "test": "test"}  # fmt: skip

@@ -22,7 +22,8 @@ from cislens.evaluation.tasks.importers.reading import Table, read_sequences, re
 from cislens.evaluation.tasks.placing import Placed
 from cislens.evaluation.tasks.task import Task
 from cislens.files import require_file
-from cislens.recipes.task_sections import FastaTask, Parting
+from cislens.recipes.task_basics import Parting
+from cislens.recipes.task_sections import FastaTask
 
 _HEADER = re.compile(
     r"^(?:(?P<name>[^|]*?)\s)?(?P<chrom>[^:|\s]+):(?P<start>\d+)-(?P<end>\d+)"

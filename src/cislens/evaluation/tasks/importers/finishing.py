@@ -15,7 +15,7 @@ from cislens.evaluation.tasks.parting import draw, part, predefined, strata_of
 from cislens.evaluation.tasks.placing import Placed
 from cislens.evaluation.tasks.task import Task, make_task, sequence_hash
 from cislens.genome.adapters import common_ends, without_common_ends
-from cislens.recipes.task_sections import Parting, SequenceSection, TaskSection
+from cislens.recipes.task_basics import Parting, SequenceSection, TaskSection
 
 Report = dict[str, str | int | float]
 

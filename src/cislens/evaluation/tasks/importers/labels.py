@@ -11,7 +11,7 @@ import polars as pl
 from cislens.errors import CislensError
 from cislens.evaluation.tasks.card import Metric, Target, TaskKind
 from cislens.evaluation.tasks.importers.reading import Table
-from cislens.recipes.task_sections import Labelling
+from cislens.recipes.task_basics import Labelling
 
 METRICS: dict[str, Metric] = {
     "binary": Metric(primary="auroc", secondary=["auprc", "mcc"]),

@@ -27,7 +27,8 @@ from cislens.evaluation.tasks.importers.reading import (
 )
 from cislens.evaluation.tasks.placing import Placed
 from cislens.evaluation.tasks.task import Task
-from cislens.recipes.task_sections import MpraTask, Parting, TableTask
+from cislens.recipes.task_basics import Parting
+from cislens.recipes.task_sections import MpraTask, TableTask
 
 # Of the median error: none counts for more than a hundred measurements of median error.
 _LEAST_ERROR = 0.1
