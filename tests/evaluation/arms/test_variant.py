@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from judged import LanguageModel, Model
 
+from cislens.errors import CislensError
 from cislens.evaluation.arms.contract import Ground
 from cislens.evaluation.arms.lineup import build_arms
 from cislens.evaluation.arms.variant import ZeroShotArm
@@ -96,3 +97,15 @@ def test_baselines_of_variants_stand_beside_the_model_and_no_network_does() -> N
         "model", "model-random", "model-zero-shot", "model-random-zero-shot",
         "gc-change", "kmer-change", "onehot-change",
     ]  # fmt: skip
+
+
+def test_stores_that_are_too_coarse_are_refused_before_anything_is_fitted() -> None:
+    class Coarse(Model):
+        def require_precise(self) -> None:
+            raise CislensError("stored as float16, too coarse for the effects of variants")
+
+    given = ground("unsigned")
+    for arm in build_arms(given, [Coarse()], SETTINGS)[:3:2]:
+        with pytest.raises(CislensError, match="too coarse for the effects of variants"):
+            arm.fit(0, None)
+    assert build_arms(given, [Model()], SETTINGS)[0].fit(0, None).valid_score > 0
