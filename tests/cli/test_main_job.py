@@ -38,7 +38,7 @@ tasks:
     genes: example:yeast_mini/genes.bed.gz
     width: 256
     limit: 300
-settings: {seeds: 2, cnn_steps: 8, kmer: 3, learning_rates: [0.01]}
+settings: {seeds: 2, cnn_steps: 8, kmer: 3, trials: 1, labels: [40], layers: true}
 loci:
   yeast:
     genome: example:yeast_mini/sacCer3_II_IV_XVI.fa.gz

@@ -112,8 +112,11 @@ def _run_arm(store: ResultStore, ground: Ground, arm: Arm, settings: BenchSettin
         key = Key(ground.card.name, arm.name, seed)
         if store.done(key):
             _same(store, key, ground, arm, settings_hash)
-        else:
+            continue
+        try:
             _run(store, key, ground, arm, settings_hash)
+        except CislensError as error:
+            raise CislensError(f"{key.arm} on {key.task}, seed {seed}: {error}") from error
 
 
 def _run(store: ResultStore, key: Key, ground: Ground, arm: Arm, settings_hash: str) -> None:

@@ -16,14 +16,14 @@ from cislens.evaluation.tasks.task import Fold
 _COUNTED = 2  # examples that are predicted once more to count
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the floating-point operations of this thread's tensor operations.
 
     torch's own FlopCounterMode hooks every module of the process; arms run side by side.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -56,4 +56,4 @@ def flops_per_bp(predict: Callable[[Fold], Scores], fold: Fold) -> float:
             predict(strange)
         except CislensError:
             return 0.0
-    return counter.total / count_bases(strange)
+    return float(counter.total / count_bases(strange))

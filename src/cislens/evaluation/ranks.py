@@ -13,6 +13,7 @@ from cislens.evaluation.results import ResultStore
 from cislens.evaluation.suite import Suite
 from cislens.randomness import generator
 
+_OWN_ARMS = ("variant", "attribution")
 TASK_RANKS: dict[str, type[pl.DataType] | pl.DataType] = {
     "task": pl.String, "metric": pl.String, "arm": pl.String, "kind": pl.String,
     "rank": pl.Float64, "low": pl.Float64, "high": pl.Float64, "p_best": pl.Float64,
@@ -51,17 +52,20 @@ def task_ranks(source: ResultStore | Suite, draws: int = 2000) -> pl.DataFrame:
 def ranks(source: ResultStore | Suite, draws: int = 2000) -> pl.DataFrame:
     """Mean rank over the tasks of every arm that has been judged on all of them, best first.
 
+    Variant and attribution tasks have arms of their own; they are left out where others are.
+
     Columns: `RANKS`. Each draw takes as many tasks as there are, with replacement, and one
     resampled test set of each, so that interval and `p_best` (lowest mean rank) cover the choice
     of the tasks. Arms that share a number in `cliques` are not told apart: no pair of them differs
     at 5 % by Holm over all pairs. A single task is not resampled.
     """
     suite = Suite.of(source, draws)
-    arms = _common(suite)
+    tasks = _ranked_tasks(suite)
+    arms = _common(suite, tasks)
     if not arms:
         return pl.DataFrame(schema=RANKS)
     point_KM, draws_KMB = [], []
-    for task in suite.tasks:
+    for task in tasks:
         resampled = suite.resampled(task)
         rows = [resampled.arms.index(arm) for arm in arms]
         point_KM.append(ranked(resampled.full_MR[rows].mean(1, keepdims=True))[:, 0])
@@ -134,9 +138,15 @@ def cliques(mean_MB: Array) -> list[range]:
     return groups
 
 
-def _common(suite: Suite) -> list[str]:
-    """Arms that every task of the suite has, in the order of the first."""
-    if not suite.tasks:
+def _ranked_tasks(suite: Suite) -> list[str]:
+    """The tasks of the kinds that all arms take part in; of a suite without such, all."""
+    own = [task for task, each in suite.tasks.items() if each.card.kind not in _OWN_ARMS]
+    return own or list(suite.tasks)
+
+
+def _common(suite: Suite, tasks: list[str]) -> list[str]:
+    """Arms that every one of the tasks has, in the order of the first."""
+    if not tasks:
         return []
-    first, *rest = (suite.resampled(task).arms for task in suite.tasks)
+    first, *rest = (suite.resampled(task).arms for task in tasks)
     return [arm for arm in first if all(arm in others for others in rest)]

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from cislens.recipes.reading import RecipePath, Section
-from cislens.recipes.task_sections import BuiltTask, ImportedTask
+from cislens.recipes.task_basics import TaskSection
+from cislens.recipes.task_sections import BuiltTask, GenomeSection, ImportedTask
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -75,16 +76,7 @@ class TrainRecipe(Section):
     seed: int = 0
 
 
-class _TaskSection(Section):
-    species: str
-    limit: int | None = Field(default=None, ge=2)  # at most so many examples or positives
-
-
-class _GenomeTask(_TaskSection):
-    genome: RecipePath
-    # `store`: examples take the part of the store's window they lie in. `anew`: for a species
-    # that no run was trained on.
-    split: Literal["store", "anew"] = "store"
+class _GenomeTask(GenomeSection):
     width: int = Field(default=512, ge=1)  # bp of an example
 
 
@@ -108,9 +100,10 @@ class AccessibilityTask(_GenomeTask):
     kind: Literal["accessibility"]
     peaks: RecipePath
     track: RecipePath
+    transform: Literal["log1p", "identity"] = "log1p"
 
 
-class WindowTask(_TaskSection):
+class WindowTask(TaskSection):
     """Mean signal of every track of the store over pieces of its windows."""
 
     kind: Literal["windows"]

@@ -49,7 +49,7 @@ def collect(folder: Path) -> ReportInput:
         title=TITLE,
         verdicts=verdicts,
         scores=scores,
-        **{name: _optional(folder / f"{name}.parquet") for name in _EVIDENCE},  # type: ignore[arg-type]
+        **{name: _optional(folder / f"{name}.parquet") for name in _EVIDENCE},
         audits=audits_of(folder / "audits.json"),
         training=None if run is None else read_parquet(run.metrics_path, "metrics of the run"),
         loci=[] if run is None or store is None else _loci(recipe, run, store),

@@ -10,7 +10,7 @@ from cislens.report.figures import curves, layers, ranks
 from cislens.report.inputs import ReportInput
 from cislens.report.manifest import Table
 from cislens.report.panels import Panel
-from cislens.report.words import counted, grouped, interval, number
+from cislens.report.words import counted, grouped, interval
 
 _FOUND = ("warn", "fail")
 _KINDS = ("trained", "random", "onehot", "composition")
@@ -49,7 +49,8 @@ def sections(run: ReportInput) -> list[Section]:
         Section("layers", "Layers and poolings", _LAYERS,
                 "No arm had a choice of layers (settings.layers).", _layers(run)),
         Section("calibration", "Calibration", _CALIBRATION,
-                "There is no task of two classes or of one measured value.", _calibration(run), _calibration_table(run)),
+                "There is no task of two classes or of one measured value.",
+                _calibration(run), _calibration_table(run)),
         Section("cost", "Cost against quality", _COST, "No costs were recorded.", _cost(run)),
         Section("leakage", "Leakage and shortcuts", _LEAKAGE, "The tasks were not audited.",
                 (), _audits(run)),

@@ -172,6 +172,7 @@ def bins_arm(representation: Representation, ground: Ground, settings: BenchSett
             known[0][rows], ground.train.labels[rows], known[1][valid],
             ground.valid.labels[valid], card=ground.training_card,
             regime=_regime(trial, settings), seed=ground.head_seed(seed),
+            weights=None if ground.train.weights is None else ground.train.weights[rows],
         )  # fmt: skip
         return Trained(
             net.valid_metric, net.parameters + given.parameters, net.steps, net.wall_s,

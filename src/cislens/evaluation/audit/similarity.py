@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from cislens.evaluation.audit.report import Check, leak_check, skipped
 from cislens.evaluation.audit.table import KNOWN_BEFORE, AuditTable, Floats
+from cislens.genome.adapters import common_ends
 from cislens.genome.alignment import align
 from cislens.genome.candidates import Pieces, find_hits
 from cislens.genome.codes import Codes
@@ -58,7 +59,12 @@ def neighbors(table: AuditTable, seed: int) -> Neighbors:
 
 
 def _some(table: AuditTable, rows: Ints) -> list[Codes]:
-    return [] if table.sequences is None else [table.sequences[row] for row in rows.tolist()]
+    """The sequences of some rows, without the adapters that all of the table share."""
+    if table.sequences is None:
+        return []
+    left, right = common_ends(table.sequences)
+    found = [table.sequences[row] for row in rows.tolist()]
+    return [codes[left : len(codes) - right] for codes in found]
 
 
 def nearest_identity(queries: list[Codes], known: list[Codes]) -> Floats:

@@ -4,11 +4,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from cislens.errors import CislensError, nearest
+from cislens.errors import CislensError
 from cislens.evaluation.tasks.builders import accessibility, peaks, profile_windows, promoters
 from cislens.evaluation.tasks.exposure import without_seen
+from cislens.evaluation.tasks.genomic import signed_off
+from cislens.evaluation.tasks.placing import store_regions
 from cislens.evaluation.tasks.registry import make_section
 from cislens.evaluation.tasks.task import Task
 from cislens.genome.annotation import read_genes
@@ -56,47 +56,32 @@ def _annotated(
     seed: int,
 ) -> Task:
     genome = _genome(section.genome, section.species)
+    regions = None
+    if store is not None and section.split == "store":
+        regions = store_regions(name, section.species, genome, store)
     fields: dict[str, Any] = {
         "name": name,
         "species": section.species,
         "width": section.width,
         "limit": section.limit,
-        "regions": _regions(name, section, genome, store),
+        "regions": regions,
         "seed": seed,
     }
+    files = {"genome": section.genome}
     match section:
         case PromoterTask():
-            return promoters(genome, read_genes(section.genes), **fields)
+            files["genes"] = section.genes
+            task = promoters(genome, read_genes(section.genes), **fields)
         case PeakTask():
-            return peaks(genome, read_intervals(section.peaks), **fields)
+            files["peaks"] = section.peaks
+            task = peaks(genome, read_intervals(section.peaks), **fields)
         case AccessibilityTask():
-            return accessibility(
-                genome, read_intervals(section.peaks), str(section.track), **fields
-            )
-
-
-def _regions(
-    name: str,
-    section: PromoterTask | PeakTask | AccessibilityTask,
-    genome: Genome,
-    store: ProfileStore | None,
-) -> pl.DataFrame | None:
-    """The windows that give the examples their part; None to part them anew."""
-    if store is None or section.split == "anew":
-        return None
-    if section.species not in store.species:
-        raise CislensError(
-            f"task {name}: {store.path} has no species {section.species!r}, so its examples "
-            f"cannot take a part from it. {nearest(section.species, store.species)} For a species "
-            "that no run was trained on write `split: anew`."
-        )
-    for chrom, size in store.chrom_sizes(section.species).items():
-        if genome.chrom_sizes.get(chrom, size) != size:
-            raise CislensError(
-                f"task {name}: {chrom} of {genome.path} has {genome.chrom_sizes[chrom]:,} bp, in "
-                f"{store.path} {size:,} bp; they are different assemblies."
-            )
-    return store.windows(section.species)
+            files |= {"peaks": section.peaks, "track": section.track}
+            task = accessibility(
+                genome, read_intervals(section.peaks), str(section.track),
+                transform=section.transform, **fields,
+            )  # fmt: skip
+    return signed_off(task, section, files, {})
 
 
 @cache
