@@ -83,7 +83,7 @@ def test_dry_runs_say_what_would_be_done_and_write_nothing(project: Path, tmp_pa
     assert train["bases"] == 6 * 8 * 2048
     assert re.fullmatch("[ACGTN]{60}", str(train["first_window"]))
     bench = call("bench", project / "bench.yaml", "--out", out, "--dry-run")
-    assert bench["fits"] == 2 * 2 * 6  # tasks x seeds x arms
+    assert bench["fits"] == 2 * 2 * 2 * 7  # tasks x seeds x sizes x arms
     assert not out.exists()
 
 
@@ -113,7 +113,7 @@ def test_a_finished_bench_is_not_computed_again(project: Path) -> None:
     before = [path.stat().st_mtime_ns for path in scores if "seed" in str(path)]
     call("bench", project / "bench.yaml", "--out", project / "bench")
     after = [path.stat().st_mtime_ns for path in scores if "seed" in str(path)]
-    assert len(before) == 24
+    assert len(before) == 56
     assert after == before
 
 
