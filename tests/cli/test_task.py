@@ -11,7 +11,8 @@ from cislens.evaluation.tasks.registry import KINDS
 from cislens.evaluation.tasks.task import Task
 from cislens.genome.codes import decode
 from cislens.randomness import generator
-from cislens.recipes.task_recipe import packaged, read_tasks
+from cislens.recipes.packaged import packaged_names
+from cislens.recipes.task_recipe import read_tasks
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -124,7 +125,7 @@ def test_unknown_names_get_the_nearest_one(run: Run, recipe: Path, tmp_path: Pat
 
 
 def test_packaged_recipes_can_be_read(core_data: Path) -> None:
-    assert packaged() == ["core", "example"]
+    assert packaged_names("tasks") == ["core", "example"]
     tasks = read_tasks("core").tasks
     assert len(tasks) >= 30
     # Whatever has files of its own names the digest of each.

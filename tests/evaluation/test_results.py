@@ -19,7 +19,7 @@ SCORES = np.linspace(0, 1, len(TEST), dtype=np.float32)[:, None]
 def _record(arm: str = "a", seed: int = 0, config_hash: str = "") -> Record:
     return Record(
         TASK.card.name, arm, seed, TASK.task_hash, "onehot", None, "d", config_hash, "auroc",
-        0.7, 3, "s",
+        0.7, 3, "s", "1+c",
     )  # fmt: skip
 
 

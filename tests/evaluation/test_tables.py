@@ -18,7 +18,7 @@ def add(store: ResultStore, arm: str, seed: int, config: dict[str, object], *led
     ids = TASK.fold("test").ids
     digest = store.freeze(Key("gc", arm, seed), config)
     record = Record("gc", arm, seed, TASK.task_hash, "trained", None, "d", digest, "auroc", 0.8,
-                    5, "s")  # fmt: skip
+                    5, "s", "1+c")  # fmt: skip
     store.append(record, ids, np.zeros((len(ids), 1), np.float32), list(ledger))
 
 

@@ -5,7 +5,13 @@ import yaml
 
 from cislens.errors import CislensError, MissingFileError
 from cislens.example import example_path
-from cislens.recipes.reading import RecipePath, Section, read_recipe, write_recipe
+from cislens.recipes.reading import (
+    RecipePath,
+    Section,
+    claim_folder,
+    read_recipe,
+    write_recipe,
+)
 from cislens.recipes.schema import TrainRecipe
 
 GOOD = """\
@@ -66,3 +72,20 @@ def test_a_mistake_names_file_line_and_what_to_do(
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"nowhere\.yaml does not exist"):
         read_recipe(tmp_path / "nowhere.yaml", TrainRecipe)
+
+
+class Listing(Section):
+    runs: dict[str, int] = {}
+    seed: int = 0
+
+
+def test_a_folder_may_gain_what_it_may_grow_by_and_nothing_else(tmp_path: Path) -> None:
+    claim_folder(tmp_path, Listing(runs={"a": 1}))
+    grown = Listing(runs={"a": 1, "b": 2})
+    with pytest.raises(CislensError, match="another recipe"):
+        claim_folder(tmp_path, grown)
+    claim_folder(tmp_path, grown, may_grow=["runs"])
+    assert yaml.safe_load((tmp_path / "recipe.yaml").read_text())["runs"] == {"a": 1, "b": 2}
+    for other in (Listing(runs={"a": 1}), Listing(runs={"a": 3, "b": 2}), Listing(seed=1)):
+        with pytest.raises(CislensError, match="another recipe"):
+            claim_folder(tmp_path, other, may_grow=["runs"])

@@ -67,7 +67,7 @@ def judge(recipe: BenchRecipe, out: Path, page: Path) -> "ReportInput":
     from cislens.evaluation.bench import run_bench
     from cislens.evaluation.contestants import load_representations
 
-    claim_folder(out, recipe)
+    claim_folder(out, recipe, may_grow=("runs", "models", "embeddings", "tasks"))
     tasks = _tasks(recipe)
     results = run_bench(tasks, load_representations(recipe), recipe.settings, out / "results")
     leaky = _audit(tasks, out) if recipe.audit else set()

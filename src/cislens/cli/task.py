@@ -8,8 +8,9 @@ import typer
 from cislens.cli.options import AsJson, DryRun, Seed, answer
 from cislens.errors import CislensError, nearest
 from cislens.files import require_file
+from cislens.recipes.packaged import packaged_names
 from cislens.recipes.reading import Section, read_section
-from cislens.recipes.task_recipe import OneTask, TaskRecipe, packaged, read_tasks
+from cislens.recipes.task_recipe import PACKAGED, OneTask, TaskRecipe, read_tasks
 
 if TYPE_CHECKING:
     from cislens.evaluation.tasks.task import Task
@@ -21,7 +22,10 @@ app = typer.Typer(
 )
 TaskFolder = Annotated[Path, typer.Argument(help="Task (a folder).")]
 TaskFile = Annotated[
-    str, typer.Argument(help=f"Recipe (YAML), or a packaged one: {', '.join(packaged())}.")
+    str,
+    typer.Argument(
+        help=f"Recipe (YAML), or a packaged one: {', '.join(packaged_names(PACKAGED))}."
+    ),
 ]
 _BASES = 60  # shown of a sequence
 

@@ -1,5 +1,6 @@
 """Every representation on every task, with the baselines that are always in the table."""
 
+import functools
 import hashlib
 import os
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+import cislens
 from cislens.errors import CislensError
 from cislens.evaluation.arms.contract import Arm, Ground
 from cislens.evaluation.arms.lineup import build_arms
@@ -24,6 +26,8 @@ from cislens.progress import track
 from cislens.recipes.schema import BenchSettings
 from cislens.representations.cache import cached
 from cislens.representations.contract import Representation, Stored
+
+_BESIDE = {"seeds", "cnn", "labels", "finetune", "gapped", "heads"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def run_bench(
     """
     _unique("task", [task.card.name for task in tasks])
     results = Results.open(out, settings.labels)
-    representations = [
+    kept = [
         cached(one, results.path / "embeddings")
         if one.kind == "trained" and not isinstance(one, Stored)
         else one
@@ -73,7 +77,9 @@ def run_bench(
                 ground = Ground(task, settings.train_fraction, settings.seed, labels)
                 if labels is not None and labels >= len(ground.train):
                     continue
-                arms = build_arms(ground, representations, settings)
+                # The mutated sequences of an attribution task are embedded once, and not kept.
+                mine = representations if task.card.kind == "attribution" else kept
+                arms = build_arms(ground, mine, settings)
                 _unique(f"arm of task {task.card.name}", [arm.name for arm in arms])
                 store.plan(task, [arm.name for arm in arms], settings.seeds)
                 # Only the pool keeps the arms, so that their features are freed when they are
@@ -106,7 +112,9 @@ def _one_thread_each() -> Iterator[int]:
 
 def _run_arm(store: ResultStore, ground: Ground, arm: Arm, settings: BenchSettings) -> None:
     # What was asked for beside this arm does not change its result.
-    ours = settings.model_dump_json(exclude={"cnn", "labels", "finetune", "gapped", "heads"})
+    ours = settings.model_dump_json(
+        exclude={"seeds", "cnn", "labels", "finetune", "gapped", "heads"}
+    )
     settings_hash = hashlib.sha256(f"{ours}{ground.labels}".encode()).hexdigest()
     for seed in range(settings.seeds):
         key = Key(ground.card.name, arm.name, seed)
@@ -133,7 +141,7 @@ def _run(store: ResultStore, key: Key, ground: Ground, arm: Arm, settings_hash: 
     record = Record(
         key.task, key.arm, key.seed, ground.task.task_hash, arm.kind, arm.twin_of, arm.digest,
         config_hash, ground.training_card.metric.primary, fitted.valid_score, fitted.parameters,
-        settings_hash,
+        settings_hash, code_version(),
     )  # fmt: skip
     bases = count_bases(ground.test)
     cost = Cost("predict", wall, fitted.parameters, bases, flops=per_bp * bases)
@@ -152,6 +160,16 @@ def _same(store: ResultStore, key: Key, ground: Ground, arm: Arm, settings_hash:
             f"{store.path} holds a result of {key.arm} on {key.task} made with other "
             f"{' and '.join(changed)}; choose another output folder."
         )
+
+
+@functools.cache
+def code_version() -> str:
+    """The version of cislens, and a digest of its source as it is installed."""
+    digest = hashlib.sha256()
+    root = Path(cislens.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return f"{cislens.__version__}+{digest.hexdigest()[:12]}"
 
 
 def _unique(what: str, names: list[str]) -> None:

@@ -35,7 +35,6 @@ class CombinedSuite(Suite):
         self._suites = {name: Suite(store, draws) for name, store in stores.items()}
         first, *rest = self._suites.values()
         super().__init__(first.store, draws)
-        self._records = {name: store.records() for name, store in stores.items()}
         self._by_task: dict[str, list[tuple[str, str, Arm]]] = {}
         self.tasks: Mapping[str, Task] = {
             name: task
@@ -81,7 +80,7 @@ class CombinedSuite(Suite):
             self._by_task[task] = [
                 (bench, own, arm)
                 for bench, suite in self._suites.items()
-                for own, arm in _new_arms(bench, suite, self._records[bench], task, named)
+                for own, arm in _new_arms(bench, suite, task, named)
             ]
         return self._by_task[task]
 
@@ -89,17 +88,15 @@ class CombinedSuite(Suite):
 def _new_arms(
     bench: str,
     suite: Suite,
-    records: pl.DataFrame,
     task: str,
     named: dict[str, dict[tuple[object, ...], str]],
 ) -> list[tuple[str, Arm]]:
     """The arms of a bench that no bench before it has, by their name in it.
 
     Args:
-        records: of the bench.
         named: what arms of each name are called here, by what they are; it is added to.
     """
-    mine = records.filter(pl.col("task") == task, pl.col("seed") == 0)
+    mine = suite.records.filter(pl.col("task") == task, pl.col("seed") == 0)
     what = {row["arm"]: tuple(row[key] for key in _SAME) for row in mine.iter_rows(named=True)}
     called: dict[str, str] = {}
     new = []

@@ -51,6 +51,7 @@ class Record:
         valid_metric, valid_score: by which the configuration was chosen.
         parameters: of the representation and the head together.
         settings_hash: of the bench settings.
+        code: version of cislens and digest of its source.
     """
 
     task: str
@@ -65,6 +66,7 @@ class Record:
     valid_score: float
     parameters: int
     settings_hash: str
+    code: str
 
     @property
     def key(self) -> Key:

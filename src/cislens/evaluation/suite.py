@@ -31,15 +31,23 @@ class Suite:
         self.tasks: Mapping[str, Task] = {task.card.name: task for task in store.tasks()}
         self._resampled: dict[tuple[str, str], Resampled] = {}
         self._last: tuple[str, Predictions] | None = None
+        self._records: pl.DataFrame | None = None
 
     @classmethod
     def of(cls, source: "ResultStore | Suite", draws: int = 2000) -> "Suite":
         """The suite of a store; a suite is itself."""
         return source if isinstance(source, Suite) else cls(source, draws)
 
+    @property
+    def records(self) -> pl.DataFrame:
+        """All records of the store, read once: tables are made of finished benches."""
+        if self._records is None:
+            self._records = self.store.records()
+        return self._records
+
     def arms(self, task: str) -> list[Arm]:
         """The arms of a task, in the order of their names."""
-        mine = self.store.records().filter(pl.col("task") == task)
+        mine = self.records.filter(pl.col("task") == task)
         means = mine.group_by(
             pl.col("arm").alias("name"), "kind", "twin_of", maintain_order=True
         ).agg(pl.col("valid_score").mean(), pl.col("parameters").max())
@@ -47,7 +55,7 @@ class Suite:
 
     def kinds(self) -> dict[str, str]:
         """The kind of every arm of the suite."""
-        return dict(self.store.records().select("arm", "kind").unique().rows())
+        return dict(self.records.select("arm", "kind").unique().rows())
 
     def predictions(self, task: str) -> Predictions:
         """Test scores of every arm; those of one task are kept."""

@@ -1,5 +1,6 @@
 """Recipes are typed YAML: every mistake names the file, the line and what was expected."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -110,19 +111,28 @@ def write_recipe(recipe: BaseModel) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
-def claim_folder(folder: Path, recipe: BaseModel) -> None:
+def claim_folder(folder: Path, recipe: BaseModel, may_grow: Collection[str] = ()) -> None:
     """Write the resolved recipe into the folder that its results go to.
+
+    Args:
+        may_grow: sections that may have entries which the folder's recipe does not have yet.
 
     Raises:
         CislensError: if the folder holds results of another recipe.
     """
-    text, path = write_recipe(recipe), folder / "recipe.yaml"
-    if path.exists() and path.read_text() != text:
-        raise CislensError(
-            f"{folder} holds results of another recipe ({path} differs); choose another --out, or "
-            "remove the folder to start over."
-        )
-    write_atomic(path, text)
+    path = folder / "recipe.yaml"
+    if path.exists():
+        then, now = yaml.safe_load(path.read_text()), recipe.model_dump(mode="json")
+        for key in may_grow:
+            kept = {name: now[key][name] for name in then[key] if name in now[key]}
+            if kept == then[key]:
+                then[key] = now[key]
+        if then != now:
+            raise CislensError(
+                f"{folder} holds results of another recipe ({path} differs); choose another --out, "
+                "or remove the folder to start over."
+            )
+    write_atomic(path, write_recipe(recipe))
 
 
 def _refuse_repeated_keys(path: Path, node: yaml.Node | None) -> None:

@@ -117,8 +117,40 @@ class SavedTask(Section):
     folder: RecipePath
 
 
+LabelledTask = Annotated[
+    PromoterTask | PeakTask | AccessibilityTask | SavedTask | ImportedTask | BuiltTask,
+    Field(discriminator="kind"),
+]
+
+
+class AttributionTask(Section):
+    """Whether attributions of models of another task find the sites of a motif.
+
+    Attributes:
+        of: a task of two classes or of one value, whose sequences have one length.
+        motif: name of a motif in `motifs`, or a consensus in IUPAC letters.
+        motifs: file of motifs in MEME format.
+        p_value: share of random words that score as the sites do.
+        limit: at most so many test sequences are judged.
+    """
+
+    kind: Literal["attribution"]
+    of: LabelledTask
+    motif: str
+    motifs: RecipePath | None = None
+    p_value: float = Field(default=1e-4, gt=0, lt=1)
+    limit: int = Field(default=100, ge=10)
+
+
 AnyTask = Annotated[
-    PromoterTask | PeakTask | AccessibilityTask | WindowTask | SavedTask | ImportedTask | BuiltTask,
+    PromoterTask
+    | PeakTask
+    | AccessibilityTask
+    | WindowTask
+    | SavedTask
+    | AttributionTask
+    | ImportedTask
+    | BuiltTask,
     Field(discriminator="kind"),
 ]
 

@@ -1,14 +1,12 @@
 """A file of tasks, as `cislens data task` reads it."""
 
-from pathlib import Path
-
 from pydantic import Field
 
-from cislens.errors import CislensError, nearest
+from cislens.recipes.packaged import recipe_path
 from cislens.recipes.reading import RecipePath, Section, read_recipe
 from cislens.recipes.schema import AnyTask
 
-_PACKAGED = Path(__file__).parent / "tasks"
+PACKAGED = "tasks"
 
 
 class TaskRecipe(Section):
@@ -31,16 +29,4 @@ def read_tasks(recipe: str) -> TaskRecipe:
     Raises:
         CislensError: if there is no such file and no packaged recipe of that name, or it is wrong.
     """
-    if Path(recipe).exists():
-        return read_recipe(recipe, TaskRecipe)
-    names = packaged()
-    if recipe not in names:
-        raise CislensError(
-            f"{recipe} is no file, and no packaged recipe of tasks. {nearest(recipe, names)}"
-        )
-    return read_recipe(_PACKAGED / f"{recipe}.yaml", TaskRecipe)
-
-
-def packaged() -> list[str]:
-    """Names of the packaged recipes of tasks."""
-    return sorted(path.stem for path in _PACKAGED.glob("*.yaml"))
+    return read_recipe(recipe_path(PACKAGED, recipe), TaskRecipe)

@@ -14,7 +14,7 @@ EVERY = BenchSettings(
 )  # fmt: skip
 
 
-def test_every_head_has_an_arm_and_every_arm_on_frozen_weights_a_twin() -> None:
+def test_every_head_and_every_tuning_has_an_arm_and_a_twin() -> None:
     arms = build_arms(GROUND, [Model()], EVERY)
     judged = [(arm.name, arm.kind, arm.twin_of) for arm in arms if arm.name.startswith("model")]
     assert judged == [
@@ -23,7 +23,8 @@ def test_every_head_has_an_arm_and_every_arm_on_frozen_weights_a_twin() -> None:
         ("model+cnn", "trained", None), ("model-random+cnn", "random", "model+cnn"),
         ("model+neighbors", "trained", None),
         ("model-random+neighbors", "random", "model+neighbors"),
-        ("model+lora", "trained", None), ("model+full", "trained", None),
+        ("model+lora", "trained", None), ("model-random+lora", "random", "model+lora"),
+        ("model+full", "trained", None), ("model-random+full", "random", "model+full"),
     ]  # fmt: skip
 
 

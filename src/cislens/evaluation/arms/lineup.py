@@ -1,6 +1,8 @@
 """Who takes part in a task: what is to be judged, its controls, and the baselines."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
 
 from cislens.evaluation.arms.contract import Arm, Ground
 from cislens.evaluation.arms.features import Embedded
@@ -38,7 +40,6 @@ def build_arms(
             if representation.kind == "trained" and isinstance(representation, Twinned):
                 twin = arm.name.replace(representation.name, f"{representation.name}-random", 1)
                 arms.append(TwinArm(representation, twin, arm.name, arm_of))
-        arms += _tuned(representation, ground, settings)
     if ground.card.kind == "variant":
         names = available_baselines(ground.task)
         return arms + [ProbeArm(VariantBaseline(ground.task, name), ground) for name in names]
@@ -54,7 +55,8 @@ def build_arms(
 
 
 def _ways(representation: Representation, ground: Ground, settings: BenchSettings) -> list[ArmOf]:
-    """How a representation is judged on a task: under every head, and by its own scores."""
+    """How a representation is judged on a task: under every head, trained further, and by its own
+    scores."""
 
     def embedded(given: Representation) -> Embedded:
         return Embedded(given, ground.card)
@@ -67,15 +69,18 @@ def _ways(representation: Representation, ground: Ground, settings: BenchSetting
     if isinstance(representation, Binned) and _whole(ground):
         ways["cnn"] = lambda given: bins_arm(given, ground, settings)
     chosen = [ways[head] for head in settings.heads if head in ways]
+    if isinstance(representation, Tunable) and ground.card.kind != "variant":
+        chosen += [partial(_tuned, mode=mode, ground=ground, settings=settings)
+                   for mode in settings.finetune]  # fmt: skip
     if ground.card.kind == "variant" and can_score(representation, ground):
         chosen.append(lambda given: ZeroShotArm(given, ground))
     return chosen
 
 
-def _tuned(representation: Representation, ground: Ground, settings: BenchSettings) -> list[Arm]:
-    if ground.card.kind == "variant" or not isinstance(representation, Tunable):
-        return []
-    return [tuned_arm(representation, mode, ground, settings) for mode in settings.finetune]
+def _tuned(
+    given: Representation, mode: Literal["lora", "full"], ground: Ground, settings: BenchSettings
+) -> Arm:
+    return tuned_arm(given, mode, ground, settings)
 
 
 def _whole(ground: Ground) -> bool:

@@ -4,7 +4,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cislens.effects.sites import consensus_motif, find_motif, read_meme
 from cislens.errors import CislensError
+from cislens.evaluation.attribution import attribution_task
 from cislens.evaluation.tasks.builders import accessibility, peaks, profile_windows, promoters
 from cislens.evaluation.tasks.exposure import without_seen
 from cislens.evaluation.tasks.genomic import signed_off
@@ -17,6 +19,7 @@ from cislens.genome.reference import Genome, open_genome
 from cislens.recipes.schema import (
     AccessibilityTask,
     AnyTask,
+    AttributionTask,
     PeakTask,
     PromoterTask,
     SavedTask,
@@ -36,7 +39,7 @@ def build_task(name: str, section: AnyTask, store: ProfileStore | None, seed: in
     """
     match section:
         case SavedTask():
-            return without_seen(Task.load(section.folder), store)
+            return without_seen(Task.load(section.folder), store, inherited=False)
         case WindowTask():
             if store is None:
                 raise CislensError(f"task {name}: windows need a profile store; add `store:`.")
@@ -44,9 +47,24 @@ def build_task(name: str, section: AnyTask, store: ProfileStore | None, seed: in
                 store, section.species, name=name, width=section.width, limit=section.limit,
                 seed=seed,
             )  # fmt: skip
+        case AttributionTask():
+            return _attribution(name, section, store, seed)
         case PromoterTask() | PeakTask() | AccessibilityTask():
             return without_seen(_annotated(name, section, store, seed), store)
     return make_section(name, section, store, seed)
+
+
+def _attribution(
+    name: str, section: AttributionTask, store: ProfileStore | None, seed: int
+) -> Task:
+    labelled = build_task(name, section.of, store, seed)
+    if section.motifs is None:
+        motif = consensus_motif(section.motif)
+    else:
+        motif = find_motif(read_meme(section.motifs), section.motif)
+    return attribution_task(
+        labelled, motif, name=name, p_value=section.p_value, limit=section.limit, seed=seed
+    )
 
 
 def _annotated(

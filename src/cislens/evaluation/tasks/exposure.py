@@ -15,16 +15,19 @@ logger = logging.getLogger("cislens")
 DROPPED = "test examples with a homolog in windows of pre-training"
 
 
-def without_seen(task: Task, store: ProfileStore | None) -> Task:
+def without_seen(task: Task, store: ProfileStore | None, inherited: bool = True) -> Task:
     """The task without the test examples that resemble what models were trained on.
 
     Searched, on either strand, are all windows of the store's train and valid parts, of the
     task's species where the store has it, else of every species.
 
+    Args:
+        inherited: whether a task that is parted by regions has its parts from this store.
+
     Raises:
         CislensError: if what is left makes no test.
     """
-    if store is None or task.card.split == "regions":  # those took their parts from the store
+    if store is None or (inherited and task.card.split == "regions"):
         return task
     test = (task.examples["split"] == "test").to_numpy()
     sequences = [encode(text) for text in task.examples["sequence"].filter(test)]
