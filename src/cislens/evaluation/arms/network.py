@@ -22,8 +22,9 @@ from cislens.evaluation.tasks.task import Fold
 from cislens.recipes.schema import BenchSettings
 from cislens.representations.contract import Binned, Features, Kind, Representation, Tunable
 
-# Rates below the lowest learn nothing within the steps of a bench.
-_SPACE = Space(learning_rate=(5e-4, 1e-2), batch_size=(32, 64, 128))
+# Lower rates learn too little within the steps of a bench, which would flatter what is held
+# against these networks.
+_RATES = (2e-3, 1.2e-2)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class NetworkArm:
 
 def budget_of(settings: BenchSettings) -> Budget:
     """What every network of a bench may try, on every task."""
-    return Budget(_SPACE, settings.trials)
+    return Budget(Space(_RATES, batch_size=(settings.cnn_batch,)), settings.trials)
 
 
 def scratch_arm(shape: Shape, ground: Ground, settings: BenchSettings) -> NetworkArm:
