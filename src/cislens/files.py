@@ -1,5 +1,6 @@
 """Files are written whole or not at all."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -98,3 +99,21 @@ def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
     """Write text (UTF-8) or bytes so that a reader sees the old content or the new, never half."""
     with atomic_path(path) as aside:
         aside.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def claimed(folder: Path, doing: str) -> Iterator[None]:
+    """Hold a folder, which is made if it is not there, against other processes.
+
+    Raises:
+        CislensError: if another process holds it; `doing` says what that one does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CislensError(
+                f"another process is {doing} {folder}; wait for it or stop it."
+            ) from None
+        yield

@@ -13,11 +13,10 @@ import pytest
 import zarr
 
 from cislens.errors import CislensError
-from cislens.files import file_digest
+from cislens.files import claimed, file_digest
 from cislens.genome.codes import Codes
 from cislens.representations import chunks, planning
 from cislens.representations.baselines import KmerCounts
-from cislens.representations.chunks import claimed
 from cislens.representations.collection import open_embeddings
 from cislens.representations.contract import Binned, Features, Viewed
 from cislens.representations.store import (
@@ -203,7 +202,10 @@ def test_a_partial_store_of_other_sequences_is_started_anew(
 
 def test_two_writers_of_one_store_do_not_meet(tmp_path: Path) -> None:
     message = "another process is embedding into"
-    with claimed(partial_folder(tmp_path / "store")), pytest.raises(CislensError, match=message):
+    with (
+        claimed(partial_folder(tmp_path / "store"), "embedding into"),
+        pytest.raises(CislensError, match=message),
+    ):
         write(tmp_path / "store")
     write(tmp_path / "store")
 

@@ -14,6 +14,7 @@ import pyBigWig
 import pytest
 
 from cislens.errors import CislensError
+from cislens.files import claimed
 from cislens.signal import build, shards
 from cislens.signal.build import build_planned, build_profile_store
 from cislens.signal.plan import plan_profile_store
@@ -249,7 +250,7 @@ def test_other_errors_of_the_system_are_not_taken_for_a_full_disk(toy, monkeypat
 
 def test_two_builds_of_one_store_do_not_meet(toy):
     with (
-        build._claimed(toy.folder / "store.partial"),
+        claimed(toy.folder / "store.partial", "building"),
         pytest.raises(CislensError, match="another process is building"),
     ):
         build_planned(toy.folder / "store", planned(toy))

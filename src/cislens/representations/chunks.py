@@ -6,13 +6,11 @@ Legend: n sequences, N bins, D channels.
 """
 
 import errno
-import fcntl
 import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from cislens.errors import CislensError
-from cislens.files import atomic_path, file_digest, sync, write_atomic
+from cislens.files import atomic_path, claimed, file_digest, sync, write_atomic
 from cislens.genome.codes import Codes, N
 from cislens.progress import track
 from cislens.representations.contract import Features
@@ -57,7 +55,7 @@ def write_store(
     if folder.exists():
         return _existing(folder, plan)
     partial = partial_folder(folder)
-    with claimed(partial):
+    with claimed(partial, "embedding into"):
         try:
             _prepare(partial, plan)
             for chunk in track(range(len(plan.chunks)), f"embedding by {plan.encoder['name']}"):
@@ -88,20 +86,6 @@ def _existing(folder: Path, plan: StorePlan) -> EmbeddingStore:
     logger.info("%s is already embedded", folder)
     shutil.rmtree(partial_folder(folder), ignore_errors=True)
     return store
-
-
-@contextmanager
-def claimed(partial: Path) -> Iterator[None]:
-    """Hold the partial folder against other processes."""
-    partial.mkdir(parents=True, exist_ok=True)
-    with (partial / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CislensError(
-                f"another process is embedding into {partial}; wait for it or stop it."
-            ) from None
-        yield
 
 
 def _prepare(partial: Path, plan: StorePlan) -> None:

@@ -16,9 +16,9 @@ import numpy as np
 import polars as pl
 
 from cislens.errors import CislensError, nearest
-from cislens.files import atomic_path, file_digest, require_file
+from cislens.files import atomic_path, claimed, file_digest, require_file
 from cislens.genome.codes import Codes, decode
-from cislens.representations.chunks import Values, claimed, write_store
+from cislens.representations.chunks import Values, write_store
 from cislens.representations.contract import Kind
 from cislens.representations.planning import StorePlan, check_examples, chunk_rows
 from cislens.representations.store import (
@@ -86,7 +86,7 @@ def run_worker(
     if path.exists():
         return _existing(path, runner, sequences, ids, species, stranded, dtype)
     desk = partial_folder(path) / "worker"
-    with claimed(desk):
+    with claimed(desk, "embedding into"):
         rows = chunk_rows(sequences)
         _write_input(desk / "input.parquet", sequences, ids)
         shutil.copyfile(runner.worker, desk / "cislens_worker.py")

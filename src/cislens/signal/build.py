@@ -6,16 +6,14 @@ and renames the store to `<out>`, so that nothing half-written ever has that nam
 """
 
 import errno
-import fcntl
 import json
 import logging
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ import polars as pl
 
 import cislens
 from cislens.errors import CislensError
-from cislens.files import file_digest, sync, write_atomic
+from cislens.files import claimed, file_digest, sync, write_atomic
 from cislens.genome.codes import Codes
 from cislens.genome.reference import Genome
 from cislens.progress import track as progress
@@ -93,7 +91,7 @@ def build_planned(
     partial = partial_folder(out)
     if out.exists():
         return _existing(out, plan)
-    with _claimed(partial):
+    with claimed(partial, "building"):
         try:
             _prepare(partial, plan)
             todo = _unfinished(partial, plan)
@@ -111,6 +109,7 @@ def build_planned(
             ) from error
         (partial / "store").rename(out)
         sync(out.parent)
+        shutil.rmtree(partial)
     return ProfileStore.open(out)
 
 
@@ -318,21 +317,6 @@ def _existing(out: Path, plan: ProfilePlan) -> ProfileStore:
     logger.info("%s is already built", out)
     shutil.rmtree(partial_folder(out), ignore_errors=True)
     return store
-
-
-@contextmanager
-def _claimed(partial: Path) -> Iterator[None]:
-    """Hold the partial folder against other builds; it is removed when the block succeeds."""
-    partial.mkdir(parents=True, exist_ok=True)
-    with (partial / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CislensError(
-                f"another process is building {partial}; wait for it or stop it."
-            ) from None
-        yield
-        shutil.rmtree(partial)
 
 
 def _require_space(out: Path, plan: ProfilePlan, todo: list[_Unit]) -> None:

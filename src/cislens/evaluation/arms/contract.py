@@ -125,7 +125,10 @@ class Ground:
         return seed_of(self.seed, "head", self.task.task_hash, seed)
 
     def _nested(self, fold: Fold, count: int, seed: int) -> Rows:
-        """The first `count` rows of an order whose every beginning is balanced over the labels."""
+        """The first `count` rows of an order whose every beginning is balanced over the labels.
+
+        One example of each class comes first: without it there is nothing to learn or to judge.
+        """
         rng = generator(self.seed, "labels", self.task.task_hash, seed)
         assert fold.labels is not None
         strata = label_strata(fold.labels[:, 0], self.card.kind)
@@ -133,6 +136,7 @@ class Ground:
         for stratum in np.unique(strata):
             rows = rng.permutation(np.flatnonzero(strata == stratum))
             place[rows] = (np.arange(len(rows)) + rng.random()) / len(rows)
+            place[rows[0]] -= 1
         return np.sort(np.argsort(place, kind="stable")[:count])
 
 

@@ -32,7 +32,7 @@ class SolverLabels:
         y: (N, T) as given.
         filled: (N, T) with 0 for what is missing.
         w_NT: weights, 0 for what is missing.
-        classes: their number for softmax, as in all labels that are given, else 0.
+        classes: their number for softmax, at least that of all labels that are given, else 0.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class SolverLabels:
         y: npt.ArrayLike,
         other: npt.ArrayLike | None,
         weights: npt.ArrayLike | None,
+        classes: int = 0,
     ) -> None:
         if kind not in SOLVERS:
             raise CislensError(f"no linear head for {kind!r}. {nearest(kind, SOLVERS)}")
@@ -59,7 +60,7 @@ class SolverLabels:
         self.w_NT = observed * weight_N[:, None]
         self.filled = np.where(observed, self.y, 0.0)
         seen = self.filled if other is None else np.append(self.filled, np.nan_to_num(other))
-        self.classes = int(seen.max()) + 1 if self.solver == "softmax" else 0
+        self.classes = max(classes, int(seen.max()) + 1) if self.solver == "softmax" else 0
 
     def require(self, examples: int) -> None:
         """Refuse labels that are not one row per example, or not of this kind, or of one class."""

@@ -74,6 +74,7 @@ def fit_linear(
     metric: str,
     weights: npt.ArrayLike | None = None,
     alphas: Array = ALPHAS,
+    classes: int = 0,
 ) -> LinearHead:
     """Fit on the training examples, choose alpha on the validation examples.
 
@@ -88,12 +89,13 @@ def fit_linear(
         y_train: (N,) or (N, T); 0 or 1, the number of a class, or values. NaN is left out.
         metric: name of the metric that ranks the penalties.
         weights: (N,) of the training examples; all 1 if None.
+        classes: how many a multiclass target has, though some may not be among the labels.
 
     Raises:
         CislensError: for features that are not finite, labels that the kind does not know, or
             training labels of one class only.
     """
-    labels = SolverLabels(kind, y_train, y_valid, weights)
+    labels = SolverLabels(kind, y_train, y_valid, weights, classes)
     design = Design(x_train)
     labels.require(design.examples)
     x_valid, y_valid = np.asarray(x_valid), as_columns(y_valid)

@@ -54,6 +54,7 @@ def fit_neighbors(
     y_valid: npt.ArrayLike,
     metric: str,
     neighbors: Sequence[int] = NEIGHBORS,
+    classes: int = 0,
 ) -> NeighborHead:
     """Keep the training examples, choose k on the validation examples.
 
@@ -61,6 +62,7 @@ def fit_neighbors(
         kind: a kind of task, or a solver, as for `fit_linear`.
         y_train: (N,) or (N, T); 0 or 1, the number of a class, or values. NaN is left out.
         neighbors: values of k; those beyond N are N.
+        classes: how many a multiclass target has, though some may not be among the labels.
 
     Raises:
         CislensError: for features that are not finite, or an unknown kind.
@@ -72,7 +74,8 @@ def fit_neighbors(
     require_finite(other, "validation features")
     solver, y = SOLVERS[kind], as_columns(y_train)
     if solver == "softmax":
-        y = np.eye(int(max(y.max(), as_columns(y_valid).max())) + 1)[y[:, 0].astype(int)]
+        seen = int(max(y.max(), as_columns(y_valid).max())) + 1
+        y = np.eye(max(classes, seen))[y[:, 0].astype(int)]
     mean_D, scale_D = standardization(x)
     unit_ND = _unit(x, mean_D, scale_D)
     sizes = sorted({min(k, len(x)) for k in neighbors})
