@@ -157,6 +157,10 @@ def refused_bench(folder: Path, out: Path, text: str) -> str:
     return str(caught.value)
 
 
+def test_a_trained_encoder_conforms(project: Path) -> None:
+    assert call("model", "check", project / "run" / "model")["findings"] == []
+
+
 def test_a_task_of_a_species_that_the_store_lacks_is_refused(project: Path, tmp_path: Path) -> None:
     head, tasks = BENCH.split("  promoters:")
     text = f"{head}  promoters:{tasks.replace('species: yeast', 'species: sacCer3', 1)}"

@@ -12,7 +12,10 @@ from cislens.cli.options import AsJson, answer
 from cislens.example import core_data, example_path
 
 _LIBRARIES = ("torch", "lightning", "numpy", "polars", "zarr", "figwig", "pysam", "scikit-learn")
-_EXTRAS = {"peers": ("enformer_pytorch", "pyBigWig", "pyfaidx")}
+_EXTRAS = {
+    "hf": ("transformers", "tokenizers", "peft"),
+    "peers": ("captum", "enformer_pytorch", "memelite", "pyBigWig", "pyfaidx", "tangermeme"),
+}
 
 
 def command(as_json: AsJson = False) -> None:

@@ -1,11 +1,15 @@
 """`cislens model`: the presets, and what a trained model folder holds."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cislens.cli.options import AsJson, answer
+from cislens.errors import CislensError
+
+if TYPE_CHECKING:
+    from cislens.representations.contract import Representation
 
 app = typer.Typer(help="List presets and inspect model folders.", no_args_is_help=True)
 
@@ -35,3 +39,34 @@ def show(
         },
         as_json,
     )
+
+
+@app.command("check")
+def check(
+    folder: Annotated[Path, typer.Argument(help="Model folder, of a run or as published.")],
+    family: Annotated[
+        str | None, typer.Option("--family", help="Of a published model, e.g. gpn; else our own.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for the faults that encoders and adapters are known for, on short sequences."""
+    from cislens.representations.conformance import check as conformance
+
+    findings = conformance(_load(folder, family), reference=_load(folder, family))
+    found = [{"check": finding.check, "message": finding.message} for finding in findings]
+    if found and not as_json:
+        lines = "\n".join(f"{finding['check']}: {finding['message']}" for finding in found)
+        raise CislensError(f"{folder} does not conform:\n{lines}")
+    answer({"folder": str(folder), "findings": found}, as_json, f"{folder}: no findings")
+    if found:
+        raise typer.Exit(2)
+
+
+def _load(folder: Path, family: str | None) -> "Representation":
+    from cislens.models.saving import load_model
+    from cislens.representations.encoder import EncoderEmbedding
+    from cislens.representations.huggingface.families import load_huggingface
+
+    if family is not None:
+        return load_huggingface(family, folder, folder.name)
+    return EncoderEmbedding(load_model(folder).encoder, folder.name)
