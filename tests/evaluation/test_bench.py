@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from plants import MOTIF, gc_task, motif_task
+from plants import MOTIF, gc_task, labelled, motif_task
 
 from cislens.errors import CislensError
 from cislens.evaluation import bench
 from cislens.evaluation.arms.contract import Ground
 from cislens.evaluation.bench import run_bench
 from cislens.evaluation.results import ResultStore
-from cislens.evaluation.tasks.task import Task
+from cislens.evaluation.tasks.task import Task, make_task
 from cislens.evaluation.verdict import arm_scores, verdict_lines, verdicts
-from cislens.genome.codes import Codes
+from cislens.genome.codes import Codes, encode
 from cislens.recipes.schema import BenchSettings
 from cislens.representations.baselines import GCContent
 from cislens.representations.contract import Features, Kind, Representation
@@ -203,6 +203,26 @@ def test_few_labels_are_nested_balanced_and_redrawn_for_each_seed() -> None:
         assert abs(few.train_labels[few.subset(seed)].mean() - few.train_labels.mean()) < 0.05
         assert len(few.valid_subset(seed)) == 10 and len(more.valid_subset(seed)) == 25
     assert set(few.subset(0)) != set(few.subset(1))
+
+
+def test_few_labels_hold_every_class_however_rare() -> None:
+    task = gc_task(1000, 0.05)
+    rare = np.arange(1000) % 40 == 0
+    task = labelled(task.card, np.stack([encode(s) for s in task.examples["sequence"]]), rare)
+    for seed in range(5):
+        few = Ground(task, 0.9, seed=0, labels=10)
+        assert few.train_labels[few.subset(seed)].sum() == 1
+        assert few.valid_labels[few.valid_subset(seed)].sum() == 1
+
+
+def test_sequences_of_two_lengths_are_judged(tmp_path: Path) -> None:
+    task = gc_task(200, 0.05)
+    short = np.arange(200) % 2 == 0
+    sequences = [encode(s)[: 150 if cut else 200] for s, cut in
+                 zip(task.examples["sequence"], short, strict=True)]  # fmt: skip
+    task = make_task(task.card, task.examples, sequences)
+    results = run_bench([task], [], FAST, tmp_path)
+    assert "length" in arm_scores(results.whole, draws=20)["arm"].to_list()
 
 
 def test_fewer_labels_are_judged_in_stores_of_their_own(tmp_path: Path) -> None:

@@ -96,9 +96,13 @@ def check_scores(name: str, s_NT: Array) -> None:
         raise CislensError(
             f"{name}: {int((~np.isfinite(s_NT)).sum())} of {s_NT.size} scores are not finite."
         )
-    if name in RANKING and s_NT.size > 2 and len(np.unique(s_NT)) == 2:
+    if name not in RANKING or s_NT.size <= 2:
+        return
+    values = np.unique(s_NT)
+    # Logits of a feature with two values, such as one of two lengths, are no whole numbers.
+    if len(values) == 2 and (values == np.round(values)).all():
         raise CislensError(
-            f"{name} needs real scores and got only two distinct values, as hard labels have; "
+            f"{name} needs real scores and got only {values[0]:g} and {values[1]:g}, hard labels; "
             "give logits or probabilities."
         )
 

@@ -5,11 +5,12 @@ import torch
 from cislens.errors import CislensError
 from cislens.evaluation.heads import mlp
 from cislens.evaluation.heads.fitting import Regime
-from cislens.evaluation.heads.goal import Goal
+from cislens.evaluation.heads.goal import Goal, goal_of
 from cislens.evaluation.heads.linear import fit_linear
 from cislens.evaluation.heads.losses import loss_for
 from cislens.evaluation.heads.mlp import Layers, fit_mlp
 from cislens.evaluation.metrics import metric_value
+from cislens.evaluation.tasks.card import TaskCard
 
 RNG = np.random.default_rng(0)
 X = (RNG.normal(size=(1200, 10)) * np.arange(1, 11) + 100).astype(np.float32)
@@ -57,6 +58,26 @@ def test_classes_and_masked_outputs_are_learned() -> None:
     y = np.stack([Z[:, 0] ** 2, np.abs(Z[:, 1])], 1)
     y[RNG.random(y.shape) < 0.5] = np.nan
     assert _fit(_goal("multi_regression", y, "pearson")).valid_metric > 0.8
+
+
+def test_examples_without_weight_are_not_learned_from() -> None:
+    y = (Z[:, 0] > 0).astype(np.float32)
+    wrong = np.arange(len(y)) % 2 == 0
+    labels = np.where(wrong & (np.arange(len(y)) < 800), 1 - y, y)
+    goal, weights = _goal("binary", labels, "auroc"), (~wrong[TRAIN]).astype(float)
+    head = fit_mlp(goal, X[TRAIN], X[VALID], Layers((64,)), REGIME, 0, weights)
+    assert head.valid_metric > 0.95 > _fit(goal).valid_metric
+
+
+def test_an_output_without_a_training_label_does_not_end_the_fit() -> None:
+    y = np.stack([Z[:, 0], Z[:, 1]], 1).astype(np.float32)
+    y[TRAIN, 1] = np.nan
+    card = TaskCard.model_validate({
+        "name": "t", "kind": "multi_regression", "metric": {"primary": "pearson"},
+        "target": {"names": ["a", "b"], "masked": True}, "split": "predefined", "block": "b",
+    })  # fmt: skip
+    goal = goal_of(card, y[TRAIN], y[VALID])
+    assert np.isfinite(goal.shift_T).all() and np.isfinite(_fit(goal).scores(X[VALID])).all()
 
 
 def test_a_seed_decides_the_fit_and_leaves_torch_as_it_was() -> None:

@@ -65,3 +65,16 @@ def test_few_examples_and_constant_features_are_no_obstacle() -> None:
         fit_neighbors("regression", broken, y, X, y, "pearson")
     with pytest.raises(CislensError, match="no neighbors head for 'variant'"):
         fit_neighbors("variant", X, y, X, y, "pearson")
+
+
+def test_neighbors_count_by_their_weights_and_classes_may_be_absent() -> None:
+    y = X[:, 0] + X[:, 1]
+    args = ("regression", X[:200], y[:200], X[200:], y[200:], "pearson", [7])
+    plain, equal = fit_neighbors(*args), fit_neighbors(*args, weights=np.full(200, 3.0))
+    assert equal.scores(X[200:]) == pytest.approx(plain.scores(X[200:]), abs=1e-6)
+    some = np.arange(200) < 100
+    weighted = fit_neighbors(*args[:-1], [200], weights=some.astype(float))
+    half = fit_neighbors("regression", X[:100], y[:100], X[200:], y[200:], "pearson", [100])
+    assert np.corrcoef(weighted.scores(X[200:])[:, 0], half.scores(X[200:])[:, 0])[0, 1] > 0.99
+    head = fit_neighbors("multiclass", X[:200], CLASS[:200], X[200:], CLASS[200:], "mcc", classes=5)
+    assert head.scores(X[200:]).shape == (100, 5)

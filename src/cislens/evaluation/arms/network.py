@@ -126,6 +126,7 @@ def mlp_arm(source: Source, ground: Ground, settings: BenchSettings) -> NetworkA
         net = fit_mlp(
             goal, x_train[rows], x_valid[valid], Layers(dropout=_number(trial, "dropout")),
             _regime(trial, settings), ground.head_seed(seed),
+            None if ground.train.weights is None else ground.train.weights[rows],
         )  # fmt: skip
         return Trained(
             net.valid_metric, net.parameters + source.parameters, net.steps, net.wall_s,

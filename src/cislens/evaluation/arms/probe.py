@@ -99,10 +99,12 @@ class ProbeArm:
             card.kind, x[rows], ground.train_labels[rows], x[len(ground.train) :][valid],
             ground.valid_labels[valid], card.metric.primary,
         )  # fmt: skip
+        mine = None if weights is None else weights[rows]
+        classes = card.outputs if card.kind == "multiclass" else 0
         if self.head == "neighbors":
-            nearest = fit_neighbors(*data)
+            nearest = fit_neighbors(*data, weights=mine, classes=classes)
             return nearest, {"head": "neighbors", "k": nearest.k}
-        linear = fit_linear(*data, weights=None if weights is None else weights[rows])
+        linear = fit_linear(*data, weights=mine, classes=classes)
         return linear, {"head": linear.kind, "alpha": linear.alpha}
 
     def _scores(self, head: _Head, view: str, fold: Fold) -> Scores:

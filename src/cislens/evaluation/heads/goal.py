@@ -57,8 +57,10 @@ def goal_of(card: TaskCard, train: Labels, valid: Labels, device: str = "cpu") -
     card = card.as_trained()
     shift_T, scale_T = np.zeros(1, np.float32), np.ones(1, np.float32)
     if card.kind in _MEASURED:
-        spread_T = np.nanstd(train, axis=0)
-        shift_T = np.nanmean(train, axis=0).astype(np.float32)
+        # An output that no training example has is guessed as 0.
+        known = np.ma.masked_invalid(train)
+        shift_T = known.mean(0).filled(0).astype(np.float32)
+        spread_T = known.std(0).filled(0)
         scale_T = np.where(spread_T > 0, spread_T, 1).astype(np.float32)
     labels = torch.from_numpy((train - shift_T) / scale_T).to(device)
     return Goal(

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from cislens.evaluation.heads.design import require_finite, standardization
-from cislens.evaluation.heads.fitting import Dropout, Regime, Rows, Scores, graph_hash, train
+from cislens.evaluation.heads.fitting import (
+    Dropout,
+    Regime,
+    Rows,
+    Scores,
+    Weights,
+    graph_hash,
+    train,
+)
 from cislens.evaluation.heads.goal import Goal
 from cislens.randomness import generator, seed_of
 from cislens.representations.seeding import seeded
@@ -85,6 +93,7 @@ def fit_mlp(
     layers: Layers,
     regime: Regime,
     seed: int,
+    weights: Weights | None = None,
 ) -> MLPHead:
     """Train on the goal's labels; the weights with the best validation metric stay.
 
@@ -92,6 +101,7 @@ def fit_mlp(
         goal: labels of the training and validation examples, with loss and metric.
         x_train: (N, D) features.
         seed: of first weights, batches and dropout; torch's global state is left as it was.
+        weights: (N,) of the training examples; one is drawn in proportion to its weight.
 
     Raises:
         CislensError: for features that are not finite.
@@ -104,7 +114,7 @@ def fit_mlp(
         net = MLP(x.shape[1], layers, goal.outputs, seed)
     training = train(
         net, _Features(x, mean_D, scale_D), _Features(valid, mean_D, scale_D), goal, regime,
-        generator(seed, "mlp_batches"),
+        generator(seed, "mlp_batches"), weights=weights,
     )  # fmt: skip
     return MLPHead(
         net, goal, mean_D, scale_D, training.valid_metric, training.steps, training.wall_s

@@ -23,8 +23,9 @@ _NEAREST = 1e-3  # cosine distances below this are taken for it
 class NeighborHead:
     """Labels of the k training examples with the most similar features (cosine), averaged.
 
-    A neighbor counts by 1 / its distance; one more, at the mean weight, has the mean label of all
-    training examples. Scores are log-odds (classes: log shares), or values of the target.
+    A neighbor counts by its weight / its distance; one more, at the mean of these, has the mean
+    label of all training examples. Scores are log-odds (classes: log shares), or values of the
+    target.
     """
 
     k: int
@@ -34,6 +35,7 @@ class NeighborHead:
     scale_D: Array
     unit_ND: npt.NDArray[np.float32]
     y_NT: Array
+    weight_N: Array
 
     @property
     def parameters(self) -> int:
@@ -43,7 +45,7 @@ class NeighborHead:
     def scores(self, x_ND: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """(M, T) scores."""
         near = _nearest(_unit(np.asarray(x_ND), self.mean_D, self.scale_D), self.unit_ND, self.k)
-        return _averaged(*near, self.y_NT, self.solver)
+        return _averaged(*near, self.y_NT, self.weight_N, self.solver)
 
 
 def fit_neighbors(
@@ -54,6 +56,7 @@ def fit_neighbors(
     y_valid: npt.ArrayLike,
     metric: str,
     neighbors: Sequence[int] = NEIGHBORS,
+    weights: npt.ArrayLike | None = None,
     classes: int = 0,
 ) -> NeighborHead:
     """Keep the training examples, choose k on the validation examples.
@@ -62,6 +65,7 @@ def fit_neighbors(
         kind: a kind of task, or a solver, as for `fit_linear`.
         y_train: (N,) or (N, T); 0 or 1, the number of a class, or values. NaN is left out.
         neighbors: values of k; those beyond N are N.
+        weights: (N,) of the training examples; all 1 if None.
         classes: how many a multiclass target has, though some may not be among the labels.
 
     Raises:
@@ -73,21 +77,22 @@ def fit_neighbors(
     require_finite(x, "training features")
     require_finite(other, "validation features")
     solver, y = SOLVERS[kind], as_columns(y_train)
+    weight_N = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
     if solver == "softmax":
         seen = int(max(y.max(), as_columns(y_valid).max())) + 1
         y = np.eye(max(classes, seen))[y[:, 0].astype(int)]
     mean_D, scale_D = standardization(x)
     unit_ND = _unit(x, mean_D, scale_D)
     sizes = sorted({min(k, len(x)) for k in neighbors})
-    rows, weight = _nearest(_unit(other, mean_D, scale_D), unit_ND, sizes[-1])
+    rows, near = _nearest(_unit(other, mean_D, scale_D), unit_ND, sizes[-1])
     labels, ones = as_columns(y_valid), np.ones((1, len(other)))
     best, chosen = -np.inf, sizes[0]
     for k in sizes:
-        scores = _averaged(rows[:, :k], weight[:, :k], y, solver).astype(np.float64)
+        scores = _averaged(rows[:, :k], near[:, :k], y, weight_N, solver).astype(np.float64)
         value = float(metric_draws(metric, labels, scores, ones)[0])
         if value > best:
             best, chosen = value, k
-    return NeighborHead(chosen, best, solver, mean_D, scale_D, unit_ND, y)
+    return NeighborHead(chosen, best, solver, mean_D, scale_D, unit_ND, y, weight_N)
 
 
 def _unit(x_ND: npt.NDArray[np.floating], mean_D: Array, scale_D: Array) -> npt.NDArray[np.float32]:
@@ -115,13 +120,15 @@ def _nearest(
 
 
 def _averaged(
-    rows: npt.NDArray[np.int64], weight: Array, y_NT: Array, solver: str
+    rows: npt.NDArray[np.int64], near: Array, y_NT: Array, weight_N: Array, solver: str
 ) -> npt.NDArray[np.float32]:
     """Scores (M, T) from the neighbors' labels."""
-    labels = y_NT[rows]
+    labels, weight = y_NT[rows], near * weight_N[rows]
     counted = np.isfinite(labels) * weight[:, :, None]
-    usual_T = np.nan_to_num(np.nanmean(y_NT, axis=0))
-    usual_weight = weight.mean(1)[:, None]
+    known = np.isfinite(y_NT) * weight_N[:, None]
+    usual_T = (known * np.nan_to_num(y_NT)).sum(0) / np.maximum(known.sum(0), 1e-300)
+    # Neighbors of no weight leave the mean label.
+    usual_weight = np.maximum(weight.mean(1), 1e-300)[:, None]
     total = (counted * np.nan_to_num(labels)).sum(1) + usual_weight * usual_T
     mean = total / (counted.sum(1) + usual_weight)
     if solver != "ridge":
