@@ -5,6 +5,7 @@ import yaml
 
 from cislens.errors import CislensError, MissingFileError
 from cislens.example import example_path
+from cislens.recipes.packaged import recipe_path
 from cislens.recipes.reading import (
     RecipePath,
     Section,
@@ -12,7 +13,7 @@ from cislens.recipes.reading import (
     read_recipe,
     write_recipe,
 )
-from cislens.recipes.schema import TrainRecipe
+from cislens.recipes.schema import BenchRecipe, TrainRecipe
 
 GOOD = """\
 store: data/store
@@ -31,6 +32,23 @@ def write(folder: Path, text: str) -> Path:
 def test_paths_are_resolved_against_the_recipe_folder(tmp_path: Path) -> None:
     recipe = read_recipe(write(tmp_path, GOOD), TrainRecipe)
     assert recipe.store == tmp_path / "data/store"
+
+
+def test_another_recipe_is_found_beside_the_one_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("tasks: {}")
+    recipe = read_recipe(write(tmp_path, "suites: [mine.yaml, core]"), BenchRecipe)
+    assert recipe.suites == [str(tmp_path / "mine.yaml"), "core"]
+
+
+def test_a_folder_does_not_hide_a_packaged_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "core").mkdir()
+    assert recipe_path("bench", "core").suffix == ".yaml"
+    (tmp_path / "core").rmdir()
+    (tmp_path / "core").write_text("suites: [core]")
+    assert recipe_path("bench", "core") == Path("core")
 
 
 def test_example_paths_point_into_the_package(tmp_path: Path) -> None:

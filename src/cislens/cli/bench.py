@@ -11,11 +11,12 @@ from cislens.cli.report import show_verdicts, write
 from cislens.errors import CislensError
 from cislens.files import atomic_path, require_file, write_atomic
 from cislens.recipes.packaged import packaged_names, recipe_path
-from cislens.recipes.reading import claim_folder, read_recipe
+from cislens.recipes.reading import check_claim, claim_folder, read_recipe
 from cislens.recipes.schema import BenchRecipe
 from cislens.recipes.task_recipe import read_tasks
 
 _PACKAGED = "bench"
+_MAY_GROW = ("runs", "models", "embeddings", "tasks")
 
 if TYPE_CHECKING:
     from cislens.evaluation.bench import Results
@@ -64,12 +65,15 @@ def command(
 
 def judge(recipe: BenchRecipe, out: Path, page: Path) -> "ReportInput":
     """Run the bench into `out`: recipe.yaml, results/, audits.json, tables; and write its page."""
-    from cislens.evaluation.bench import run_bench
+    from cislens.evaluation.bench import require_sources, run_bench
     from cislens.evaluation.contestants import load_representations
 
-    claim_folder(out, recipe, may_grow=("runs", "models", "embeddings", "tasks"))
-    tasks = _tasks(recipe)
-    results = run_bench(tasks, load_representations(recipe), recipe.settings, out / "results")
+    check_claim(out, recipe, _MAY_GROW)
+    tasks, representations = _tasks(recipe), load_representations(recipe)
+    require_sources(tasks, representations)
+    # What cannot be opened does not become part of the folder's recipe.
+    claim_folder(out, recipe, _MAY_GROW)
+    results = run_bench(tasks, representations, recipe.settings, out / "results")
     leaky = _audit(tasks, out) if recipe.audit else set()
     for name, table in _tables(results, recipe, leaky).items():
         with atomic_path(out / f"{name}.parquet") as aside:
@@ -87,9 +91,11 @@ def plan(recipe: BenchRecipe) -> dict[str, Any]:
     """What the bench would do: tasks with their splits and first bases, arms, fits."""
     from cislens.evaluation.arms.contract import Ground
     from cislens.evaluation.arms.lineup import build_arms
+    from cislens.evaluation.bench import require_sources
     from cislens.evaluation.contestants import load_representations
 
     tasks, representations = _tasks(recipe), load_representations(recipe)
+    require_sources(tasks, representations)
     settings = recipe.settings
     arms = {}
     for task in tasks:
@@ -118,7 +124,8 @@ def _recipe(name: str | None, out: Path, runs: list[str], resume: bool) -> Bench
     if name is None:
         if not resume:
             raise CislensError("name a recipe, or give --resume to go on with the bench in --out.")
-        return read_recipe(require_file(out, "bench folder") / "recipe.yaml", BenchRecipe)
+        known = read_recipe(require_file(out, "bench folder") / "recipe.yaml", BenchRecipe)
+        return _with_runs(known, runs)
     read = read_recipe(recipe_path(_PACKAGED, name), BenchRecipe)
     tasks: dict[str, Any] = {}
     for suite in read.suites:
@@ -126,14 +133,22 @@ def _recipe(name: str | None, out: Path, runs: list[str], resume: bool) -> Bench
     tasks |= read.tasks
     if not tasks:
         raise CislensError(f"{name} names no task; add `tasks` or `suites`.")
-    added = {}
+    return _with_runs(read.model_copy(update={"tasks": tasks, "suites": []}), runs)
+
+
+def _with_runs(recipe: BenchRecipe, runs: list[str]) -> BenchRecipe:
+    added = dict(recipe.runs)
     for given in runs:
         arm, _, folder = given.partition("=")
         if not arm or not folder:
             raise CislensError(f"--run {given!r} is not NAME=FOLDER.")
-        added[arm] = Path(folder).resolve()
-    changes = {"tasks": tasks, "suites": [], "runs": {**read.runs, **added}}
-    return read.model_copy(update=changes)
+        path = Path(folder).resolve()
+        if added.get(arm, path) != path:
+            raise CislensError(
+                f"--run {given}: {arm} is the name of {added[arm]} already; choose another name."
+            )
+        added[arm] = path
+    return recipe.model_copy(update={"runs": added})
 
 
 def _tasks(recipe: BenchRecipe) -> list["Task"]:

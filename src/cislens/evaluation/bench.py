@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 import cislens
 from cislens.errors import CislensError
 from cislens.evaluation.arms.contract import Arm, Ground
+from cislens.evaluation.arms.features import require_stored
 from cislens.evaluation.arms.lineup import build_arms
 from cislens.evaluation.arms.probe import count_bases
 from cislens.evaluation.attribution import mutagenesis_maps
@@ -63,6 +64,7 @@ def run_bench(
             settings, tasks or weights.
     """
     _unique("task", [task.card.name for task in tasks])
+    require_sources(tasks, representations)
     results = Results.open(out, settings.labels)
     kept = [
         cached(one, results.path / "embeddings")
@@ -94,6 +96,18 @@ def run_bench(
     return results
 
 
+def require_sources(tasks: Sequence[Task], representations: Sequence[Representation]) -> None:
+    """Refuse stored features that lack a task, before anything of it is written or computed.
+
+    Raises:
+        CislensError: as `require_stored`.
+    """
+    for given in representations:
+        if isinstance(given, Stored):
+            for task in tasks:
+                require_stored(given, task)
+
+
 @contextmanager
 def _one_thread_each() -> Iterator[int]:
     """How many arms may run side by side, while each computes on one thread.
@@ -112,9 +126,7 @@ def _one_thread_each() -> Iterator[int]:
 
 def _run_arm(store: ResultStore, ground: Ground, arm: Arm, settings: BenchSettings) -> None:
     # What was asked for beside this arm does not change its result.
-    ours = settings.model_dump_json(
-        exclude={"seeds", "cnn", "labels", "finetune", "gapped", "heads"}
-    )
+    ours = settings.model_dump_json(exclude=_BESIDE)
     settings_hash = hashlib.sha256(f"{ours}{ground.labels}".encode()).hexdigest()
     for seed in range(settings.seeds):
         key = Key(ground.card.name, arm.name, seed)

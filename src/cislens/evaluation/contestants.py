@@ -38,14 +38,20 @@ def load_representations(recipe: BenchRecipe) -> list[Representation]:
 
 def training_store(recipe: BenchRecipe) -> ProfileStore | None:
     """The store that the recipe names, or that its first run was trained on; None, with a
-    warning, if there is none to be found."""
+    warning, if there is none to be found. Of runs of several stores one is warned of, too."""
     if recipe.store is not None:
         return ProfileStore.open(recipe.store)
-    for folder in recipe.runs.values():
-        trained = _open(folder).manifest["store"]
-        if Path(trained["path"]).is_dir():
-            store = ProfileStore.open(trained["path"])
-            if store.digest == trained["digest"]:
+    trained = {name: _open(folder).manifest["store"] for name, folder in recipe.runs.items()}
+    for known in trained.values():
+        if Path(known["path"]).is_dir():
+            store = ProfileStore.open(known["path"])
+            if store.digest == known["digest"]:
+                others = [name for name, each in trained.items() if each["digest"] != store.digest]
+                if others:
+                    logger.warning(
+                        "%s: trained on another store than %s; test examples are not held against "
+                        "what they have seen", ", ".join(others), store.path,
+                    )  # fmt: skip
                 return store
     if recipe.runs or recipe.models or recipe.embeddings:
         logger.warning("no store is named: nothing is known of what the models were trained on")

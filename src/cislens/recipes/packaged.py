@@ -15,10 +15,12 @@ def packaged_names(folder: str) -> list[str]:
 def recipe_path(folder: str, recipe: str) -> Path:
     """A recipe by its path, or a packaged one of a kind by its name.
 
+    A folder of that name, as the results of the recipe may lie in, is no recipe.
+
     Raises:
         CislensError: if there is neither.
     """
-    if Path(recipe).exists():
+    if Path(recipe).is_file():
         return Path(recipe)
     names = packaged_names(folder)
     if recipe not in names:

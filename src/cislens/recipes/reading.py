@@ -62,6 +62,15 @@ def _core_path(name: str) -> Path:
 _PACKAGED, _CORE = "example:", "core:"
 RecipePath = Annotated[Path, BeforeValidator(_resolve)]
 
+
+def _resolve_named(value: Any, info: ValidationInfo) -> Any:
+    path = _resolve(value, info) if isinstance(value, str) else None
+    return str(path) if path is not None and Path(path).is_file() else value
+
+
+# Another recipe, by its path if such a file exists, else by the name of a packaged one.
+RecipeName = Annotated[str, BeforeValidator(_resolve_named)]
+
 S = TypeVar("S", bound=BaseModel)
 
 
@@ -112,13 +121,19 @@ def write_recipe(recipe: BaseModel) -> str:
 
 
 def claim_folder(folder: Path, recipe: BaseModel, may_grow: Collection[str] = ()) -> None:
-    """Write the resolved recipe into the folder that its results go to.
+    """Write the resolved recipe into the folder that its results go to; see `check_claim`."""
+    check_claim(folder, recipe, may_grow)
+    write_atomic(folder / "recipe.yaml", write_recipe(recipe))
+
+
+def check_claim(folder: Path, recipe: BaseModel, may_grow: Collection[str] = ()) -> None:
+    """Refuse a folder that holds results of another recipe.
 
     Args:
         may_grow: sections that may have entries which the folder's recipe does not have yet.
 
     Raises:
-        CislensError: if the folder holds results of another recipe.
+        CislensError: that names the folder's recipe.
     """
     path = folder / "recipe.yaml"
     if path.exists():
@@ -132,7 +147,6 @@ def claim_folder(folder: Path, recipe: BaseModel, may_grow: Collection[str] = ()
                 f"{folder} holds results of another recipe ({path} differs); choose another --out, "
                 "or remove the folder to start over."
             )
-    write_atomic(path, write_recipe(recipe))
 
 
 def _refuse_repeated_keys(path: Path, node: yaml.Node | None) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from cislens.recipes.reading import RecipePath, Section
+from cislens.recipes.reading import RecipeName, RecipePath, Section
 from cislens.recipes.task_basics import TaskSection
 from cislens.recipes.task_sections import BuiltTask, GenomeSection, ImportedTask
 
@@ -238,7 +238,7 @@ class BenchRecipe(Section):
     embeddings: dict[str, RecipePath] = {}
     store: RecipePath | None = None
     tasks: dict[str, AnyTask] = {}
-    suites: list[str] = []
+    suites: list[RecipeName] = []
     settings: BenchSettings = BenchSettings()
     audit: bool = True
     loci: dict[str, Loci] = {}

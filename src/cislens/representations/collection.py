@@ -65,6 +65,10 @@ class StoredCollection:
         known = "".join(sorted(store.digest for store in stores))
         self.digest = hashlib.sha256(known.encode()).hexdigest()
 
+    def require(self, sequences: Sequence[Codes], species: str | None, stranded: bool) -> None:
+        """Refuse sequences that no store has all of; raises as `embed`."""
+        self._store_of(sequences, species, stranded)
+
     def embed(
         self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
     ) -> Features:

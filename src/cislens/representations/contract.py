@@ -147,6 +147,14 @@ class Tunable(Protocol):
 class Stored(Representation, Protocol):
     """A representation that reads features instead of computing them."""
 
+    def require(self, sequences: Sequence[Codes], species: str | None, stranded: bool) -> None:
+        """Refuse sequences that were not embedded for this species and strand policy.
+
+        Raises:
+            CislensError: naming what is there.
+        """
+        ...
+
     def require_precise(self) -> None:
         """Refuse features that are too coarse for the difference of two alleles.
 

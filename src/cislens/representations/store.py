@@ -194,6 +194,10 @@ class StoredEmbedding:
         same = manifest["species"] == species and manifest["stranded"] == stranded
         return same and all(sequence_digest(codes) in self._rows for codes in sequences)
 
+    def require(self, sequences: Sequence[Codes], species: str | None, stranded: bool) -> None:
+        """Refuse sequences that are not all there; raises as `embed`."""
+        self._find(sequences, species, stranded)
+
     def embed(
         self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
     ) -> Features:

@@ -36,3 +36,10 @@ def test_baselines_come_by_themselves_and_only_where_they_can_differ() -> None:
     assert sorted(set(kinds.values())) == ["composition", "onehot"]
     plain = build_arms(GROUND, [], BenchSettings(cnn=[]))
     assert len(plain) == len(names) - 3  # without the two networks and gapped k-mers
+
+
+def test_a_trained_one_does_not_take_the_place_of_a_baseline_by_its_name() -> None:
+    arms = build_arms(GROUND, [Model("gc")], BenchSettings(cnn=[]))
+    assert [arm.kind for arm in arms if arm.name == "gc"] == ["trained", "composition"]
+    stored = build_arms(GROUND, [Model("gc", "composition")], BenchSettings(cnn=[]))
+    assert len([arm for arm in stored if arm.name == "gc"]) == 1

@@ -7,8 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
+from cislens.errors import CislensError
 from cislens.evaluation.tasks.card import TaskCard
-from cislens.evaluation.tasks.task import Fold
+from cislens.evaluation.tasks.task import SPLITS, Fold, Task
 from cislens.genome.codes import Codes
 from cislens.representations.contract import Features, Kind, Representation, Stored, Viewed
 
@@ -95,6 +96,38 @@ class Embedded:
                 for view in reference
             }
         return in_parts(self.card, fold, embed)
+
+
+def require_stored(given: Stored, task: Task) -> None:
+    """Refuse stored features that cannot serve a task.
+
+    Raises:
+        CislensError: if a sequence of the task was not embedded, the numbers are too coarse for
+            variants, or the task asks for sequences that nobody can embed beforehand.
+    """
+    card = task.card
+    if card.kind == "attribution":
+        raise CislensError(
+            f"{given.name} is stored and task {card.name} asks for features of mutated sequences; "
+            "name the model itself, or leave this task out."
+        )
+    if card.kind == "variant":
+        given.require_precise()
+
+    def look(sequences: Sequence[Codes]) -> ByView:
+        given.require(sequences, card.species, card.stranded)
+        return {}
+
+    for split in SPLITS:
+        fold = task.fold(split)
+        try:
+            if fold.alternates is not None:
+                look(fold.sequences)
+                look(fold.alternates)
+            else:
+                in_parts(card, fold, look)
+        except CislensError as error:
+            raise CislensError(f"{given.name} on {card.name}, {split}: {error}") from error
 
 
 def in_parts(card: TaskCard, fold: Fold, embed: Callable[[Sequence[Codes]], ByView]) -> ByView:

@@ -31,7 +31,8 @@ def build_arms(
     ground: Ground, representations: Sequence[Representation], settings: BenchSettings
 ) -> list[Arm]:
     """The arms of a task; baselines that cannot differ between its examples are left out."""
-    given = {representation.name for representation in representations}
+    # A baseline that was embedded beforehand takes the place of its own arm.
+    given = {each.name for each in representations if each.kind != "trained"}
     arms: list[Arm] = []
     for representation in representations:
         for arm_of in _ways(representation, ground, settings):
