@@ -150,3 +150,25 @@ def test_real_tables_of_the_data_folder_become_tasks(
     # The sample parts the two orientations of an element, and 15 bases of adapter are at each end.
     assert report["examples whose block is in an earlier split"] == 111
     assert report["bases that all sequences begin with"] == 15
+
+
+def test_a_folder_of_something_else_is_not_replaced(run: Run, recipe: Path) -> None:
+    mine = recipe.parent / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("mine")
+    for arguments in (
+        ("import", "table", "species=fly", f"file={recipe.parent}/data.csv", "label=open",
+         "--out", mine),
+        ("build", recipe, "--out", mine.parent, "--name", "open"),
+    ):  # fmt: skip
+        (mine.parent / "open").mkdir(exist_ok=True)
+        (mine.parent / "open" / "notes.txt").write_text("mine")
+        code, _, err = run(*arguments)
+        assert code == 2
+        assert "holds 'notes.txt', which is no part of a task" in err
+    assert (
+        (mine / "notes.txt").read_text() == "mine" == (mine.parent / "open/notes.txt").read_text()
+    )
+    (mine / "notes.txt").unlink()
+    again = ("import", "table", "species=fly", f"file={recipe.parent}/data.csv", "label=open")
+    assert [run(*again, "--out", mine)[0] for _ in range(2)] == [0, 0]

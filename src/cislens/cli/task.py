@@ -52,6 +52,8 @@ def build(
         )  # fmt: skip
         return
     store = _store(read)
+    for task in sections:
+        _require_place(out / task)
     made = {}
     for task, section in sections.items():
         found = _make(task, section, store, read.seed if seed is None else seed)
@@ -80,6 +82,7 @@ def import_(
     if dry_run:
         answer({"kind": kind, "files": _files(section)}, as_json)
         return
+    _require_place(out)
     task = _make(out.name, section, None, seed or 0)
     task.save(out)
     answer({"folder": str(out), **_counts(task)}, as_json, f"{out}: {_line(task)}")
@@ -148,6 +151,12 @@ def _make(name: str, section: Any, store: "ProfileStore | None", seed: int) -> "
     from cislens.evaluation.tasks.build import build_task
 
     return build_task(name, section, store, seed)
+
+
+def _require_place(folder: Path) -> None:
+    from cislens.evaluation.tasks.task import require_place
+
+    require_place(folder)
 
 
 def _store(recipe: TaskRecipe) -> "ProfileStore | None":

@@ -20,6 +20,7 @@ from cislens.genome.codes import Codes, decode, encode, gc_content, reverse_comp
 from cislens.recipes.reading import read_recipe, write_recipe
 
 SPLITS = ("train", "valid", "test")
+_FILES = ("card.yaml", "examples.parquet", "task_hash")
 SITES = pl.List(pl.Struct({"start": pl.Int64, "end": pl.Int64}))
 SCHEMA: dict[str, pl.DataType] = {
     "example_id": pl.String(),
@@ -139,7 +140,12 @@ class Task:
         return test.filter(with_site) if self.card.kind == "attribution" else test
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write `card.yaml`, `examples.parquet` and `task_hash` into a folder, atomically."""
+        """Write `card.yaml`, `examples.parquet` and `task_hash` into a folder, atomically.
+
+        Raises:
+            CislensError: as `require_place`.
+        """
+        require_place(folder)
         with atomic_path(folder) as aside:
             aside.mkdir()
             write_atomic(aside / "card.yaml", write_recipe(self.card))
@@ -166,6 +172,24 @@ class Task:
                 f"{task.task_hash[:12]}, recorded is {recorded[:12]}; build the task again."
             )
         return task
+
+
+def require_place(folder: str | os.PathLike[str]) -> None:
+    """Refuse to write a task where something else is; an earlier task may be replaced.
+
+    Raises:
+        CislensError: naming what is there.
+    """
+    path = Path(folder)
+    if path.is_dir():
+        other = sorted({each.name for each in path.iterdir()} - set(_FILES))
+    else:
+        other = [path.name] if path.exists() else []
+    if other:
+        raise CislensError(
+            f"{path} holds {other[0]!r}, which is no part of a task; choose another folder, it "
+            "would be replaced."
+        )
 
 
 def make_task(
