@@ -184,6 +184,8 @@ def test_stored_features_that_are_not_precise_are_refused(pairs):
     class Store(KmerCounts):
         stored = "float32"
 
+        def require(self, *given: object) -> None: ...
+
         def require_precise(self) -> None:
             if self.stored != "float32":
                 raise CislensError(f"features were stored as {self.stored}")

@@ -1,11 +1,13 @@
 """Planted truths through the whole bench: what is there is found, what is not there is not."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from plants import MOTIF, gc_task, labelled, motif_task
 
 from cislens.errors import CislensError
@@ -13,6 +15,7 @@ from cislens.evaluation import bench
 from cislens.evaluation.arms.contract import Ground
 from cislens.evaluation.bench import run_bench
 from cislens.evaluation.results import ResultStore
+from cislens.evaluation.tables import costs
 from cislens.evaluation.tasks.task import Task, make_task
 from cislens.evaluation.verdict import arm_scores, verdict_lines, verdicts
 from cislens.genome.codes import Codes, encode
@@ -223,6 +226,32 @@ def test_sequences_of_two_lengths_are_judged(tmp_path: Path) -> None:
     task = make_task(task.card, task.examples, sequences)
     results = run_bench([task], [], FAST, tmp_path)
     assert "length" in arm_scores(results.whole, draws=20)["arm"].to_list()
+
+
+class Network(Scanner):
+    """It computes with torch, slowly."""
+
+    name = "network"
+
+    def embed(
+        self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
+    ) -> Features:
+        time.sleep(0.05)
+        one_hot = torch.eye(5)[torch.from_numpy(np.stack(sequences)).long()][..., :4]
+        return (one_hot @ torch.arange(12.0).reshape(4, 3).sin()).amax(1).numpy()
+
+    twin = None  # type: ignore[assignment]
+
+
+def test_costs_do_not_depend_on_who_embedded_first(tmp_path: Path) -> None:
+    settings = FAST.model_copy(update={"heads": ["linear", "neighbors", "mlp"], "trials": 1})
+    results = run_bench([motif_task(300)], [Network()], settings, tmp_path)
+    mine = costs(results.whole).filter(pl.col("arm").str.starts_with("network"))
+    embedding = mine.filter(stage="embed")["wall_s"].to_list()
+    predicting = mine.filter(stage="predict")
+    assert len(embedding) == 3 and min(embedding) >= 0.1
+    assert predicting["wall_s"].to_numpy().min() >= 0.05
+    assert predicting["flops"].to_numpy().min() > 0
 
 
 def test_fewer_labels_are_judged_in_stores_of_their_own(tmp_path: Path) -> None:

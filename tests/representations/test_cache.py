@@ -13,7 +13,7 @@ from cislens.genome.codes import Codes
 from cislens.models.presets import preset_config
 from cislens.models.profile import ProfileModel
 from cislens.representations.baselines import KmerCounts
-from cislens.representations.cache import cached
+from cislens.representations.cache import aside, cached, saved
 from cislens.representations.contract import (
     Binned,
     Features,
@@ -154,3 +154,28 @@ def test_a_task_is_looked_up_in_milliseconds(tmp_path: Path) -> None:
         cached(Wide(), tmp_path).embed(sequences, None)
         seconds.append(time.perf_counter() - began)
     assert min(seconds) < 0.5  # about 0.05 on a quiet core
+
+
+def test_what_was_looked_up_had_a_cost_and_aside_nothing_is_kept(tmp_path: Path) -> None:
+    class Slow(Counted):
+        def embed_views(self, *given) -> dict[str, Features]:
+            time.sleep(0.05)
+            return super().embed_views(*given)
+
+    sequences = SEQUENCES[:6]
+    one, other = (cached(Slow(), tmp_path) for _ in range(2))
+    with saved() as first:
+        one.embed(sequences, None)
+    with saved() as second:
+        other.embed(sequences[:3], None)
+    with saved() as third:
+        other.embed(sequences[3:], None)
+    assert first.seconds == 0
+    assert second.seconds == pytest.approx(third.seconds)
+    assert 0.05 <= second.seconds + third.seconds < 1
+    with aside(), saved() as none:
+        found = one.embed(sequences, None)
+        one.embed(SEQUENCES[10:12], None)
+    assert none.seconds == 0
+    assert (found == other.embed(sequences, None)).all()
+    assert len(list(tmp_path.glob("*/*.npz"))) == 1

@@ -25,7 +25,7 @@ from cislens.evaluation.results import Cost, Key, Record, ResultStore
 from cislens.evaluation.tasks.task import Task
 from cislens.progress import track
 from cislens.recipes.schema import BenchSettings
-from cislens.representations.cache import cached
+from cislens.representations.cache import cached, saved
 from cislens.representations.contract import Representation, Stored
 
 _BESIDE = {"seeds", "cnn", "labels", "finetune", "gapped", "heads"}
@@ -145,11 +145,12 @@ def _run(store: ResultStore, key: Key, ground: Ground, arm: Arm, settings_hash: 
     config_hash = store.freeze(key, fitted.config)
     per_bp = flops_per_bp(fitted.predict, ground.test) if key.seed == 0 else 0.0
     began = time.perf_counter()
-    if ground.card.kind == "attribution":
-        scores = mutagenesis_maps(fitted.predict, ground.test)
-    else:
-        scores = fitted.predict(ground.test)
-    wall = time.perf_counter() - began
+    with saved() as before:
+        if ground.card.kind == "attribution":
+            scores = mutagenesis_maps(fitted.predict, ground.test)
+        else:
+            scores = fitted.predict(ground.test)
+    wall = time.perf_counter() - began + before.seconds
     record = Record(
         key.task, key.arm, key.seed, ground.task.task_hash, arm.kind, arm.twin_of, arm.digest,
         config_hash, ground.training_card.metric.primary, fitted.valid_score, fitted.parameters,

@@ -12,6 +12,7 @@ from cislens.errors import CislensError
 from cislens.evaluation.arms.contract import Scores
 from cislens.evaluation.arms.probe import count_bases
 from cislens.evaluation.tasks.task import Fold
+from cislens.representations.cache import aside
 
 _COUNTED = 2  # examples that are predicted once more to count
 
@@ -42,7 +43,8 @@ def flops_per_bp(predict: Callable[[Fold], Scores], fold: Fold) -> float:
     """Floating-point operations for each base that is scored, a multiply-add as two.
 
     Only torch's operations count, so the figure is 0 for formulas and for features that are read
-    from a store. The sequences are reversed, so that no kept features are found for them.
+    from a store. Kept features are not looked up, and the sequences are reversed, so that a store
+    has none for them.
     """
     some = fold.take(np.arange(min(_COUNTED, len(fold))))
     alternates = some.alternates
@@ -51,7 +53,7 @@ def flops_per_bp(predict: Callable[[Fold], Scores], fold: Fold) -> float:
         sequences=tuple(codes[::-1].copy() for codes in some.sequences),
         alternates=None if alternates is None else tuple(a[::-1].copy() for a in alternates),
     )
-    with _Counter() as counter:
+    with aside(), _Counter() as counter:
         try:
             predict(strange)
         except CislensError:

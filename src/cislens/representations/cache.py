@@ -11,8 +11,11 @@ import json
 import logging
 import os
 import threading
+import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,7 @@ from cislens.representations.contract import (
 )
 from cislens.representations.store import sequence_digest
 
-FORMAT = "cislens-cache/1"
+FORMAT = "cislens-cache/2"
 # What a cached representation passes on unchanged, where its own has it.
 _PASSED_ON: dict[type, tuple[str, ...]] = {
     Binned: ("bin_size", "embed_bins"),
@@ -44,6 +47,44 @@ _PASSED_ON: dict[type, tuple[str, ...]] = {
 }
 _DEFAULT = "default"
 logger = logging.getLogger("cislens")
+
+
+@dataclass
+class Saved:
+    """Seconds that it took to embed what was looked up instead."""
+
+    seconds: float = 0.0
+
+
+class _Thread(threading.local):
+    """What the caches of one thread know of it."""
+
+    aside = False
+    saved = 0.0
+
+
+_thread = _Thread()
+
+
+@contextmanager
+def saved() -> Iterator[Saved]:
+    """What the block's look-ups, in this thread, had cost: known when it ends.
+
+    Who embeds first pays; a cost that is not to depend on the order adds this.
+    """
+    found, before = Saved(), _thread.saved
+    yield found
+    found.seconds = _thread.saved - before
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Within the block, in this thread, nothing is looked up and nothing is kept."""
+    _thread.aside = True
+    try:
+        yield
+    finally:
+        _thread.aside = False
 
 
 def cached(representation: Representation, folder: str | os.PathLike[str]) -> Representation:
@@ -94,15 +135,22 @@ class CachedEmbedding:
         stranded: bool,
         views: Sequence[str],
     ) -> dict[str, Features]:
+        if _thread.aside:
+            return self._embedded([*sequences], species, stranded, {view: [""] for view in views})
         keys = [sequence_digest(codes) for codes in sequences]
         first = {key: row for row, key in reversed(list(enumerate(keys)))}
         shelves = {view: self._shelf(view, species, stranded) for view in views}
         absent = {view: shelf.missing(first) for view, shelf in shelves.items()}
         wanted = sorted({first[key] for keys in absent.values() for key in keys})
+        embedded = {keys[row] for row in wanted}
+        known = [key for key in first if key not in embedded]
+        _thread.saved += max(shelf.seconds(known) for shelf in shelves.values())
         if wanted:
+            began = time.perf_counter()
             new = self._embedded([sequences[row] for row in wanted], species, stranded, absent)
+            seconds = time.perf_counter() - began
             for view, features in new.items():
-                shelves[view].add([keys[row] for row in wanted], features)
+                shelves[view].add([keys[row] for row in wanted], features, seconds)
         return {view: shelf.features(keys) for view, shelf in shelves.items()}
 
     def _embedded(
@@ -161,27 +209,31 @@ class _Shelf:
         self.folder = folder
         self._about = about
         self._place: dict[str, tuple[str, int]] = {}  # digest -> file, row
-        self._seen: set[str] = set()
+        self._seconds: dict[str, float] = {}  # file -> what each of its rows cost
         self._lock = threading.Lock()
 
     def missing(self, keys: dict[str, int]) -> list[str]:
         """Those of the digests that are in no file, after a look for new files."""
         with self._lock:
             for file in sorted(self.folder.glob("*.npz")):
-                if file.name not in self._seen:
+                if file.name not in self._seconds:
                     self._learn(file)
             return [key for key in keys if key not in self._place]
 
-    def add(self, keys: list[str], features: Features) -> None:
-        """Keep rows; the same rows written twice have the same file."""
+    def add(self, keys: list[str], features: Features, seconds: float) -> None:
+        """Keep rows and what they cost; the same rows written twice have the same file."""
         digests = np.frombuffer(b"".join(map(bytes.fromhex, keys)), np.uint8).reshape(-1, 16)
         buffer = io.BytesIO()
-        np.savez(buffer, digests=digests, features=features)
+        np.savez(buffer, digests=digests, features=features, seconds=np.float64(seconds))
         name = hashlib.blake2b(digests.tobytes(), digest_size=16).hexdigest()
         write_atomic(self.folder / "about.json", json.dumps(self._about, indent=1) + "\n")
         write_atomic(self.folder / f"{name}.npz", buffer.getvalue())
         with self._lock:
             self._learn(self.folder / f"{name}.npz")
+
+    def seconds(self, keys: list[str]) -> float:
+        """What digests that are all there had cost."""
+        return sum(self._seconds[self._place[key][0]] for key in keys)
 
     def features(self, keys: list[str]) -> Features:
         """Features (n, D) of digests that are all there."""
@@ -200,25 +252,27 @@ class _Shelf:
         return found
 
     def _learn(self, file: Path) -> None:
-        self._seen.add(file.name)
-        together = _read_digests(file).tobytes().hex()
+        digests, seconds = _read_digests(file)
+        self._seconds[file.name] = seconds / max(1, len(digests))
+        together = digests.tobytes().hex()
         for row, start in enumerate(range(0, len(together), 32)):
             self._place[together[start : start + 32]] = (file.name, row)
 
 
-def _read_digests(file: Path) -> npt.NDArray[np.uint8]:
-    """The digests of a file; a damaged one is removed and has none."""
+def _read_digests(file: Path) -> tuple[npt.NDArray[np.uint8], float]:
+    """The digests of a file and what it cost; a damaged one is removed and has none."""
     try:
         with np.load(file) as data:
             digests: npt.NDArray[np.uint8] = data["digests"]
+            seconds = float(data["seconds"])
             whole = len(data["features"]) == len(digests)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         whole = False
     if not whole:
         logger.warning("%s was damaged and is removed; its features are made again", file)
         file.unlink(missing_ok=True)
-        return np.empty((0, 16), np.uint8)
-    return digests
+        return np.empty((0, 16), np.uint8), 0.0
+    return digests, seconds
 
 
 def _passed_on(name: str) -> property:

@@ -101,6 +101,8 @@ def test_baselines_of_variants_stand_beside_the_model_and_no_network_does() -> N
 
 def test_stores_that_are_too_coarse_are_refused_before_anything_is_fitted() -> None:
     class Coarse(Model):
+        def require(self, *given: object) -> None: ...
+
         def require_precise(self) -> None:
             raise CislensError("stored as float16, too coarse for the effects of variants")
 

@@ -4,6 +4,7 @@ weights of a trained one. All are tuned by the same trials."""
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from cislens.errors import CislensError
@@ -111,6 +112,7 @@ def mlp_arm(source: Source, ground: Ground, settings: BenchSettings) -> NetworkA
     """Frozen features under a small network; layer and pooling are part of its trials."""
     views = source.views if settings.layers else source.views[-1:]
     known: dict[str, Features] = {}
+    of_view = {view: _once(partial(_features, source, view)) for view in views}
 
     def fit_trial(trial: Trial, seed: int) -> Trained:
         view = str(trial["view"])
@@ -131,7 +133,7 @@ def mlp_arm(source: Source, ground: Ground, settings: BenchSettings) -> NetworkA
         return Trained(
             net.valid_metric, net.parameters + source.parameters, net.steps, net.wall_s,
             count_bases(ground.train.take(rows)),
-            lambda fold: net.scores(source.features(fold, [view])[view]), embedding,
+            lambda fold: net.scores(of_view[view](fold)), embedding,
         )  # fmt: skip
 
     budget = budget_of(settings)
@@ -151,6 +153,7 @@ def bins_arm(representation: Representation, ground: Ground, settings: BenchSett
     card = ground.card
     known: list[Features] = []
 
+    @_once
     def bins(fold: Fold) -> Features:
         # Parts lie side by side along the bins, not the channels.
         found = in_parts(
@@ -218,6 +221,22 @@ def tuned_arm(
         )  # fmt: skip
 
     return NetworkArm(f"{given.name}+{mode}", given.kind, given.digest, tried, fit_trial)
+
+
+def _features(source: Source, view: str, fold: Fold) -> Features:
+    return source.features(fold, [view])[view]
+
+
+def _once(features: Callable[[Fold], Features]) -> Callable[[Fold], Features]:
+    """The features of the last fold are kept: test examples are the same for every seed."""
+    kept: list[tuple[Fold, Features]] = []
+
+    def of(fold: Fold) -> Features:
+        if not kept or kept[0][0] is not fold:
+            kept[:] = [(fold, features(fold))]
+        return kept[0][1]
+
+    return of
 
 
 def _folds(ground: Ground, seed: int) -> tuple[Fold, Fold]:

@@ -9,6 +9,7 @@ from cislens.evaluation.arms.contract import Fitted, Ground
 from cislens.evaluation.arms.probe import count_bases
 from cislens.evaluation.results import Cost
 from cislens.evaluation.zero_shot import choose_score
+from cislens.representations.cache import saved
 from cislens.representations.contract import (
     CausalLikelihood,
     Kind,
@@ -42,8 +43,9 @@ class ZeroShotArm:
         ground = self.ground
         valid = ground.valid.take(ground.valid_subset(seed))
         candidates = None if first is None else [str(first["score"])]
-        chosen = choose_score(self.representation, ground.card, valid, ground.test, candidates)
-        wall = time.perf_counter() - began
+        with saved() as before:
+            chosen = choose_score(self.representation, ground.card, valid, ground.test, candidates)
+        wall = time.perf_counter() - began + before.seconds
         config: dict[str, object] = {
             "head": "zero-shot", "score": chosen.score, "orientation": chosen.orientation,
         }  # fmt: skip
