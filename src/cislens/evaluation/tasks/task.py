@@ -249,6 +249,9 @@ def _check(card: TaskCard, frame: pl.DataFrame) -> None:
         raise CislensError(f"task {name}: example_id {twice!r} occurs more than once.")
     if not frame["example_id"].is_sorted():
         raise CislensError(f"task {name}: examples must be sorted by example_id.")
+    if 0 < frame["weight"].null_count() < len(frame):
+        at = frame.filter(pl.col("weight").is_null())["example_id"][0]
+        raise CislensError(f"task {name}: {at!r} has no weight and others have; give all or none.")
     _check_sequences(card, frame)
     _check_labels(card, frame)
     _check_parts(name, frame)

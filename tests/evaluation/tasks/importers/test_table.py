@@ -281,3 +281,17 @@ def test_errors_and_replicates_become_weights(make: Make, write: Write, library:
     all_errors = np.array([np.std(r[1:4], ddof=1) / np.sqrt(3) for r in rows])
     expected = all_errors**-2.0 / (all_errors**-2.0).mean()
     assert row["weight"] == pytest.approx(expected[row["source_row"] - 2], rel=1e-5)
+
+
+def test_a_missing_or_negative_weight_is_named(make: Make, write: Write, library: Library) -> None:
+    def table(odd: str) -> Path:
+        rows = [(text, n % 2, odd if n == 4 else 1 + n % 3) for n, text in enumerate(library(80))]
+        return write("weighed.tsv", ("seq", "label", "w"), *rows)
+
+    weight = make("table", file=str(table("2")), weight="w").fold("train").weights
+    assert set(weight) == {1, 2, 3}
+    for odd in ("", "-1", "inf"):
+        with pytest.raises(
+            CislensError, match=r"weighed.tsv line 6: w is .*expected a weight of 0"
+        ):
+            make("table", file=str(table(odd)), weight="w")

@@ -105,7 +105,7 @@ def _rows(
     if section.block is not None:
         columns["group"] = _filled(table, section.block)
     if section.weight is not None:
-        columns["weight"] = table.numbers(section.weight)
+        columns["weight"] = _weights(table, section.weight)
     if isinstance(section, MpraTask):
         columns |= _of_assay(section, table, report)
     return pl.DataFrame(columns)
@@ -119,6 +119,17 @@ def _ids(section: TableTask, split: str, table: Table) -> pl.Series:
     if len(twice):
         raise table.error(int(twice[1]), f"the id {ids[int(twice[0])]!r} occurs more than once.")
     return ids
+
+
+def _weights(table: Table, name: str) -> pl.Series:
+    values = table.numbers(name)
+    bad = ((values < 0) | values.is_infinite()).fill_null(value=True).arg_true()
+    if len(bad):
+        row = int(bad[0])
+        raise table.error(
+            row, f"{name} is {table.frame[name][row]!r}, expected a weight of 0 or more; fill it."
+        )
+    return values
 
 
 def _filled(table: Table, name: str) -> pl.Series:
