@@ -421,3 +421,14 @@ def test_a_task_loads_in_milliseconds(tmp_path: Path) -> None:
         seconds.append(time.perf_counter() - began)
     assert found.shape == (5000, 512)
     assert min(seconds) < 0.5  # about 0.05 on a quiet core
+
+
+def test_a_store_for_another_task_does_not_change_what_a_collection_is(tmp_path: Path) -> None:
+    write(tmp_path / "all" / "one")
+    before = open_embeddings(tmp_path / "all").digest
+    other = [codes[::-1].copy() for codes in SEQUENCES]
+    write_embeddings(tmp_path / "all" / "two", Composition(), other, IDS, species="yeast",
+                     stranded=True, views=Composition().views)  # fmt: skip
+    both = open_embeddings(tmp_path / "all")
+    assert both.digest == before
+    assert np.array_equal(both.embed(other, "yeast", True), Composition().embed(other, None, True))

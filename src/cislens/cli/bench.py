@@ -129,11 +129,23 @@ def _recipe(name: str | None, out: Path, runs: list[str], resume: bool) -> Bench
     read = read_recipe(recipe_path(_PACKAGED, name), BenchRecipe)
     tasks: dict[str, Any] = {}
     for suite in read.suites:
-        tasks |= read_tasks(suite).tasks
+        tasks |= _suite(suite)
     tasks |= read.tasks
     if not tasks:
         raise CislensError(f"{name} names no task; add `tasks` or `suites`.")
     return _with_runs(read.model_copy(update={"tasks": tasks, "suites": []}), runs)
+
+
+def _suite(name: str) -> dict[str, Any]:
+    """The tasks of a suite; what else its file says would be lost, so it is refused."""
+    suite = read_tasks(name)
+    lost = sorted({"store", "seed"} & suite.model_fields_set)
+    if lost:
+        raise CislensError(
+            f"the suite {name} has {' and '.join(lost)} of its own; in a bench the recipe says "
+            "them, so put them there and leave them out of the suite."
+        )
+    return suite.tasks
 
 
 def _with_runs(recipe: BenchRecipe, runs: list[str]) -> BenchRecipe:
@@ -152,12 +164,20 @@ def _with_runs(recipe: BenchRecipe, runs: list[str]) -> BenchRecipe:
 
 
 def _tasks(recipe: BenchRecipe) -> list["Task"]:
-    from cislens.evaluation.contestants import training_store
+    """The tasks, without test examples that any run has seen; the first store gives the parts."""
+    from cislens.evaluation.contestants import training_stores
     from cislens.evaluation.tasks.build import build_task
+    from cislens.evaluation.tasks.exposure import without_seen
 
-    store = training_store(recipe)
-    seed = recipe.settings.seed
-    return [build_task(name, section, store, seed) for name, section in recipe.tasks.items()]
+    stores = training_stores(recipe)
+    first = next(iter(stores), None)
+    tasks = []
+    for name, section in recipe.tasks.items():
+        task = build_task(name, section, first, recipe.settings.seed)
+        for store in stores[1:]:
+            task = without_seen(task, store, inherited=False)
+        tasks.append(task)
+    return tasks
 
 
 def _audit(tasks: list["Task"], out: Path) -> set[str]:

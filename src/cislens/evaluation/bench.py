@@ -157,6 +157,8 @@ def _run(store: ResultStore, key: Key, ground: Ground, arm: Arm, settings_hash: 
         settings_hash, code_version(),
     )  # fmt: skip
     bases = count_bases(ground.test)
+    if ground.card.kind == "attribution":  # the sequence, and three changes of each of its bases
+        bases *= 1 + 3 * len(ground.test.sequences[0])
     cost = Cost("predict", wall, fitted.parameters, bases, flops=per_bp * bases)
     store.append(record, ground.test.ids, scores, [*fitted.costs, cost])
 

@@ -36,26 +36,28 @@ def load_representations(recipe: BenchRecipe) -> list[Representation]:
     return [*runs, *models, *stores]
 
 
-def training_store(recipe: BenchRecipe) -> ProfileStore | None:
-    """The store that the recipe names, or that its first run was trained on; None, with a
-    warning, if there is none to be found. Of runs of several stores one is warned of, too."""
+def training_stores(recipe: BenchRecipe) -> list[ProfileStore]:
+    """The store that the recipe names, or those that its runs were trained on, each once.
+
+    A run whose store cannot be found, and a bench without any, are warned of.
+    """
     if recipe.store is not None:
-        return ProfileStore.open(recipe.store)
-    trained = {name: _open(folder).manifest["store"] for name, folder in recipe.runs.items()}
-    for known in trained.values():
-        if Path(known["path"]).is_dir():
-            store = ProfileStore.open(known["path"])
-            if store.digest == known["digest"]:
-                others = [name for name, each in trained.items() if each["digest"] != store.digest]
-                if others:
-                    logger.warning(
-                        "%s: trained on another store than %s; test examples are not held against "
-                        "what they have seen", ", ".join(others), store.path,
-                    )  # fmt: skip
-                return store
-    if recipe.runs or recipe.models or recipe.embeddings:
-        logger.warning("no store is named: nothing is known of what the models were trained on")
-    return None
+        return [ProfileStore.open(recipe.store)]
+    stores: dict[str, ProfileStore] = {}
+    unknown = [*recipe.models, *recipe.embeddings]
+    for name, folder in recipe.runs.items():
+        known = _open(folder).manifest["store"]
+        found = ProfileStore.open(known["path"]) if Path(known["path"]).is_dir() else None
+        if found is not None and found.digest == known["digest"]:
+            stores.setdefault(found.digest, found)
+        else:
+            unknown.append(name)
+    if unknown:
+        logger.warning(
+            "nothing is known of what these were trained on: %s; test examples are not held "
+            "against it", ", ".join(unknown),
+        )  # fmt: skip
+    return list(stores.values())
 
 
 def _open(folder: Path) -> Run:

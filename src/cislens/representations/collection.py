@@ -62,8 +62,10 @@ class StoredCollection:
         self.kind: Kind = first.kind
         self.parameters: int = first.parameters
         self.views = first.views
-        known = "".join(sorted(store.digest for store in stores))
-        self.digest = hashlib.sha256(known.encode()).hexdigest()
+        # Of the encoder, not of the files: a store for another task changes no feature of this one.
+        precisions = sorted({store.store.manifest["dtype"]["stored"] for store in stores})
+        known = (first.store.manifest["encoder"]["digest"], *first.views, *precisions)
+        self.digest = hashlib.sha256("\n".join(known).encode()).hexdigest()
 
     def require(self, sequences: Sequence[Codes], species: str | None, stranded: bool) -> None:
         """Refuse sequences that no store has all of; raises as `embed`."""

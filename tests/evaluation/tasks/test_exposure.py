@@ -56,6 +56,13 @@ def test_a_changed_copy_is_still_a_homolog(small_store: ProfileStore) -> None:
     assert without_seen(task([changed]), small_store).card.report[DROPPED] == 1
 
 
+def test_what_several_stores_drop_is_counted_together(small_store: ProfileStore) -> None:
+    once = without_seen(task(windows(small_store, "yeast", "train", 2)), small_store)
+    again = without_seen(once, small_store, inherited=False)
+    assert again.card.report[DROPPED] == 2
+    assert again.card.exposure.startswith("2 of 20 test examples")
+
+
 def test_the_clean_twin_is_left_as_it_is(small_store: ProfileStore) -> None:
     clean = task([])
     after = without_seen(clean, small_store)

@@ -38,10 +38,11 @@ def without_seen(task: Task, store: ProfileStore | None, inherited: bool = True)
     dropped = int(leaks.sum())
     if dropped:
         logger.info("%s: %d of %d dropped: %s", task.card.name, dropped, test.sum(), DROPPED)
+    earlier = int(task.card.report.get(DROPPED, 0))  # of another store
     card = task.card.model_copy(
         update={
-            "report": {**task.card.report, DROPPED: dropped},
-            "exposure": f"{dropped} of {int(test.sum())} {DROPPED} were dropped",
+            "report": {**task.card.report, DROPPED: earlier + dropped},
+            "exposure": f"{earlier + dropped} of {int(test.sum()) + earlier} {DROPPED} were dropped",
         }
     )
     try:

@@ -68,6 +68,27 @@ def test_an_element_is_a_block_and_the_variant_is_in_the_middle(
         assert row["start"] == row["pos"] - 1 - 30
 
 
+def test_a_variant_that_two_elements_measured_is_there_twice(
+    make: Make, assay: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    fields = assay()
+    bases = np.full(6000, "N")
+    for record in Path(fields.pop("elements")).read_text().split(">")[1:]:
+        header, sequence = record.strip().splitlines()
+        bases[PLACES[header[0]] - 1 :][:80] = list(sequence)
+    genome = tmp_path / "genome.fa"
+    genome.write_text(f">chr7\n{''.join(bases)}\n")
+    lines = Path(fields["table"]).read_text().splitlines()
+    cells = [line.split("\t") for line in lines]
+    again = ["\t".join([*row[:7], "A2", row[8]]) for row in cells if row[7] == "A"]
+    Path(fields["table"]).write_text("\n".join([*lines, *again]) + "\n")
+    fields |= {"genome": str(genome), "train": ["A", "A2", "B"], "deletions": False}
+    frame = make("saturation", **fields).examples
+    counts = dict(frame["block_id"].value_counts().iter_rows())
+    assert counts["A"] == counts["A2"] == 3 * 79
+    assert frame["example_id"].str.starts_with("A2/").sum() == 3 * 79
+
+
 def test_a_deletion_draws_bases_in_from_the_right(
     make: Make, assay: Callable[..., dict[str, Any]]
 ) -> None:

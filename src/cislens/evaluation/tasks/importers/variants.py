@@ -72,7 +72,9 @@ def checked_variants(variants: pl.DataFrame, genome: Genome, report: Report) -> 
     aligned = normalize(right, genome)
     moved = (aligned["pos"] != right["pos"]) | (aligned["ref"] != right["ref"])
     report["variants trimmed or shifted to the left"] = int(moved.sum())
-    keys = ["chrom", "pos", "ref", "alt"]
+    # One variant may have been measured in several elements.
+    element = ["element"] if "element" in aligned.columns else []
+    keys = [*element, "chrom", "pos", "ref", "alt"]
     unique = aligned.unique(keys, keep="first", maintain_order=True)
     report["variants that occur more than once"] = len(aligned) - len(unique)
     return unique
@@ -90,6 +92,8 @@ def variant_task(
     variants, report = _with_label(variants, section, report, signed)
     reference, alternate = windows(variants, genome, section.width)
     ids = pl.format("{}:{}:{}>{}", "chrom", "pos", "ref", "alt")
+    if "element" in variants.columns:
+        ids = pl.format("{}/{}", "element", ids)
     rows = variants.with_columns(
         example_id=ids, y=pl.concat_list(pl.col("effect").cast(pl.Float32))
     )
