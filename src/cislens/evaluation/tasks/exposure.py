@@ -39,10 +39,11 @@ def without_seen(task: Task, store: ProfileStore | None, inherited: bool = True)
     if dropped:
         logger.info("%s: %d of %d dropped: %s", task.card.name, dropped, test.sum(), DROPPED)
     earlier = int(task.card.report.get(DROPPED, 0))  # of another store
+    all_dropped, of = earlier + dropped, earlier + int(test.sum())
     card = task.card.model_copy(
         update={
-            "report": {**task.card.report, DROPPED: earlier + dropped},
-            "exposure": f"{earlier + dropped} of {int(test.sum()) + earlier} {DROPPED} were dropped",
+            "report": {**task.card.report, DROPPED: all_dropped},
+            "exposure": f"{all_dropped} of {of} {DROPPED} were dropped",
         }
     )
     try:

@@ -10,6 +10,7 @@ from cislens.evaluation.tasks.importers.finishing import Report
 from cislens.evaluation.tasks.importers.reading import record
 from cislens.evaluation.tasks.importers.variants import checked_variants, variant_task
 from cislens.evaluation.tasks.task import Task
+from cislens.genome.chromosomes import match_names
 from cislens.genome.codes import Codes
 from cislens.genome.homology import homology_pairs
 from cislens.genome.intervals import read_rows
@@ -48,6 +49,8 @@ def import_saturation(name: str, section: SaturationTask, seed: int) -> Task:
         assert section.genome is not None
         files.append(record(section.genome, "genome", None, section.sha256))
         genome = open_genome(section.genome, section.assembly or None)
+        found = table["chrom"].unique(maintain_order=True)
+        table = match_names(found, genome.chrom_sizes, str(section.table)).rename(table)
         _refuse_overlaps(table, parts)
     table = checked_variants(anchored(table, genome), genome, report)
     if section.elements is not None:
