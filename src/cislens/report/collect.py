@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from cislens.evaluation.contestants import training_store
+from cislens.evaluation.contestants import training_stores
 from cislens.evaluation.tasks.task import Task
 from cislens.files import read_parquet, require_file
 from cislens.genome.annotation import read_genes
@@ -42,7 +42,7 @@ def collect(folder: Path) -> ReportInput:
     recipe = read_recipe(require_file(folder, "bench folder") / "recipe.yaml", BenchRecipe)
     names = ("verdicts.parquet", "scores.parquet")
     verdicts, scores = (read_parquet(folder / name, "bench table") for name in names)
-    store = training_store(recipe)
+    store = next(iter(training_stores(recipe)), None)
     run = Run.open(next(iter(recipe.runs.values()))) if recipe.runs else None
     tasks = [Task.load(path) for path in sorted((folder / "results" / "tasks").iterdir())]
     return ReportInput(
