@@ -2,6 +2,7 @@ import threading
 import time
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -141,6 +142,51 @@ def test_two_epochs_draw_different_shifts_for_the_same_window(store):
     np.testing.assert_array_equal(second.index_B[back], first.index_B)
     same = (first.codes_BL == second.codes_BL[back]).all(axis=1)
     assert 0 < same.sum() < len(same)
+
+
+def test_alternate_batches_hold_one_species_each_in_turn(store):
+    loader = ProfileLoader(store, "train", 4, batches="alternate")
+    for step, batch in enumerate(loader.epoch(0)):
+        assert (batch.species_B == step % 2).all()
+        assert set(batch.targets) == {store.species[step % 2]}
+    assert step + 1 == len(loader)
+
+
+def test_alternate_species_go_through_their_own_lists_without_repeats(store):
+    windows = [store.windows(name).filter(split="train").height for name in store.species]
+    loader = ProfileLoader(store, "train", 3, batches="alternate")
+    per_pass = [size // 3 for size in windows]
+    assert len(loader) == 2 * max(per_pass)
+    for s in (0, 1):
+        turns = [
+            batch.index_B
+            for epoch in range(3)
+            for step, batch in enumerate(loader.epoch(epoch))
+            if step % 2 == s
+        ]
+        for first in range(0, len(turns) - per_pass[s] + 1, per_pass[s]):
+            seen = np.concatenate(turns[first : first + per_pass[s]])
+            assert len(set(seen.tolist())) == seen.size == 3 * per_pass[s]
+
+
+def test_an_alternate_batch_depends_on_seed_epoch_and_step_alone(store):
+    loader = ProfileLoader(store, "train", 4, seed=3, batches="alternate")
+    expected = [loader.batch(1, step) for step in range(len(loader))]
+    list(loader.epoch(0))
+    again = ProfileLoader(ProfileStore.open(store.path), "train", 4, seed=3, batches="alternate")
+    for step in reversed(range(len(again))):
+        assert_same(again.batch(1, step), expected[step])
+    assert_same(next(iter(loader.epoch(1, first_step=3))), expected[3])
+    assert (loader.batch(0, 2).index_B != expected[2].index_B).any()
+
+
+def test_a_species_without_windows_cannot_take_its_turn(store, monkeypatch):
+    second = store.windows("second").with_columns(split=pl.lit("valid"))
+    parts = {"toy": store.windows("toy"), "second": second}
+    monkeypatch.setattr(store, "windows", parts.__getitem__)
+    assert len(ProfileLoader(store, "train", 4)) > 0
+    with pytest.raises(CislensError, match="no window of second in split 'train'"):
+        ProfileLoader(store, "train", 4, batches="alternate")
 
 
 bases = st.integers(0, 2**32 - 1)

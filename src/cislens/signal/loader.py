@@ -15,6 +15,8 @@ from cislens.genome.codes import Codes, reverse_complement
 from cislens.randomness import generator
 from cislens.signal.store import ProfileStore
 
+Batches = Literal["mixed", "alternate"]
+
 _AHEAD = 3
 # Rows are augmented in pieces that stay in a core's cache.
 _PIECE_BYTES = 1 << 18
@@ -22,7 +24,7 @@ _PIECE_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class ProfileBatch:
-    """B windows of mixed species.
+    """B windows, of several species or of one.
 
     Attributes:
         codes_BL: A,C,G,T,N = 0..4. They stay uint8 until they are on the device that trains: the
@@ -42,9 +44,12 @@ class ProfileBatch:
 class ProfileLoader:
     """Batches of one split, each a pure function of (seed, epoch, step).
 
-    The windows of all species are drawn without replacement from one shuffled list, so a species
-    is drawn in proportion to its number of windows. `train` is shuffled anew each epoch and its
-    last, smaller batch is left out; `valid` and `test` come in store order and complete.
+    `batches` "mixed" draws the windows of all species without replacement from one shuffled list,
+    so a species is drawn in proportion to its number of windows. "alternate" gives step s windows
+    of species s % S alone, each species from a shuffled list of its own that starts anew when it
+    is used up; an epoch then goes once through the species with the most windows. `train` is
+    shuffled anew each time and its last, smaller batch is left out; `valid` and `test` come in
+    store order and complete.
 
     A shift moves the sequence by up to `shift` bp through the store's margin; targets stay, as
     in Basenji, since a bin is wider than the shift. Reverse complement, with probability 1/2,
@@ -67,6 +72,7 @@ class ProfileLoader:
         shift: int = 3,
         reverse_complement: bool = True,
         memory_budget: int = 4 << 30,
+        batches: Batches = "mixed",
     ) -> None:
         if not 0 <= shift <= store.margin:
             raise CislensError(
@@ -87,18 +93,28 @@ class ProfileLoader:
         self._swaps = [_strand_swap(store, name) for name in store.species]
         rows = [store.windows(name)["split"].to_numpy() == split for name in store.species]
         self._firsts = np.cumsum([0, *(len(mask) for mask in rows)])
-        self._windows = np.flatnonzero(np.concatenate(rows))
-        self._drawn = _Draw(-1, self._windows, self._windows, self._windows > 0)
-        if self._windows.size == 0:
+        windows = [
+            np.flatnonzero(mask) + first
+            for mask, first in zip(rows, self._firsts[:-1], strict=True)
+        ]
+        if not any(mine.size for mine in windows):
             raise CislensError(f"profile store {store.path} has no window in split {split!r}.")
+        augment = (shift, reverse_complement)
+        self._lists = (
+            [_List(np.concatenate(windows), split, batch_size, (seed,), *augment)]
+            if batches == "mixed"
+            else [
+                _List(mine, split, batch_size, (seed, name), *augment)
+                for name, mine in zip(store.species, windows, strict=True)
+            ]
+        )
+        self._refuse_an_empty_turn()
         if store.data_bytes <= memory_budget:
             store.load()
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        if self.split == "train" and self._windows.size >= self.batch_size:
-            return int(self._windows.size // self.batch_size)
-        return int(-(-self._windows.size // self.batch_size))
+        return len(self._lists) * max(len(windows) for windows in self._lists)
 
     def __iter__(self) -> Iterator[ProfileBatch]:
         """The next epoch."""
@@ -126,9 +142,9 @@ class ProfileLoader:
         """
         if not 0 <= step < len(self):
             raise IndexError(f"step {step} of an epoch of {len(self)}")
-        drawn = self._draw(epoch)
-        here = slice(step * self.batch_size, (step + 1) * self.batch_size)
-        index, shifts, flips = drawn.index[here], drawn.shifts[here], drawn.flips[here]
+        turn, species_turn = divmod(epoch * len(self) + step, len(self._lists))
+        drawn = self._lists[species_turn].batch(turn)
+        index, shifts, flips = drawn.index, drawn.shifts, drawn.flips
         species = np.searchsorted(self._firsts, index, side="right") - 1
         codes = np.empty((index.size, self.store.length), np.uint8)
         targets = {}
@@ -164,26 +180,76 @@ class ProfileLoader:
             widen(bins, found[piece])
         return found
 
-    def _draw(self, epoch: int) -> "_Draw":
-        """What is random in an epoch: order, shifts and strands, position by position."""
-        drawn = self._drawn
-        if drawn.epoch != epoch:
-            order, size = self._windows, self._windows.size
-            if self.split == "train":
-                order = generator(self.seed, "order", epoch).permutation(order)
-            draw = generator(self.seed, "augment", epoch)
-            shifts = draw.integers(-self.shift, self.shift + 1, size=size)
-            flips = (draw.random(size) < 0.5) & self.reverse_complement
-            drawn = self._drawn = _Draw(epoch, order, shifts, flips)
-        return drawn
+    def _refuse_an_empty_turn(self) -> None:
+        for name, windows in zip(self.store.species, self._lists, strict=False):
+            if len(windows) == 0:
+                raise CislensError(
+                    f"profile store {self.store.path} has no window of {name} in split "
+                    f"{self.split!r}, so {name} cannot take its turn; choose batches: mixed, or "
+                    "another split."
+                )
 
 
 @dataclass(frozen=True)
-class _Draw:
-    epoch: int
+class _Drawn:
+    """Windows with the shift and the strand of each."""
+
     index: npt.NDArray[np.int64]
     shifts: npt.NDArray[np.int64]
     flips: npt.NDArray[np.bool_]
+
+    def part(self, here: slice) -> "_Drawn":
+        return _Drawn(self.index[here], self.shifts[here], self.flips[here])
+
+
+class _List:
+    """Windows that are gone through again and again, each time in an order of its own.
+
+    All that is random in one pass (order, shifts and strands, position by position) depends on
+    `key` and the number of the pass alone.
+    """
+
+    def __init__(
+        self,
+        windows: npt.NDArray[np.int64],
+        split: str,
+        batch_size: int,
+        key: tuple[int | str, ...],
+        shift: int,
+        reverse_complement: bool,
+    ) -> None:
+        self.windows = windows
+        self.shuffled = split == "train"
+        self.batch_size = batch_size
+        self.key = key
+        self.shift = shift
+        self.reverse_complement = reverse_complement
+        self._current = (-1, _Drawn(windows, windows, windows > 0))
+
+    def __len__(self) -> int:
+        """Batches in a pass."""
+        if self.shuffled and self.windows.size >= self.batch_size:
+            return int(self.windows.size // self.batch_size)
+        return int(-(-self.windows.size // self.batch_size))
+
+    def batch(self, number: int) -> _Drawn:
+        """Batch `number`, counted through all passes."""
+        wanted, step = divmod(number, len(self))
+        current, drawn = self._current
+        if current != wanted:
+            drawn = self._draw(wanted)
+            self._current = (wanted, drawn)
+        return drawn.part(slice(step * self.batch_size, (step + 1) * self.batch_size))
+
+    def _draw(self, this_pass: int) -> _Drawn:
+        order, size = self.windows, self.windows.size
+        seed, *name = self.key
+        if self.shuffled:
+            order = generator(seed, "order", *name, this_pass).permutation(order)
+        draw = generator(seed, "augment", *name, this_pass)
+        shifts = draw.integers(-self.shift, self.shift + 1, size=size)
+        flips = (draw.random(size) < 0.5) & self.reverse_complement
+        return _Drawn(order, shifts, flips)
 
 
 def _strand_swap(store: ProfileStore, species: str) -> npt.NDArray[np.int64] | None:
