@@ -22,15 +22,21 @@ def command(
     regions: Annotated[
         Path | None, typer.Option("--regions", help="BED; whole chromosomes unless given.")
     ] = None,
+    average: Annotated[
+        str,
+        typer.Option("--average", help="Views averaged: rc, shift (-1, 0, 1 bp), both, or none."),
+    ] = "rc",
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Predict every track of a species; both strands averaged, mean signal per base and bin."""
+    """Predict every track of a species: mean signal per base and bin, views averaged."""
+    from cislens.effects.averaging import read_averaging
     from cislens.effects.tracks import predict_tracks, write_track_bigwigs
     from cislens.genome.reference import open_genome
     from cislens.models.saving import load_model
     from cislens.signal.datacard import DataCard
 
+    averaging = read_averaging(average)
     net, card = load_model(model), DataCard.read(model)
     net.view(species)  # refuses a species that the model does not have
     reference = open_genome(genome, species)
@@ -45,7 +51,8 @@ def command(
         species,
         card.tracks.for_species(species),
         length=card.length,
-        average_strands=True,
+        average_strands=averaging.reverse_complement,
+        shifts=averaging.shifts,
     )
     files = write_track_bigwigs(predicted, out)
     answer({"bins": predicted.bins.height, "files": [str(path) for path in files]}, as_json)

@@ -18,8 +18,9 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
+from cislens.effects.averaging import Averaging, averaged_rates
 from cislens.errors import CislensError
-from cislens.genome.codes import Codes, one_hot
+from cislens.genome.codes import Codes
 from cislens.genome.reference import Genome
 from cislens.models.profile import ProfileModel
 from cislens.progress import track as progress
@@ -69,6 +70,7 @@ def predict_tracks(
     length: int,
     batch_size: int = 8,
     average_strands: bool = False,
+    shifts: tuple[int, ...] = (0,),
 ) -> RegionTracks:
     """Predict every track of a species over regions, in fp32 on the model's device.
 
@@ -83,12 +85,13 @@ def predict_tracks(
         length: bases the model was trained on.
         average_strands: average with the prediction for the reverse complement, bins turned and
             strand pairs swapped, before scale and clip are undone.
+        shifts: bp by which windows are moved; the predictions are averaged.
 
     Raises:
         CislensError: for an unknown species, track or chromosome, a region that is empty or
             beyond its chromosome, or a length that does not fit the model.
     """
-    table = _ordered(model, species, tracks)
+    table = head_order(model, species, tracks)
     bin_size, crop = model.encoder.bin_size, model.config.crop
     central = length // bin_size - 2 * crop
     if length % bin_size or central < 1:
@@ -102,12 +105,15 @@ def predict_tracks(
     start = (tiles["tile"].to_numpy() * central - crop) * bin_size
     rows, columns = _places(bins, tiles, central)
     bins_BNT = np.empty((tiles.height, central, len(table)), np.float32)
-    pair = torch.as_tensor(table.strand_permutation()) if average_strands else None
+    averaging = Averaging(average_strands, shifts)
+    margin, pair = averaging.margin, torch.as_tensor(table.strand_permutation())
     everything = np.arange(tiles.height)
     batches = [everything[i : i + batch_size] for i in range(0, tiles.height, batch_size)]
     for part in progress(batches, f"predict {species}"):
-        codes_BL = genome.windows(tiles["chrom"].gather(part), start[part], length)
-        bins_BNT[part] = strand_rates(model, codes_BL, species, pair)
+        codes_BW = genome.windows(
+            tiles["chrom"].gather(part), start[part] - margin, length + 2 * margin
+        )
+        bins_BNT[part] = view_rates(model, codes_BW, margin, species, pair, averaging)
     rates_RT = bins_BNT[rows, columns]
     values_RT = np.empty_like(rates_RT)
     for index, row in enumerate(table.rows()):
@@ -147,8 +153,12 @@ def write_track_bigwigs(predicted: RegionTracks, folder: str | os.PathLike[str])
     return paths
 
 
-def _ordered(model: ProfileModel, species: str, tracks: TrackTable) -> TrackTable:
-    """The species' tracks in the order of the model's head."""
+def head_order(model: ProfileModel, species: str, tracks: TrackTable) -> TrackTable:
+    """The species' tracks in the order of the model's heads.
+
+    Raises:
+        CislensError: if the table lacks one of them, or the model lacks the species.
+    """
     model.view(species)  # raises for an unknown species
     ids = model.config.tracks[species]
     known = {row.id: row for row in tracks.for_species(species).rows()}
@@ -203,22 +213,33 @@ def _places(
     return places["row"].to_numpy().astype(np.int64), column.to_numpy()
 
 
-@torch.inference_mode()
 def strand_rates(
     model: ProfileModel, codes_BL: Codes, species: str, pair: torch.Tensor | None
-) -> npt.NDArray[np.float32]:
+) -> Values:
     """(B, N, T) rates of the central bins; averaged over strands if `pair` is given."""
+    return view_rates(model, codes_BL, 0, species, pair, Averaging(pair is not None))
+
+
+def view_rates(
+    model: ProfileModel,
+    codes_BW: Codes,
+    margin: int,
+    species: str,
+    pair: torch.Tensor | None,
+    averaging: Averaging,
+) -> Values:
+    """(B, N, T) rates of the central bins of windows with a margin, averaged over views."""
     training = model.training
     model.eval()
     try:
         device = next(model.parameters()).device
-        x_B4L = torch.from_numpy(one_hot(codes_BL)).to(device)
-        rate_BTN = model(x_B4L, species, crop=True)
-        if pair is not None:
-            # Channels are A, C, G, T: turning them around is the complement.
-            turned_BTN = model(x_B4L.flip(1, 2), species, crop=True)
-            rate_BTN = (rate_BTN + turned_BTN[:, pair.to(device)].flip(2)) / 2
-        rates: npt.NDArray[np.float32] = rate_BTN.transpose(1, 2).float().cpu().numpy()
-        return rates
+
+        def rates(x_B4L: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = model(x_B4L, species, crop=True)
+            return found
+
+        rate_BTN = averaged_rates(rates, codes_BW, margin, pair, averaging, device)
+        values: Values = rate_BTN.transpose(1, 2).cpu().numpy()
+        return values
     finally:
         model.train(training)

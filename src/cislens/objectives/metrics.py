@@ -7,7 +7,7 @@ differ by tenths on the same predictions; each is its own type here, and mixing 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,40 @@ class MetricValue:
                 f"{other.name} of {other.per_track.size} tracks."
             )
         return self.per_track - other.per_track
+
+
+class WindowMoments(NamedTuple):
+    """Prediction x and target y of each window and track, over its bins: (W, T) fp64 each.
+
+    Means, and sums of the products of the deviations from them. `yy_WT` is 0 exactly where the
+    target is constant.
+    """
+
+    x_WT: Tensor
+    y_WT: Tensor
+    xx_WT: Tensor
+    yy_WT: Tensor
+    xy_WT: Tensor
+
+    def correlation(self) -> tuple[Tensor, Tensor]:
+        """Correlation within each window, and where there is one: the target varies.
+
+        A constant prediction of a varying target scores 0, and so does what cannot be measured.
+        """
+        scale_WT = (self.xx_WT * self.yy_WT).sqrt()
+        measured_WT = self.yy_WT > 0
+        r_WT = self.xy_WT / scale_WT.where(scale_WT > 0, 1.0)
+        return r_WT * measured_WT, measured_WT
+
+
+def window_moments(rate_WNT: Tensor, target_WNT: Tensor) -> WindowMoments:
+    """The moments of each window, from which every correlation of a split can be had exactly."""
+    x_WNT, y_WNT = rate_WNT.double(), target_WNT.double()
+    x_WT, y_WT = x_WNT.mean(dim=1), y_WNT.mean(dim=1)
+    varies_WT = target_WNT.amax(dim=1) > target_WNT.amin(dim=1)
+    x_WNT, y_WNT = x_WNT - x_WT[:, None], y_WNT - y_WT[:, None]
+    xx_WT, yy_WT = x_WNT.square().sum(dim=1), y_WNT.square().sum(dim=1) * varies_WT
+    return WindowMoments(x_WT, y_WT, xx_WT, yy_WT, (x_WNT * y_WNT).sum(dim=1))
 
 
 class StreamingMetric(ABC):
@@ -158,14 +192,8 @@ class PearsonWindow(StreamingMetric):
         self.excluded = 0
 
     def update(self, rate_WNT: Tensor, target_WNT: Tensor) -> None:
-        x_WNT, y_WNT = rate_WNT.double(), target_WNT.double()
-        x_WNT = x_WNT - x_WNT.mean(dim=1, keepdim=True)
-        y_WNT = y_WNT - y_WNT.mean(dim=1, keepdim=True)
-        xx_WT, yy_WT = x_WNT.square().sum(dim=1), y_WNT.square().sum(dim=1)
-        scale_WT = (xx_WT * yy_WT).sqrt()
-        r_WT = (x_WNT * y_WNT).sum(dim=1) / scale_WT.where(scale_WT > 0, 1.0)
-        measured_WT = yy_WT > 0
-        self.sum_T = self.sum_T + (r_WT * measured_WT).sum(dim=0).cpu()
+        r_WT, measured_WT = window_moments(rate_WNT, target_WNT).correlation()
+        self.sum_T = self.sum_T + r_WT.sum(dim=0).cpu()
         self.count_T = self.count_T + measured_WT.sum(dim=0).cpu()
         self.excluded += int((~measured_WT).sum())
 
