@@ -35,7 +35,7 @@ def main() -> None:
     torch.manual_seed(0)
     codes = torch.randint(0, 4, (options.batch, options.length), dtype=torch.uint8)
     megabases = codes.numel() / 1e6
-    for preset in ("enformer-tiny", "space-tiny"):
+    for preset in ("enformer-tiny", "space-plus-tiny"):
         model = build_model(preset_config(preset, TRACKS, crop=CROP)).train()
         step = training_step(model, codes, options.bf16)
         with FlopCounterMode(display=False) as counter:
@@ -45,7 +45,7 @@ def main() -> None:
             f"{preset}: {seconds / megabases:.2f} s/Mb, {options.batch / seconds:.0f} windows/s, "
             f"{counter.get_total_flops() / seconds / 1e9:.0f} GFLOP/s"
         )
-        if preset == "space-tiny":
+        if preset == "space-plus-tiny":
             print_stages(model, codes, options.bf16)
         else:
             print_peer(model, codes, seconds, options.bf16)

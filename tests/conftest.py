@@ -62,7 +62,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from cislens.signal.datacard import FILE_NAME, DataCard
     from cislens.signal.tracks import Track, track_table
 
-    model = build_model(preset_config("space-tiny", {"yeast": ["a"]}, crop=0, dim=24, stem_dim=8))
+    model = build_model(
+        preset_config("space-plus-tiny", {"yeast": ["a"]}, crop=0, dim=24, stem_dim=8)
+    )
     card = DataCard(1024, track_table([Track("a", "a.bw", "yeast")]))
     folder = tmp_path_factory.mktemp("model") / "model"
     save_model(model, folder, "# untrained\n", {FILE_NAME: card.to_json()})

@@ -160,7 +160,7 @@ def test_truncated_store(run: Run, project: Path) -> None:
     shard = max(store.rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
     shard.write_bytes(shard.read_bytes()[:-1])
     recipe = project / "train.yaml"
-    recipe.write_text("store: out/store\nmodel: space-tiny\ntraining: {steps: 1}\n")
+    recipe.write_text("store: out/store\nmodel: space-plus-tiny\ntraining: {steps: 1}\n")
     result = run("train", recipe, "--out", project / "run")
     refused(result, "truncated or damaged", shard.name)
     assert not (project / "run").exists()

@@ -12,7 +12,7 @@ from cislens.signal.store import ProfileStore
 
 RECIPE = """\
 store: {store}
-model: {{preset: space-tiny, dim: 24, stem_dim: 8, depth: 1, heads: 2}}
+model: {{preset: space-plus-tiny, dim: 24, stem_dim: 8, depth: 1, heads: 2}}
 training: {{steps: 60, batch_size: 8, validate_every: 10, ema_decay: 0.5}}
 """
 

@@ -11,7 +11,9 @@ from cislens.randomness import generator
 
 
 def test_track_effects_are_differences_of_the_predicted_sums():
-    model = build_model(preset_config("space-tiny", {"yeast": ["a", "b"]}, crop=0, dim=24)).eval()
+    model = build_model(
+        preset_config("space-plus-tiny", {"yeast": ["a", "b"]}, crop=0, dim=24)
+    ).eval()
     reference = generator(0, "windows").integers(0, 4, (6, 256)).astype(np.uint8)
     alternate = reference.copy()
     alternate[:, 128] = (alternate[:, 128] + 1) % 4

@@ -56,7 +56,7 @@ def pairs():
 
 @pytest.fixture(scope="module")
 def encoder():
-    model = build_model(preset_config("space-tiny", {"yeast": ["a", "b"]}, crop=0, dim=24))
+    model = build_model(preset_config("space-plus-tiny", {"yeast": ["a", "b"]}, crop=0, dim=24))
     return EncoderEmbedding(model.encoder, "tiny")
 
 

@@ -40,7 +40,8 @@ def random_dna(batch: int, length: int, seed: int = 0) -> Tensor:
 def test_parameters_of_the_published_enformer() -> None:
     shape = {"dim": 1536, "depth": 11, "heads": 8, "key_dim": 64, "width_multiple": 128}
     tracks = {"human": tuple(map(str, range(5313))), "mouse": tuple(map(str, range(1643)))}
-    config = {"encoder": {"kind": "enformer", **shape}, "tracks": tracks}
+    heads = [{"species": name, "tracks": ids} for name, ids in tracks.items()]
+    config = {"encoder": {"kind": "enformer", **shape}, "heads": heads}
     with torch.device("meta"):
         model = build_model(config)
     assert sum(p.numel() for p in model.parameters()) == 251_221_292

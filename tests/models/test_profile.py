@@ -21,7 +21,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-def model(preset: str = "space-tiny", crop: int = 2) -> ProfileModel:
+def model(preset: str = "space-plus-tiny", crop: int = 2) -> ProfileModel:
     torch.manual_seed(0)
     return build_model(preset_config(preset, TRACKS, crop=crop, **SMALL)).eval()
 
@@ -46,7 +46,7 @@ def test_model_of_one_species_needs_no_name() -> None:
     assert torch.equal(net(x), net(x, "yeast"))
 
 
-@pytest.mark.parametrize("preset", ["enformer-tiny", "space-tiny"])
+@pytest.mark.parametrize("preset", ["enformer-tiny", "space-plus-tiny"])
 def test_gradient_reaches_every_base(preset: str) -> None:
     net, x = model(preset), random_dna(1, 128).requires_grad_()
     net.view("fly")(x).sum().backward()
@@ -121,32 +121,39 @@ def test_errors_name_species_and_remedy() -> None:
 
 
 def test_unknown_keys_name_the_nearest() -> None:
-    good = {"encoder": {"kind": "enformer", **SMALL}, "tracks": TRACKS}
+    heads = [{"species": name, "tracks": ids} for name, ids in TRACKS.items()]
+    good = {"encoder": {"kind": "enformer", **SMALL}, "heads": heads}
     build_model(good)
-    with pytest.raises(CislensError, match=r"unknown key 'tracs'. Did you mean 'tracks'"):
-        build_model({**good, "tracs": {}})
+    with pytest.raises(CislensError, match=r"unknown key 'head'. Did you mean 'heads'"):
+        build_model({**good, "head": {}})
     encoder = {"kind": "enformer", **SMALL, "dept": 3}
     with pytest.raises(CislensError, match=r"dept'. Did you mean 'depth'"):
         build_model({**good, "encoder": encoder})
     with pytest.raises(CislensError, match=r"key 'encoder.enformer.dim' is missing"):
         build_model({**good, "encoder": {"kind": "enformer", "depth": 1, "heads": 1}})
     with pytest.raises(CislensError, match="same order"):
-        build_model({**good, "encoder": {"kind": "space", **SMALL, "species": ("fly", "yeast")}})
-    with pytest.raises(CislensError, match="'fly' has no tracks"):
-        build_model({**good, "tracks": {"fly": ()}})
+        build_model(
+            {**good, "encoder": {"kind": "space-plus", **SMALL, "species": ("fly", "yeast")}}
+        )
+    with pytest.raises(CislensError, match="tracks"):
+        build_model({**good, "heads": [{"species": "fly", "tracks": ()}]})
+    with pytest.raises(CislensError, match="'yeast' has two tracks 'a'"):
+        build_model({**good, "heads": [*heads, {"species": "yeast", "tracks": ("a",)}]})
+    with pytest.raises(CislensError, match="do not point at each other"):
+        build_model({**good, "heads": [{**heads[0], "strand_pairs": (1, 2, 0)}]})
 
 
 def test_presets_build_and_unknown_ones_name_the_nearest() -> None:
     for name in PRESETS:
         with torch.device("meta"):
             build_model(preset_config(name, TRACKS))
-    with pytest.raises(CislensError, match="Did you mean 'space-tiny'"):
-        preset_config("space-tin", TRACKS)
+    with pytest.raises(CislensError, match="Did you mean 'space-plus-tiny'"):
+        preset_config("space-plus-tin", TRACKS)
     with pytest.raises(CislensError, match="Did you mean 'heads'"):
-        preset_config("space-tiny", TRACKS, head=3)
+        preset_config("space-plus-tiny", TRACKS, head=3)
 
 
 def test_tiny_presets_are_small() -> None:
-    for name, limit in (("enformer-tiny", 0.4e6), ("space-tiny", 0.6e6)):
+    for name, limit in (("enformer-tiny", 0.4e6), ("space-plus-tiny", 0.6e6)):
         net = build_model(preset_config(name, TRACKS))
         assert sum(p.numel() for p in net.parameters()) < limit

@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {
 @pytest.fixture
 def model() -> ProfileModel:
     torch.manual_seed(0)
-    net = build_model(preset_config("space-tiny", {"yeast": ("a", "b")}, crop=1, **SMALL))
+    net = build_model(preset_config("space-plus-tiny", {"yeast": ("a", "b")}, crop=1, **SMALL))
     net(torch.rand(2, 4, 128))  # moves the batch norm statistics
     return net.eval()
 
@@ -58,7 +58,7 @@ def test_folder_has_the_hugging_face_shape_and_no_pickles(folder: Path) -> None:
     assert (folder / "README.md").read_text() == "# A card\n"
     config = json.loads((folder / "config.json").read_text())
     assert config["model_type"] == "cislens-profile"
-    assert config["config"]["tracks"] == {"yeast": ["a", "b"]}
+    assert config["config"]["heads"][0]["tracks"] == ["a", "b"]
 
 
 def test_saving_again_replaces_and_gives_the_same_bytes(model: ProfileModel, folder: Path) -> None:
@@ -78,7 +78,7 @@ def change_weights(folder: Path, change: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: w.pop("encoder.codes"), "1 missing: encoder.codes"),
+        (lambda w: w.pop("encoder.codes.0"), "1 missing: encoder.codes.0"),
         (lambda w: w.update(surplus=torch.zeros(2)), "1 not of this model: surplus"),
         (
             lambda w: w.update({"heads.0.bias": torch.zeros(3)}),
@@ -113,7 +113,7 @@ def test_foreign_configurations(folder: Path) -> None:
     path = folder / "config.json"
     good = json.loads(path.read_text())
     path.write_text(json.dumps({**good, "format": 99}))
-    with pytest.raises(CislensError, match="format 99; this cislens reads 1"):
+    with pytest.raises(CislensError, match="format 99; this cislens reads 2"):
         load_model(folder)
     path.write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(CislensError, match="does not describe a cislens profile model"):

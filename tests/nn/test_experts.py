@@ -8,13 +8,15 @@ from torch import Tensor
 
 from cislens.nn.experts import (
     Experts,
-    Routing,
-    balance_loss,
     choose_product,
     grouped_product,
-    joint_of_mass,
     looped_product,
     masked_product,
+)
+from cislens.nn.routing import (
+    Routing,
+    balance_loss,
+    joint_of_mass,
     mutual_information,
     z_loss,
 )

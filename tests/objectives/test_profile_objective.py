@@ -25,7 +25,9 @@ SMALL: dict[str, Any] = {
 MOTIFS = {"yeast": "TGACGTCA", "fly": "GGGCGGAA"}
 
 
-def objective(preset: str = "space-tiny", tracks: Any = None, **changes: Any) -> ProfileObjective:
+def objective(
+    preset: str = "space-plus-tiny", tracks: Any = None, **changes: Any
+) -> ProfileObjective:
     torch.manual_seed(0)
     config = preset_config(preset, tracks or TRACKS, crop=1, **{**SMALL, **changes})
     return ProfileObjective(build_model(config))
@@ -101,13 +103,13 @@ def test_every_parameter_is_in_the_graph_of_every_batch(species: list[int]) -> N
 def test_running_species_statistics_move_in_training_only() -> None:
     net = objective(species_dropout=0.0)
     net.eval().loss(random_batch([0, 1]))
-    assert net.mass_XSE.eq(0).all()
+    assert net.experts.mass_XSE.eq(0).all()
     net.train().loss(random_batch([0, 1, 1]))
-    first = net.mass_XSE.clone()
+    first = net.experts.mass_XSE.clone()
     torch.testing.assert_close(first[0].sum(dim=1), torch.tensor([8.0, 16.0]))
     net.loss(random_batch([0, 1, 1], seed=1))
-    assert not torch.equal(net.mass_XSE, first)
-    torch.testing.assert_close(net.mass_XSE[0].sum(dim=1), torch.tensor([8.0, 16.0]))
+    assert not torch.equal(net.experts.mass_XSE, first)
+    torch.testing.assert_close(net.experts.mass_XSE[0].sum(dim=1), torch.tensor([8.0, 16.0]))
 
 
 def test_batch_of_one_species_contributes_no_information() -> None:
@@ -120,14 +122,14 @@ def test_mutual_information_is_maximized() -> None:
     """Its gradient separates the species' routers when nothing else is learned."""
     net = objective(species_dropout=0.0)
     experts = net.model.encoder.blocks[0].ffn
-    parameters = [net.model.encoder.codes, experts.species_router.weight]
+    parameters = [*net.model.encoder.codes, experts.species_router.weight]
     optimizer = torch.optim.Adam(parameters, lr=0.03)
     batch = random_batch([0, 1, 0, 1])
     values = []
     for _ in range(60):
         optimizer.zero_grad()
         routings = net.model.predict(one_hot(batch.codes_BL), batch.species_B).embedding.routing
-        information = net._information(0, routings[0])
+        information = net.experts._information(0, routings[0])
         (-information).backward()
         optimizer.step()
         values.append(information.item())
@@ -176,7 +178,7 @@ def train(net: ProfileObjective, optimizer: Any, steps: range) -> None:
         optimizer.step()
 
 
-@pytest.mark.parametrize("preset", ["enformer-tiny", "space-tiny"])
+@pytest.mark.parametrize("preset", ["enformer-tiny", "space-plus-tiny"])
 def test_learns_planted_motifs_of_two_species(preset: str) -> None:
     """100 steps fall 20 % below the best constant rate and 90 % of the way to the truth."""
     net = objective(preset)

@@ -20,7 +20,7 @@ TRACKS = {"yeast": ("a", "b"), "fly": ("c",)}
 
 def objective() -> ProfileObjective:
     torch.manual_seed(0)
-    return ProfileObjective(build_model(preset_config("space-tiny", TRACKS, crop=1)))
+    return ProfileObjective(build_model(preset_config("space-plus-tiny", TRACKS, crop=1)))
 
 
 def batch_on(device: str) -> TorchProfileBatch:

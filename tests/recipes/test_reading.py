@@ -17,7 +17,7 @@ from cislens.recipes.schema import BenchRecipe, TrainRecipe
 
 GOOD = """\
 store: data/store
-model: space-tiny
+model: space-plus-tiny
 training:
   steps: 10
 """

@@ -6,7 +6,7 @@ import pytest
 
 from cislens.report.inputs import ExpertUse, Locus, LocusTrack, ReportInput
 
-TRAINED, TWIN, RIVAL = "space-tiny", "space-tiny, random weights", "one-hot CNN"
+TRAINED, TWIN, RIVAL = "space-plus-tiny", "space-plus-tiny, random weights", "one-hot CNN"
 # task, metric, n, groups, score of each arm, half-width of a score's interval
 TASKS = [
     ("Yeast promoters", "AUROC", 1204, 96, (0.874, 0.801, 0.842, 0.815, 0.829, 0.741), 0.018),
@@ -214,7 +214,7 @@ def sample_run() -> ReportInput:
         "versions": {"python": "3.11.2", "torch": "2.13.0", "numpy": "2.4.6"},
         "digests": {"store": "9f2c" * 16, "model": "41ab" * 16},
         "ledger": {"train": {"seconds": 171.2, "steps": 1200}, "bench": {"seconds": 84.9}},
-        "recipe": "seed: 20\nmodel:\n  preset: space-tiny\ntraining:\n  steps: 1200\n",
+        "recipe": "seed: 20\nmodel:\n  preset: space-plus-tiny\ntraining:\n  steps: 1200\n",
     }  # fmt: skip
     return ReportInput(
         title="cislens demo: what pre-training on three species is worth",

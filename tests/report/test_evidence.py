@@ -32,7 +32,7 @@ def test_controls_hold_the_arm_and_what_its_verdicts_name(run: ReportInput) -> N
         "AUROC, 3 tasks", "Pearson r, 1 task", "Pearson r, window, 1 task",
     ]  # fmt: skip
     said = auroc.picture.alt
-    assert "Yeast promoters, space-tiny: 0.874" in said
+    assert "Yeast promoters, space-plus-tiny: 0.874" in said
     assert "GC content" not in said  # no verdict names it
 
 
@@ -41,7 +41,7 @@ def test_ranks_of_one_task_are_not_drawn(run: ReportInput) -> None:
     single = replace(run, ranks=run.ranks.with_columns(tasks=pl.lit(1)))
     assert _section(single, "ranks").empty
     alt = _section(run, "ranks").panels[0].picture.alt
-    assert "space-tiny: mean rank 1.6 [1.0, 2.3], best in 62 % of draws" in alt
+    assert "space-plus-tiny: mean rank 1.6 [1.0, 2.3], best in 62 % of draws" in alt
 
 
 def test_the_curve_of_labels_says_where_it_begins_and_ends(run: ReportInput) -> None:

@@ -52,7 +52,7 @@ def test_a_far_interval_leaves_the_forest_axis_but_keeps_its_numbers(run: Report
     limits = forest_limits(rows, rows.filter(~far))
     assert limits[1] < 0.2
     kinds = {
-        "space-tiny": "trained",
+        "space-plus-tiny": "trained",
         "one-hot CNN": "onehot",
         "k-mer counts (k = 5)": "composition",
     }

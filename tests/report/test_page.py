@@ -185,7 +185,14 @@ def test_undefined_numbers_are_dashes_never_nan(run: ReportInput) -> None:
 
 def test_manifest_is_printed_whole(run: ReportInput, html: str) -> None:
     text = Page(html).text
-    for value in ("9f2c" * 16, "ledger", "train.seconds", "171.2", "preset: space-tiny", "2.13.0"):
+    for value in (
+        "9f2c" * 16,
+        "ledger",
+        "train.seconds",
+        "171.2",
+        "preset: space-plus-tiny",
+        "2.13.0",
+    ):
         assert value in text
     assert "windows over two blocks 84" in text
     assert "public domain" in text

@@ -75,9 +75,10 @@ def test_p_is_never_zero() -> None:
 
 def test_headline_counts_the_verdicts(run: ReportInput) -> None:
     assert headline(run) == [
-        "space-tiny beats one-hot CNN on 1 of 4 tasks; it does worse on 1 and shows no "
+        "space-plus-tiny beats one-hot CNN on 1 of 4 tasks; it does worse on 1 and shows no "
         "detectable gain on 2.",
-        "space-tiny beats its untrained twin on 4 of 5 tasks; it shows no detectable gain on 1.",
+        "space-plus-tiny beats its untrained twin on 4 of 5 tasks; it shows no detectable gain "
+        "on 1.",
         "Caution: no gain over the untrained twin is shown on Yeast peak accessibility.",
     ]
 
@@ -86,12 +87,12 @@ def test_headline_follows_the_verdicts(run: ReportInput) -> None:
     rows = run.verdicts.filter(pl.col("baseline") == "one-hot CNN")
     lost = replace(run, verdicts=rows.with_columns(verdict=pl.lit("loss against one-hot")))
     assert headline(lost) == [
-        "space-tiny beats one-hot CNN on none of 4 tasks; it does worse on 4."
+        "space-plus-tiny beats one-hot CNN on none of 4 tasks; it does worse on 4."
     ]
     won = replace(run, verdicts=rows.with_columns(verdict=pl.lit("gain over one-hot")))
-    assert headline(won) == ["space-tiny beats one-hot CNN on all 4 tasks."]
+    assert headline(won) == ["space-plus-tiny beats one-hot CNN on all 4 tasks."]
     one = replace(run, verdicts=rows.head(1))
-    assert headline(one) == ["space-tiny beats one-hot CNN on Yeast promoters."]
+    assert headline(one) == ["space-plus-tiny beats one-hot CNN on Yeast promoters."]
 
 
 def test_baselines_that_differ_by_task_get_their_common_name(run: ReportInput) -> None:
@@ -108,6 +109,6 @@ def test_nothing_compared_is_nothing_claimed(run: ReportInput) -> None:
 
 def test_main_and_other_comparisons_are_all_of_them_once(run: ReportInput) -> None:
     main, others = main_comparisons(run), other_comparisons(run)
-    assert main["baseline"].to_list() == ["one-hot CNN"] * 4 + ["space-tiny, random weights"]
+    assert main["baseline"].to_list() == ["one-hot CNN"] * 4 + ["space-plus-tiny, random weights"]
     assert len(main) + len(others) == len(run.verdicts)
     assert pl.concat([main, others]).n_unique() == len(run.verdicts)

@@ -47,8 +47,8 @@ class Toy(Encoder):
 def space() -> EncoderEmbedding:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = ProfileModel(preset_config("space-tiny", {"yeast": ["a"], "human": ["b"]}))
-    return EncoderEmbedding(model.encoder, "space-tiny")
+        model = ProfileModel(preset_config("space-plus-tiny", {"yeast": ["a"], "human": ["b"]}))
+    return EncoderEmbedding(model.encoder, "space-plus-tiny")
 
 
 def _sequences(*lengths: int) -> list[np.ndarray]:
@@ -122,7 +122,7 @@ def test_a_twin_without_a_config_is_refused() -> None:
 def test_the_twin_of_a_representation_is_a_random_one(space: EncoderEmbedding) -> None:
     assert isinstance(space, Twinned)
     twin = space.twin(3)
-    assert (twin.kind, twin.name) == ("random", "space-tiny-random")
+    assert (twin.kind, twin.name) == ("random", "space-plus-tiny-random")
     assert twin.parameters == space.parameters
     assert twin.digest != space.digest
     assert np.isfinite(twin.embed(_sequences(256), "yeast")).all()

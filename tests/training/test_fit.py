@@ -13,7 +13,7 @@ from cislens.signal.store import ProfileStore
 from cislens.training import fit as fitting
 from cislens.training.fit import Run, fit, model_for
 
-TINY = {"preset": "space-tiny", "dim": 24, "stem_dim": 8, "depth": 1, "heads": 2}
+TINY = {"preset": "space-plus-tiny", "dim": 24, "stem_dim": 8, "depth": 1, "heads": 2}
 
 
 @pytest.fixture
@@ -78,8 +78,8 @@ def test_another_recipe_in_the_same_folder_is_refused(recipe: TrainRecipe, tmp_p
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("space-tny", "Did you mean 'space-tiny'"),
-        ({"preset": "space-tiny", "dept": 1}, "'dept'"),
+        ("space-tny", "Did you mean 'space-plus-tiny'"),
+        ({"preset": "space-plus-tiny", "dept": 1}, "'dept'"),
         ({"depth": 1}, "name a preset"),
     ],
 )

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from cislens.nn.experts import Routing
+from cislens.errors import CislensError
+from cislens.nn.routing import Routing
 
 # Index of a window whose species is unknown or hidden.
 UNKNOWN = -1
@@ -25,12 +26,14 @@ class Embedding:
         valid_BN: False for bins without any called base (padding, assembly gaps). Their
             vectors are finite, mean nothing, and no other bin depends on them.
         routing: where each expert layer sent the bins; empty without experts.
+        species_BC: what the encoder knows of each window's species; None if it tells none apart.
     """
 
     values_BND: Tensor
     bin_size: int
     valid_BN: Tensor
     routing: tuple[Routing, ...] = ()
+    species_BC: Tensor | None = None
 
     def mean(self) -> Tensor:
         """Mean over the valid bins, (B, D); zeros for a window without any."""
@@ -48,11 +51,13 @@ class Encoder(nn.Module, ABC):
         dim: channels of the embedding.
         species: names of the species that the encoder tells apart, in index order; empty when
             it does not.
+        species_dim: channels of `Embedding.species_BC`; 0 when it tells none apart.
     """
 
     bin_size: int
     dim: int
     species: tuple[str, ...]
+    species_dim: int = 0
 
     @abstractmethod
     def forward(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Embedding:
@@ -75,3 +80,11 @@ class Encoder(nn.Module, ABC):
         """
         embedding: Embedding = self(x_B4L, species_B)
         yield embedding
+
+    def add_species(self, name: str) -> None:
+        """Append a species; parameters and outputs of the others are not touched.
+
+        Raises:
+            CislensError: if the encoder has it, or tells no species apart.
+        """
+        raise CislensError(f"This encoder tells no species apart; {name!r} needs no place in it.")

@@ -1,9 +1,10 @@
-"""Named sizes of the encoders.
+"""Named sizes of the models.
 
 "tiny" is made for two CPU cores: inputs of 2 to 8 kb. "small" and "base" want a GPU.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from cislens.errors import CislensError, nearest
@@ -14,22 +15,45 @@ _TINY = {"dim": 96, "stem_dim": 32, "depth": 2, "heads": 4, "key_dim": 16, "widt
 _SMALL = {"dim": 768, "depth": 4, "heads": 8, "key_dim": 64, "width_multiple": 128}
 _BASE = {"dim": 1536, "depth": 11, "heads": 8, "key_dim": 64, "width_multiple": 128}
 
-PRESETS: dict[str, dict[str, Any]] = {
-    f"{kind}-{size}": {"kind": kind, **shape}
-    for kind in ("enformer", "space")
+_DECODERS: dict[str, dict[str, Any]] = {"enformer": {}, "space-plus": {}}
+
+# Encoder and decoder of each preset, without what the tracks decide.
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    f"{kind}-{size}": {"encoder": {"kind": kind, **shape}, **decoder}
+    for kind, decoder in _DECODERS.items()
     for size, shape in (("tiny", _TINY), ("small", _SMALL), ("base", _BASE))
 }
+_WITH_SPECIES = ("space-plus", "space-paper")
+
+
+@dataclass(frozen=True)
+class HeadTracks:
+    """What a head needs to know of the tracks of one species, track by track.
+
+    Attributes:
+        ids: track ids.
+        groups, strand_pairs: as in `HeadConfig`.
+    """
+
+    ids: Sequence[str]
+    groups: Sequence[str] = field(default=())
+    strand_pairs: Sequence[int] = field(default=())
 
 
 def preset_config(
-    name: str, tracks: Mapping[str, Sequence[str]], crop: int = 0, **changes: Any
+    name: str,
+    tracks: Mapping[str, HeadTracks | Sequence[str]],
+    crop: int = 0,
+    decoder: bool | Mapping[str, Any] = True,
+    **changes: Any,
 ) -> ProfileModelConfig:
     """The configuration of a profile model with a preset encoder.
 
     Args:
         name: a key of `PRESETS`.
-        tracks: track ids of each species, in head order.
+        tracks: of each species, its tracks or their ids alone.
         crop: bins at either end for which nothing is predicted.
+        decoder: False leaves out the preset's decoder, a mapping changes keys of it.
         changes: keys of the encoder that differ from the preset, e.g. `ffn="dense"`.
 
     Raises:
@@ -37,8 +61,23 @@ def preset_config(
     """
     if name not in PRESETS:
         raise CislensError(f"There is no model preset {name!r}. {nearest(name, PRESETS)}")
-    encoder = {**PRESETS[name], **changes}
-    if encoder["kind"] == "space":
+    preset = PRESETS[name]
+    encoder = {**preset["encoder"], **changes}
+    if encoder["kind"] in _WITH_SPECIES:
         encoder["species"] = tuple(tracks)
-    data = {"encoder": encoder, "tracks": {s: tuple(ids) for s, ids in tracks.items()}}
-    return read_section({**data, "crop": crop}, ProfileModelConfig, f"model preset {name}")
+    data: dict[str, Any] = {"encoder": encoder, "crop": crop}
+    data["heads"] = [_head(species, given) for species, given in tracks.items()]
+    if decoder is not False and "decoder" in preset:
+        more = {} if decoder is True else dict(decoder)
+        data["decoder"] = {**preset["decoder"], **more}
+    return read_section(data, ProfileModelConfig, f"model preset {name}")
+
+
+def _head(species: str, given: HeadTracks | Sequence[str]) -> dict[str, Any]:
+    tracks = given if isinstance(given, HeadTracks) else HeadTracks(given)
+    return {
+        "species": species,
+        "tracks": tuple(tracks.ids),
+        "groups": tuple(tracks.groups),
+        "strand_pairs": tuple(tracks.strand_pairs),
+    }

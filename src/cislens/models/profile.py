@@ -1,11 +1,12 @@
-"""A model of measured profiles: an encoder and one linear head per species.
+"""A model of measured profiles: an encoder, linear heads, and for some a decoder.
 
-Dimensions: B window, L base pair, N bin, D embedding channel, T track, S species.
+Dimensions: B window, L base pair, N bin, D embedding channel, T track, S species, C species
+channel.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,40 +14,63 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from cislens.errors import CislensError, nearest
-from cislens.models.contract import UNKNOWN, Embedding, Encoder
-from cislens.models.enformer import EnformerConfig, EnformerEncoder
-from cislens.models.space import SpaceConfig, SpaceEncoder
+from cislens.models.contract import UNKNOWN, Embedding
+from cislens.models.decoders.contract import Decoded, HeadConfig
+from cislens.models.registry import AnyDecoderConfig, AnyEncoderConfig, build_decoder, build_encoder
+from cislens.nn.routing import Routing
 from cislens.recipes.reading import Section, read_section
-
-AnyEncoderConfig = Annotated[EnformerConfig | SpaceConfig, Field(discriminator="kind")]
 
 
 class ProfileModelConfig(Section):
-    """Encoder, tracks and crop of a profile model.
+    """Encoder, heads and crop of a profile model.
 
     Attributes:
         encoder: shape of the encoder.
-        tracks: ids of the tracks of each species, in head order. The order of the species is
-            the order of their indices in `species_B`.
+        heads: tracks that are predicted together. The order in which species first occur is the
+            order of their indices in `species_B`; a species' tracks are those of its heads.
         crop: bins at either end of a window for which nothing is predicted in training.
+        decoder: what refines the heads' logits; the linear heads alone predict without one.
     """
 
     encoder: AnyEncoderConfig
-    tracks: dict[str, tuple[str, ...]] = Field(min_length=1)
+    heads: tuple[HeadConfig, ...] = Field(min_length=1)
     crop: int = Field(0, ge=0)
+    decoder: AnyDecoderConfig | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "ProfileModelConfig":
         for species, tracks in self.tracks.items():
-            if not tracks:
-                raise ValueError(f"species {species!r} has no tracks")
+            if len(set(tracks)) < len(tracks):
+                twice = next(name for name in tracks if tracks.count(name) > 1)
+                raise ValueError(f"species {species!r} has two tracks {twice!r}")
         known = getattr(self.encoder, "species", None)
-        if known is not None and known != tuple(self.tracks):
+        if known is not None and known != self.species:
             raise ValueError(
-                f"the encoder's species ({', '.join(known)}) and those of the tracks "
-                f"({', '.join(self.tracks)}) must be the same, in the same order"
+                f"the encoder's species ({', '.join(known)}) and those of the heads "
+                f"({', '.join(self.species)}) must be the same, in the same order"
             )
         return self
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Species in the order of their indices."""
+        return tuple(dict.fromkeys(head.species for head in self.heads))
+
+    @property
+    def tracks(self) -> dict[str, tuple[str, ...]]:
+        """Ids of every species' tracks, in the order of the predicted rates."""
+        return self._joined("tracks")
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The assay group of each of these tracks."""
+        return self._joined("track_groups")
+
+    def _joined(self, what: str) -> dict[str, tuple[str, ...]]:
+        return {
+            species: sum((getattr(h, what) for h in self.heads if h.species == species), ())
+            for species in self.species
+        }
 
 
 @dataclass(frozen=True)
@@ -56,11 +80,16 @@ class ProfileOutput:
     Attributes:
         tracks: per species that occurs, the predicted rates >= 0 of its windows in batch
             order, (B_s, N, T_s), central bins only, fp32.
+        auxiliary: as `tracks`, the rates of the second term of a decoder's loss; empty without
+            a decoder.
         embedding: of all windows and all bins; holds the routing of the experts.
+        decoder_routing: of every head that was used, one after the other.
     """
 
     tracks: dict[str, Tensor]
     embedding: Embedding
+    auxiliary: dict[str, Tensor] = field(default_factory=dict)
+    decoder_routing: tuple[Routing, ...] = ()
 
 
 class ProfileModel(nn.Module):
@@ -69,15 +98,27 @@ class ProfileModel(nn.Module):
     def __init__(self, config: ProfileModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = _build_encoder(config.encoder)
-        heads = {name: nn.Linear(self.encoder.dim, len(ids)) for name, ids in config.tracks.items()}
-        # Not ModuleDict keys by species name: a name may hold characters that a key must not.
-        self.heads = nn.ModuleList(heads.values())
+        self.encoder = build_encoder(config.encoder)
+        self.heads = nn.ModuleList(
+            nn.Linear(self.encoder.dim, len(head.tracks)) for head in config.heads
+        )
+        self.decoder = (
+            None
+            if config.decoder is None
+            else build_decoder(
+                config.decoder, config.heads, self.encoder.dim, self.encoder.species_dim
+            )
+        )
 
     @property
     def species(self) -> tuple[str, ...]:
         """Species in the order of their indices."""
-        return tuple(self.config.tracks)
+        return self.config.species
+
+    @property
+    def loss_weights(self) -> tuple[float, float]:
+        """Of the Poisson terms of the prediction and of the auxiliary rates."""
+        return (1.0, 0.0) if self.decoder is None else self.decoder.loss_weights
 
     def forward(self, x_B4L: Tensor, species: str | None = None, crop: bool = False) -> Tensor:
         """Predicted rates of one species' tracks, (B, T, N), differentiable in x.
@@ -93,65 +134,128 @@ class ProfileModel(nn.Module):
         index = self._species_index(species)
         species_B = torch.full((x_B4L.shape[0],), index, dtype=torch.int64, device=x_B4L.device)
         embedding: Embedding = self.encoder(x_B4L, species_B)
-        y_BND = self._central(embedding.values_BND) if crop else embedding.values_BND
-        return self._rate(index, y_BND).transpose(1, 2)
+        decoded = self._decode(index, _Bins.of(embedding, self.config.crop if crop else 0))
+        return torch.cat([_rate(part.logits_BNT) for part in decoded], dim=2).transpose(1, 2)
 
     def predict(
-        self, x_B4L: Tensor, species_B: Tensor, windows: Mapping[str, int] | None = None
+        self,
+        x_B4L: Tensor,
+        species_B: Tensor,
+        windows: Mapping[str, int] | None = None,
+        shown_B: Tensor | None = None,
     ) -> ProfileOutput:
-        """Rates of the central bins, each window's by the head of its species.
+        """Rates of the central bins, each window's by the heads of its species.
 
         Args:
             species_B: index into `species`; windows of an unknown species (-1) get an
                 embedding and no tracks.
             windows: number of windows of each species, if the caller knows it; saves one read
                 from the device.
+            shown_B: the species that the encoder is told, if it is to be another one.
         """
         counts = self._windows(species_B) if windows is None else windows
-        embedding: Embedding = self.encoder(x_B4L, species_B)
+        embedding: Embedding = self.encoder(x_B4L, species_B if shown_B is None else shown_B)
         known = [counts.get(name, 0) for name in self.species]
         unknown = x_B4L.shape[0] - sum(known)
         # A stable sort keeps the windows of one species in batch order.
         order = species_B.to(x_B4L.device).argsort(stable=True)
-        y_BND = self._central(embedding.values_BND)[order]
-        _, *groups = torch.split_with_sizes(y_BND, [unknown, *known])
-        tracks = {
-            name: self._rate(index, group)
-            for index, (name, group) in enumerate(zip(self.species, groups, strict=True))
-            if group.shape[0]
-        }
-        return ProfileOutput(tracks, embedding)
+        bins = _Bins.of(embedding, self.config.crop).sorted(order)
+        tracks, auxiliary, routing = {}, {}, []
+        first = unknown
+        for index, (name, count) in enumerate(zip(self.species, known, strict=True)):
+            if not count:
+                continue
+            decoded = self._decode(index, bins.rows(first, first + count))
+            first += count
+            tracks[name] = torch.cat([_rate(part.logits_BNT) for part in decoded], dim=2)
+            if self.decoder is not None:
+                auxiliary[name] = torch.cat([_rate(part.auxiliary_BNT) for part in decoded], dim=2)
+            routing += [use for part in decoded for use in part.routing]
+        return ProfileOutput(tracks, embedding, auxiliary, tuple(routing))
+
+    def head_parameters(self, species: str) -> list[nn.Parameter]:
+        """The parameters that only the heads of one species use."""
+        found: list[nn.Parameter] = []
+        for index, head in enumerate(self.config.heads):
+            if head.species == species:
+                found += self.heads[index].parameters()
+                found += [] if self.decoder is None else self.decoder.head_parameters(index)
+        return found
 
     def view(self, species: str) -> "SpeciesView":
         """The model of one species as a plain module, `view(X)`: for attribution tools."""
         self._species_index(species)
         return SpeciesView(self, species)
 
-    def add_species(self, name: str, tracks: tuple[str, ...]) -> None:
-        """Append a species: a head, and a code if the encoder has codes. Nothing else changes."""
+    def add_species(
+        self,
+        name: str,
+        tracks: Sequence[str],
+        groups: Sequence[str] = (),
+        strand_pairs: Sequence[int] = (),
+    ) -> None:
+        """Append a species: a head, and a vector if the encoder has some. Nothing else changes.
+
+        Raises:
+            CislensError: if the model has the species.
+        """
         if name in self.species:
             raise CislensError(f"The model already has a species {name!r}; choose another name.")
         encoder = self.config.encoder
-        if isinstance(self.encoder, SpaceEncoder):
+        if self.encoder.species:
             self.encoder.add_species(name)
-            encoder = self.encoder.config
-        data = {"encoder": encoder, "tracks": {**self.config.tracks, name: tracks}}
-        self.config = ProfileModelConfig.model_validate({**data, "crop": self.config.crop})
-        head = nn.Linear(self.encoder.dim, len(tracks))
-        self.heads.append(head.to(next(self.parameters()).device))
+            encoder = encoder.model_copy(update={"species": self.encoder.species})
+        self._append(_head(name, tracks, groups, strand_pairs), encoder)
 
-    def _rate(self, index: int, y_BND: Tensor) -> Tensor:
-        logits: Tensor = self.heads[index](y_BND)
-        return F.softplus(logits.to(torch.promote_types(logits.dtype, torch.float32)))
+    def add_head(
+        self,
+        species: str,
+        tracks: Sequence[str],
+        groups: Sequence[str] = (),
+        strand_pairs: Sequence[int] = (),
+    ) -> None:
+        """Append tracks of a known species, with a head of their own. Nothing else changes.
 
-    def _central(self, x_BND: Tensor) -> Tensor:
-        crop, bins = self.config.crop, x_BND.shape[1]
-        if bins <= 2 * crop:
-            raise CislensError(
-                f"The input has {bins} bins of {self.encoder.bin_size} bp and the model crops "
-                f"{crop} on either side: nothing is left. Give longer windows."
-            )
-        return x_BND[:, crop : bins - crop]
+        Raises:
+            CislensError: if the model does not have the species, or has one of the tracks.
+        """
+        self._species_index(species)
+        known = set(self.config.tracks[species]) & set(tracks)
+        if known:
+            raise CislensError(f"The model already predicts {species} track {sorted(known)[0]!r}.")
+        self._append(_head(species, tracks, groups, strand_pairs), self.config.encoder)
+
+    def _append(self, head: HeadConfig, encoder: AnyEncoderConfig) -> None:
+        # Not validated again: the parts are valid, and the encoder's own configuration is kept.
+        changes = {"encoder": encoder, "heads": (*self.config.heads, head)}
+        self.config = self.config.model_copy(update=changes)
+        device = next(self.parameters()).device
+        self.heads.append(nn.Linear(self.encoder.dim, len(head.tracks), device=device))
+        if self.decoder is not None:
+            self.decoder.add_head(head)
+            self.decoder.to(device)
+
+    def _decode(self, species: int, bins: "_Bins") -> list[Decoded]:
+        """Every head of a species on windows of that species."""
+        decoded = []
+        for index, (head, linear) in enumerate(zip(self.config.heads, self.heads, strict=True)):
+            if head.species != self.species[species]:
+                continue
+            logits_BNT: Tensor = linear(bins.values_BND)
+            if self.decoder is None:
+                decoded.append(Decoded(logits_BNT, logits_BNT, ()))
+            else:
+                decoded.append(
+                    self.decoder(
+                        index,
+                        species,
+                        logits_BNT,
+                        bins.values_BND,
+                        bins.species_BC,
+                        bins.valid_BN,
+                    )
+                )
+        return decoded
 
     def _species_index(self, species: str | None) -> int:
         if species is None and len(self.species) == 1:
@@ -200,7 +304,42 @@ def build_model(config: ProfileModelConfig | Mapping[str, Any]) -> ProfileModel:
     return ProfileModel(config)
 
 
-def _build_encoder(config: EnformerConfig | SpaceConfig) -> Encoder:
-    if isinstance(config, SpaceConfig):
-        return SpaceEncoder(config)
-    return EnformerEncoder(config)
+@dataclass(frozen=True)
+class _Bins:
+    """What heads and decoder see of windows: their central bins."""
+
+    values_BND: Tensor
+    valid_BN: Tensor
+    species_BC: Tensor
+
+    @classmethod
+    def of(cls, embedding: Embedding, crop: int) -> "_Bins":
+        values_BND, bins = embedding.values_BND, embedding.values_BND.shape[1]
+        if bins <= 2 * crop:
+            raise CislensError(
+                f"The input has {bins} bins of {embedding.bin_size} bp and the model crops "
+                f"{crop} on either side: nothing is left. Give longer windows."
+            )
+        central = slice(crop, bins - crop)
+        species_BC = embedding.species_BC
+        if species_BC is None:
+            species_BC = values_BND.new_zeros(values_BND.shape[0], 0)
+        return cls(values_BND[:, central], embedding.valid_BN[:, central], species_BC)
+
+    def sorted(self, order: Tensor) -> "_Bins":
+        return _Bins(self.values_BND[order], self.valid_BN[order], self.species_BC[order])
+
+    def rows(self, first: int, last: int) -> "_Bins":
+        parts = (self.values_BND, self.valid_BN, self.species_BC)
+        return _Bins(*(part[first:last] for part in parts))
+
+
+def _rate(logits_BNT: Tensor) -> Tensor:
+    return F.softplus(logits_BNT.to(torch.promote_types(logits_BNT.dtype, torch.float32)))
+
+
+def _head(
+    species: str, tracks: Sequence[str], groups: Sequence[str], strand_pairs: Sequence[int]
+) -> HeadConfig:
+    data = {"species": species, "tracks": tracks, "groups": groups, "strand_pairs": strand_pairs}
+    return read_section(data, HeadConfig, f"head of {species}")

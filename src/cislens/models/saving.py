@@ -20,7 +20,7 @@ from cislens.files import atomic_path, require_file
 from cislens.models.profile import ProfileModel, ProfileModelConfig
 from cislens.recipes.reading import read_section
 
-FORMAT = 1
+FORMAT = 2
 _NAMED_KEYS = 5
 
 

@@ -1,95 +1,17 @@
 """A mixture of feed-forward experts: one shared expert and the top k of n routed ones.
 
-Dimensions: T token (windows x bins), D channel, H hidden channel, E expert, K kept expert,
-S species. Router, softmax and combination are fp32 under autocast. Nothing here reads a value
+Dimensions: T token (windows x bins), D channel, H hidden channel, E expert, K kept expert.
+Router, softmax and combination are fp32 under autocast. Nothing here reads a value
 back from the device: experts are chosen by sorting, never by testing for nonzero.
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Routing:
-    """Where one expert layer sent its tokens; everything stays on the device and in the graph.
-
-    Attributes:
-        logits_TE, gates_TE: router logits, and the weights of the kept experts (0 elsewhere;
-            each row sums to 1).
-        kept_TK: indices of the kept experts.
-        weight_T: 1 for tokens of valid bins, 0 for padding.
-        species_T: species index, -1 where unknown.
-    """
-
-    logits_TE: Tensor
-    gates_TE: Tensor
-    kept_TK: Tensor
-    weight_T: Tensor
-    species_T: Tensor
-
-    @property
-    def load(self) -> Tensor:
-        """Share of the routed slots that each expert received, (E,); sums to 1."""
-        slots_TE = torch.zeros_like(self.gates_TE).scatter(1, self.kept_TK, 1.0)
-        counts_E = self.weight_T @ slots_TE
-        return (counts_E / counts_E.sum().clamp_min(1.0)).detach()
-
-    def species_mass(self, species: int) -> Tensor:
-        """Sum of the gates of each known species' valid tokens, (S, E)."""
-        index_S = torch.arange(species, device=self.species_T.device)
-        known_TS = (self.species_T[:, None] == index_S).to(self.gates_TE.dtype)
-        return (known_TS * self.weight_T[:, None]).T @ self.gates_TE
-
-    def entropy(self) -> Tensor:
-        """Mean entropy of the router's distribution over ln n: 1 undecided, 0 certain."""
-        log_p_TE = self.logits_TE.log_softmax(dim=-1)
-        entropy_T = -(log_p_TE.exp() * log_p_TE).sum(dim=-1)
-        mean = (entropy_T * self.weight_T).sum() / self.weight_T.sum().clamp_min(1.0)
-        return (mean / math.log(self.logits_TE.shape[1])).detach()
-
-
-def balance_loss(routing: Routing, load_E: Tensor | None = None) -> Tensor:
-    """`n * sum_e f_e P_e` (Switch Transformer): 1 when balanced, n/k when collapsed on k experts.
-
-    f is the share of routed slots (`load_E`, averaged over devices, if given) and carries no
-    gradient; P is the mean router probability.
-    """
-    p_TE = routing.logits_TE.softmax(dim=-1)
-    weight_T = routing.weight_T
-    mean_E = (weight_T @ p_TE) / weight_T.sum().clamp_min(1.0)
-    load_E = routing.load if load_E is None else load_E
-    return p_TE.shape[1] * (load_E * mean_E).sum()
-
-
-def z_loss(routing: Routing) -> Tensor:
-    """Mean squared log-sum-exp of the router logits: keeps them small."""
-    z_T = routing.logits_TE.logsumexp(dim=-1).square()
-    return (z_T * routing.weight_T).sum() / routing.weight_T.sum().clamp_min(1.0)
-
-
-def joint_of_mass(mass_SE: Tensor) -> Tensor:
-    """Joint distribution of species and expert in which every present species has equal mass.
-
-    Does not depend on how many windows, bins or masked tokens a species had; absent species
-    get probability 0.
-    """
-    row_S1 = mass_SE.sum(dim=1, keepdim=True)
-    present_S1 = (row_S1 > 0).to(mass_SE.dtype)
-    share_SE = mass_SE / torch.where(row_S1 > 0, row_S1, torch.ones_like(row_S1))
-    return share_SE / present_S1.sum().clamp_min(1.0)
-
-
-def mutual_information(joint_SE: Tensor) -> Tensor:
-    """Mutual information in nats of a joint distribution; 0 where only one species is present."""
-    independent_SE = joint_SE.sum(dim=1, keepdim=True) * joint_SE.sum(dim=0, keepdim=True)
-    tiny = torch.finfo(joint_SE.dtype).tiny
-    ratio_SE = joint_SE.clamp_min(tiny).log() - independent_SE.clamp_min(tiny).log()
-    return (joint_SE * ratio_SE).sum()
+from cislens.nn.routing import Routing
 
 
 class Experts(nn.Module):

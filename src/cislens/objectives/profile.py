@@ -1,25 +1,22 @@
 """Supervised training on measured profiles.
 
-Dimensions: B window, L base pair, N bin, T track, S species, E expert.
+Dimensions: B window, L base pair, N bin, T track, S species.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
+from cislens.errors import CislensError
 from cislens.models.profile import ProfileModel, ProfileOutput
-from cislens.nn.experts import Routing, balance_loss, joint_of_mass, mutual_information, z_loss
-from cislens.nn.losses import poisson
+from cislens.nn.losses import poisson_by_track, poisson_multinomial_by_track
 from cislens.objectives.contract import Losses, Objective
+from cislens.objectives.expert_terms import ExpertTerms, expert_terms
 from cislens.objectives.metrics import ProfileMetrics
-
-BALANCE_WEIGHT = 0.01
-Z_WEIGHT = 1e-3
-MI_WEIGHT = 0.01
-_MI_MEMORY = 0.9
+from cislens.recipes.schema import Objective as ObjectiveSettings
 
 
 @dataclass(frozen=True)
@@ -30,19 +27,23 @@ class TorchProfileBatch:
         codes_BL: A, C, G, T, N = 0..4, uint8.
         species_B: index into the model's species.
         targets: per species that occurs, (B_s, N, T_s), its windows in batch order.
+        shown_B: the species that the encoder is told, where it is to be another one.
     """
 
     codes_BL: Tensor
     species_B: Tensor
     targets: Mapping[str, Tensor]
+    shown_B: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "TorchProfileBatch":
         """The same batch on `device`."""
-        return TorchProfileBatch(
-            self.codes_BL.to(device, non_blocking=True),
-            self.species_B.to(device, non_blocking=True),
-            {name: value.to(device, non_blocking=True) for name, value in self.targets.items()},
-        )
+
+        def move(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {name: move(part) for name, part in value.items()}
+            return None if value is None else value.to(device, non_blocking=True)
+
+        return TorchProfileBatch(*(move(getattr(self, part.name)) for part in fields(self)))
 
 
 def one_hot(codes_BL: Tensor) -> Tensor:
@@ -52,103 +53,133 @@ def one_hot(codes_BL: Tensor) -> Tensor:
 
 
 class ProfileObjective(Objective):
-    """Poisson likelihood of the measured profiles, and what keeps the experts in order.
+    """Likelihood of the measured profiles, and what keeps the experts in order.
 
     Terms: `poisson/<species>` is the mean over bins and tracks of one species' windows, and
     `poisson` their mean weighted by the number of windows, so that it is a mean over windows
-    whatever the mixture of a batch. With experts, averaged over layers: `balance` (1 when
-    balanced, n/k when collapsed), `z`, and `mutual_information` of species and expert, which
-    is maximized. The formulas are the same in training and evaluation.
+    whatever the mixture of a batch; `auxiliary` is the same of a decoder's second rates. With
+    experts, the terms of `cislens.objectives.expert_terms`. The formulas are the same in
+    training and evaluation.
+
+    Args:
+        settings: which likelihood, and the weights of the expert terms.
+        tracks: ids of the targets' columns by species, where the data have other tracks than
+            the model's, or another order; the model's own unless given.
+        track_weights: factor of each of these tracks; only their ratios within a species count.
+
+    Raises:
+        CislensError: if the model has no such track.
     """
 
     model: ProfileModel
 
-    def __init__(self, model: ProfileModel, mi_weight: float = MI_WEIGHT) -> None:
+    def __init__(
+        self,
+        model: ProfileModel,
+        settings: ObjectiveSettings | None = None,
+        tracks: Mapping[str, Sequence[str]] | None = None,
+        track_weights: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
-        self.mi_weight = mi_weight
-        # Running sums of the gates, species x expert, of each expert layer.
-        encoder = model.config.encoder
-        experts = getattr(encoder, "experts", 0) if getattr(encoder, "ffn", "") == "experts" else 0
-        shape = (encoder.depth if experts else 0, len(model.species), experts)
-        self.mass_XSE: Tensor
-        self.register_buffer("mass_XSE", torch.zeros(shape))
+        self.settings = settings or ObjectiveSettings()
+        self.tracks = {
+            species: tuple(ids) for species, ids in (tracks or model.config.tracks).items()
+        }
+        self.columns = _Columns(model, self.tracks, track_weights or {})
+        self.experts: ExpertTerms = expert_terms(model, self.settings.experts)
 
     def loss(self, batch: TorchProfileBatch) -> Losses:
         windows = {name: target.shape[0] for name, target in batch.targets.items()}
-        output = self.model.predict(one_hot(batch.codes_BL), batch.species_B, windows)
-        terms = self._poisson_terms(output, batch)
-        total = terms["poisson"]
-        routings = output.embedding.routing
-        if routings:
-            experts = self._expert_terms(routings)
-            total = total + BALANCE_WEIGHT * experts["balance"] + Z_WEIGHT * experts["z"]
-            total = total - self.mi_weight * experts["mutual_information"]
-            terms |= experts
+        output = self.model.predict(
+            one_hot(batch.codes_BL), batch.species_B, windows, batch.shown_B
+        )
+        rates = {name: self.columns.select(name, rate) for name, rate in output.tracks.items()}
+        final, auxiliary = self.model.loss_weights
+        terms = self._likelihood(rates, batch.targets)
+        total = final * terms["poisson"] + 0.0 * self._absent(output)
+        if output.auxiliary:
+            second = {n: self.columns.select(n, rate) for n, rate in output.auxiliary.items()}
+            terms["auxiliary"] = self._likelihood(second, batch.targets)["poisson"]
+            total = total + auxiliary * terms["auxiliary"]
+        experts = self.experts(output)
+        total = total + self.experts.weighted(experts)
         return Losses(
             total=total,
-            terms={name: term.detach() for name, term in terms.items()},
-            predictions={name: rate.detach() for name, rate in output.tracks.items()},
+            terms={name: term.detach() for name, term in {**terms, **experts}.items()},
+            predictions={name: rate.detach() for name, rate in rates.items()},
         )
 
     def metrics(self) -> ProfileMetrics:
-        return ProfileMetrics(self.model.config.tracks)
+        return ProfileMetrics(self.tracks)
 
-    def _poisson_terms(self, output: ProfileOutput, batch: TorchProfileBatch) -> dict[str, Tensor]:
+    def _likelihood(
+        self, rates: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         terms, parts = {}, []
-        total_windows = sum(rates.shape[0] for rates in output.tracks.values())
-        for name, rates in output.tracks.items():
-            terms[f"poisson/{name}"] = poisson(rates, batch.targets[name])
-            parts.append(terms[f"poisson/{name}"] * (rates.shape[0] / total_windows))
-        # Heads of absent species stay in the graph, as data-parallel training wants it.
-        absent = [
+        windows = sum(rate.shape[0] for rate in rates.values())
+        for name, rate in rates.items():
+            by_track_T = self._by_track(rate, targets[name])
+            terms[f"poisson/{name}"] = self.columns.mean(name, by_track_T)
+            parts.append(terms[f"poisson/{name}"] * (rate.shape[0] / windows))
+        return {"poisson": torch.stack(parts).sum(), **terms}
+
+    def _by_track(self, rate_BNT: Tensor, target_BNT: Tensor) -> Tensor:
+        if self.settings.loss == "poisson":
+            return poisson_by_track(rate_BNT, target_BNT)
+        return poisson_multinomial_by_track(rate_BNT, target_BNT, self.settings.total_weight)
+
+    def _absent(self, output: ProfileOutput) -> Tensor | float:
+        """What keeps heads of absent species in the graph, as data-parallel training wants it."""
+        return sum(
             weight.sum()
-            for name, head in zip(self.model.species, self.model.heads, strict=True)
+            for name in self.model.species
             if name not in output.tracks
-            for weight in head.parameters()
-        ]
-        return {"poisson": torch.stack(parts).sum() + 0.0 * sum(absent), **terms}
-
-    def _expert_terms(self, routings: tuple[Routing, ...]) -> dict[str, Tensor]:
-        balance = [balance_loss(routing, self._load(routing)) for routing in routings]
-        information = [self._information(layer, r) for layer, r in enumerate(routings)]
-        return {
-            "balance": torch.stack(balance).mean(),
-            "z": torch.stack([z_loss(routing) for routing in routings]).mean(),
-            "mutual_information": torch.stack(information).mean(),
-        }
-
-    def _load(self, routing: Routing) -> Tensor:
-        # Not in validation, where devices may see different numbers of batches.
-        return mean_over_devices(routing.load) if self.training else routing.load
-
-    def _information(self, layer: int, routing: Routing) -> Tensor:
-        """MI of the running joint, with the current batch's gradient (straight-through)."""
-        mass_SE = routing.species_mass(len(self.model.species))
-        everywhere_SE = mass_SE.detach()
-        if self.training:
-            everywhere_SE = sum_over_devices(everywhere_SE)
-        before_SE = self.mass_XSE[layer]
-        memory = _MI_MEMORY * (before_SE.sum() > 0)
-        running_SE = memory * before_SE + (1 - memory) * everywhere_SE
-        if self.training:
-            self.mass_XSE[layer] = running_SE
-        now_SE = joint_of_mass(everywhere_SE + mass_SE - mass_SE.detach())
-        information = mutual_information(joint_of_mass(running_SE) + now_SE - now_SE.detach())
-        # A batch of one species says nothing about how experts differ between species.
-        return information * ((everywhere_SE.sum(dim=1) > 0).sum() > 1)
+            for weight in self.model.head_parameters(name)
+        )
 
 
-def sum_over_devices(value: Tensor) -> Tensor:
-    """Sum of a detached tensor over all processes."""
-    if dist.is_available() and dist.is_initialized():
-        value = value.clone()
-        dist.all_reduce(value)
-    return value
+class _Columns(nn.Module):
+    """Where the data's tracks stand among the model's, and their weights."""
 
+    def __init__(
+        self,
+        model: ProfileModel,
+        tracks: Mapping[str, tuple[str, ...]],
+        weights: Mapping[str, Sequence[float]],
+    ) -> None:
+        super().__init__()
+        self.species = tuple(tracks)
+        for number, (species, ids) in enumerate(tracks.items()):
+            known = model.config.tracks.get(species)
+            if known is None:
+                raise CislensError(
+                    f"The data have species {species!r}, for which the model has no head; its "
+                    f"species are {', '.join(model.species)}."
+                )
+            place = {name: column for column, name in enumerate(known)}
+            missing = [name for name in ids if name not in place]
+            if missing:
+                raise CislensError(
+                    f"The model has no {species} track {missing[0]!r} ({len(missing)} of "
+                    f"{len(ids)} tracks of the data are missing)."
+                )
+            columns = None if ids == known else torch.tensor([place[name] for name in ids])
+            given = weights.get(species)
+            weight = None if given is None else torch.tensor(given, dtype=torch.float32)
+            if weight is not None and not weight.sum() > 0:
+                raise CislensError(f"The weights of all {species} tracks are 0; raise one.")
+            self.register_buffer(f"columns_{number}", columns, persistent=False)
+            self.register_buffer(f"weight_{number}", weight, persistent=False)
 
-def mean_over_devices(value: Tensor) -> Tensor:
-    """Mean of a detached tensor over all processes."""
-    if dist.is_available() and dist.is_initialized():
-        return sum_over_devices(value) / dist.get_world_size()
-    return value
+    def select(self, species: str, rate_BNT: Tensor) -> Tensor:
+        """The rates of the data's tracks, in their order."""
+        columns: Tensor | None = getattr(self, f"columns_{self.species.index(species)}")
+        return rate_BNT if columns is None else rate_BNT.index_select(2, columns)
+
+    def mean(self, species: str, value_T: Tensor) -> Tensor:
+        """Mean over the tracks, weighted where weights were given."""
+        weight_T: Tensor | None = getattr(self, f"weight_{self.species.index(species)}")
+        if weight_T is None:
+            return value_T.mean()
+        return (value_T * weight_T).sum() / weight_T.sum()

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cislens.recipes.reading import RecipeName, RecipePath, Section
 from cislens.recipes.task_basics import TaskSection
@@ -56,24 +56,76 @@ class Training(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on a GPU, fp32 on a CPU
     shift: int = Field(default=3, ge=0)  # bp, either way
     reverse_complement: bool = True
+    # "alternate": every batch is of one species, in turn.
+    batches: Literal["mixed", "alternate"] = "mixed"
+    compile: bool = False
+    checkpointing: bool = False  # activations are computed twice and half of them never kept
     loggers: list[Literal["tensorboard", "wandb", "mlflow"]] = []
 
 
+class PlusTerms(Section):
+    """Weights of the terms that keep the experts of SPACE-plus in order."""
+
+    kind: Literal["plus"] = "plus"
+    balance: float = Field(default=0.01, ge=0)
+    z: float = Field(default=1e-3, ge=0)
+    mutual_information: float = Field(default=0.01, ge=0)  # of species and expert
+
+
+class PublishedTerms(Section):
+    """Weights of the terms as the code of the SPACE paper has them."""
+
+    kind: Literal["published"] = "published"
+    z: float = Field(default=1e-3, ge=0)
+    cv: float = Field(default=5e-3, ge=0)
+    mutual_information: float = Field(default=0.01, ge=0)
+    # "mass" holds at any length; "published" only at 131,072 bp and one pair of species.
+    normalizer: Literal["mass", "published"] = "mass"
+
+
 class Objective(Section):
-    """What the model is trained to do."""
+    """What the model is trained to do.
+
+    Attributes:
+        loss: "poisson-multinomial" splits the likelihood of a window into its total and shape.
+        total_weight: of the total, where it is split.
+        experts: the terms beside the likelihood; without effect on a model without experts.
+        shuffle_species: tell the encoder a random species of each window: the control for what
+            it gains by knowing it.
+    """
 
     name: Literal["profile"] = "profile"
-    mi_weight: float = Field(default=0.01, ge=0)  # of the information between species and expert
+    loss: Literal["poisson", "poisson-multinomial"] = "poisson"
+    total_weight: float = Field(default=0.2, gt=0)
+    experts: Annotated[PlusTerms | PublishedTerms, Field(discriminator="kind")] = PlusTerms()
+    shuffle_species: bool = False
 
 
 class TrainRecipe(Section):
-    """`cislens train`: a store, a model and an objective."""
+    """`cislens train`: a store, a model and an objective.
+
+    Attributes:
+        model: a preset's name, or {preset: name, <key>: <value>, ...}.
+        init_from: run or model folder whose model is trained further; what the store adds to it,
+            species or tracks, is appended. `model` is then left out.
+        freeze: "encoder" trains heads and decoder only; "old" trains only what was appended.
+    """
 
     store: RecipePath
-    model: str | dict[str, Any]  # a preset's name, or {preset: name, <key>: <value>, ...}
+    model: str | dict[str, Any] | None = None
+    init_from: RecipePath | None = None
+    freeze: Literal["nothing", "encoder", "old"] = "nothing"
     objective: Objective = Objective()
     training: Training
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "TrainRecipe":
+        if (self.model is None) == (self.init_from is None):
+            raise ValueError("give either model or init_from")
+        if self.freeze != "nothing" and self.init_from is None:
+            raise ValueError(f"freeze: {self.freeze} needs init_from")
+        return self
 
 
 class _GenomeTask(GenomeSection):

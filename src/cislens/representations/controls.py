@@ -19,8 +19,8 @@ def random_twin(encoder: Encoder, draw: int) -> Encoder:
 
     Running statistics of batch normalization stay as fresh (mean 0, variance 1). Setting them
     from real sequences makes a weaker control: the normalized random layers scramble what the
-    nearly linear fresh ones pass on (space-tiny: AUROC 0.53 against 0.84 on yeast promoters, and
-    weaker on each of the seven tasks of the demo).
+    nearly linear fresh ones pass on (space-plus-tiny: AUROC 0.53 against 0.84 on yeast
+    promoters, and weaker on each of the seven tasks of the demo).
 
     Raises:
         CislensError: if the encoder keeps no `config` to build it from.

@@ -1,10 +1,13 @@
 """The table of measured tracks: what each is, where its file lies, how it is scaled."""
 
 import csv
+import gzip
+import logging
 import math
 import os
+import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,6 +17,7 @@ import polars as pl
 
 from cislens.errors import CislensError, nearest
 from cislens.files import require_file
+from cislens.signal.groups import UNKNOWN, group_of, own_groups, parse_description
 
 SumStat = Literal["sum", "mean"]
 ClipMode = Literal["soft", "hard", "none"]
@@ -22,6 +26,8 @@ Uncovered = Literal["auto", "zero", "baseline"]
 # Names that Basenji's target tables use for our columns.
 _BASENJI = {"identifier": "id", "genome": "species", "clip_soft": "clip"}
 _REQUIRED = ("id", "file", "species")
+
+logger = logging.getLogger("cislens")
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,9 @@ class Track:
         file: path of a bigWig.
         species: key of the genome that the coordinates belong to.
         assay: e.g. `ATAC`, `CHIP`, `CAGE`.
-        group: the assay group that experts and summaries use; the assay unless given.
+        target: of a ChIP track, what was pulled down; `.` or empty if unknown.
+        group: the assay group that experts and summaries use; by `groups.group_of` unless given.
+        weight: factor of the track in the loss, at least 0.
         strand: `+`, `-` or `.`.
         strand_pair: id of the same assay's track on the other strand; empty if unstranded.
         scale: factor on the values; negative turns a minus strand stored below zero around.
@@ -48,7 +56,8 @@ class Track:
     id: str
     file: str
     species: str
-    assay: str = "unknown"
+    assay: str = UNKNOWN
+    target: str = ""
     group: str = ""
     biosample: str = ""
     strand: str = "."
@@ -58,11 +67,12 @@ class Track:
     clip: float = math.inf
     clip_mode: ClipMode = "none"
     uncovered: Uncovered = "auto"
+    weight: float = 1.0
     description: str = ""
 
 
 _COLUMNS = tuple(field.name for field in fields(Track))
-_NUMBERS = ("scale", "clip")
+_NUMBERS = ("scale", "clip", "weight")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "sum_stat": get_args(SumStat),
     "clip_mode": get_args(ClipMode),
@@ -76,14 +86,16 @@ class TrackTable:
     """Tracks in the order of the target's last axis; `frame` has one column per `Track` field.
 
     Raises:
-        CislensError: for a repeated id, or a `strand_pair` that is unknown, lies in another
-            species, has the same strand or does not point back.
+        CislensError: for a repeated id, a weight below 0 or not finite, or a `strand_pair` that
+            is unknown, lies in another species, has the same strand or does not point back.
     """
 
     frame: pl.DataFrame
 
     def __post_init__(self) -> None:
-        _check_pairs(self.rows())
+        rows = self.rows()
+        _check_weights(rows)
+        _check_pairs(rows)
 
     def __len__(self) -> int:
         return self.frame.height
@@ -113,18 +125,23 @@ class TrackTable:
 
 
 def track_table(tracks: Iterable[Track]) -> TrackTable:
-    """A table from typed rows; a group that is not given is the assay."""
-    rows = [asdict(track) | {"group": track.group or track.assay} for track in tracks]
+    """A table from typed rows; a group that is not given is that of `groups.group_of`."""
+    rows = [
+        asdict(track) | {"group": track.group or group_of(track.assay, track.target).group}
+        for track in tracks
+    ]
     types = {name: pl.Float64 if name in _NUMBERS else pl.String for name in _COLUMNS}
     return TrackTable(pl.DataFrame(rows, schema=types))
 
 
 def read_tracks(path: str | os.PathLike[str], species: str | None = None) -> TrackTable:
-    """Read a tab-separated track table with a header line.
+    """Read a tab-separated track table with a header line, plain or gzip.
 
     `id`, `file` and `species` are needed, every other field of `Track` has a default. Basenji's
-    target tables are accepted: `identifier`, `genome`, `clip_soft`, and `strand_pair` by `index`.
-    Relative files are looked up beside the table. Columns that are not ours are ignored.
+    target tables are accepted: `identifier`, `genome`, `clip_soft`, `strand_pair` by `index`, and
+    assay, target and biosample from `description`. Relative files are looked up beside the
+    table. Columns that are not ours are ignored. An assay may be left out in all rows or in none.
+    One that the group rule does not know is a group of its own, which the log says.
 
     Args:
         species: the species of every row, where the table names none or only numbers it.
@@ -133,8 +150,7 @@ def read_tracks(path: str | os.PathLike[str], species: str | None = None) -> Tra
         CislensError: naming the file, the line, what was found and what was expected.
     """
     path = require_file(path, "track table")
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        lines = list(csv.reader(handle, delimiter="\t"))
+    lines = list(csv.reader(_text(path).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
     if not lines:
         raise CislensError(f"{path} is empty; expected a header line with {', '.join(_REQUIRED)}.")
     header = [name.strip() for name in lines[0]]
@@ -157,10 +173,48 @@ def read_tracks(path: str | os.PathLike[str], species: str | None = None) -> Tra
         found.append((number, row))
     if not found:
         raise CislensError(f"{path} lists no tracks below its header line.")
-    return track_table(
+    tracks = [
         _parse(row, f"{path} line {number}", path.parent, by_index, species)
         for number, row in found
+    ]
+    _check_rows(path, [number for number, _ in found], tracks)
+    own = own_groups(tracks)
+    if own:
+        logger.info("%s: no group is known for %s; kept as groups of their own", path, own)
+    return track_table(
+        replace(track, assay=track.assay or UNKNOWN) for track in tracks
     )
+
+
+def _text(path: Path) -> str:
+    raw = path.read_bytes()
+    try:
+        if raw[:2] == b"\x1f\x8b":
+            raw = gzip.decompress(raw)
+        return raw.decode("utf-8-sig")
+    except (EOFError, OSError, zlib.error) as error:
+        raise CislensError(f"{path} is truncated or damaged gzip: {error}.") from None
+    except UnicodeDecodeError:
+        raise CislensError(f"{path} is not UTF-8 text; is it a track table?") from None
+
+
+def _check_rows(path: Path, lines: list[int], tracks: list[Track]) -> None:
+    """What only the whole table shows, told by line."""
+    seen: dict[str, int] = {}
+    with_assay = [line for line, track in zip(lines, tracks, strict=True) if track.assay]
+    for line, track in zip(lines, tracks, strict=True):
+        if track.id in seen:
+            raise CislensError(
+                f"{path} line {line}: track id {track.id!r} is used twice, first in line "
+                f"{seen[track.id]}; ids must be unique."
+            )
+        seen[track.id] = line
+        if with_assay and not track.assay:
+            raise CislensError(
+                f"{path} line {line}: track {track.id!r} has no assay, while line "
+                f"{with_assay[0]} has one; fill in the column 'assay', or write a description "
+                "that begins with the assay and a colon."
+            )
 
 
 def _check_header(path: Path, header: list[str]) -> None:
@@ -208,8 +262,9 @@ def _parse(
         del values["strand_pair"]
     if species is not None and values["species"].isdigit():
         values["species"] = species
-    if "assay" not in values and ":" in values.get("description", ""):
-        values["assay"] = values["description"].split(":")[0]
+    if "assay" not in values:
+        values = {**parse_description(values.get("description", "")), **values}
+    values.setdefault("assay", "")
     values["file"] = str(folder / values["file"])
     return _check_numbers(Track(**values), where)
 
@@ -229,7 +284,17 @@ def _check_numbers(track: Track, where: str) -> Track:
             f"{where}: clip is {track.clip:g} with clip_mode {track.clip_mode}, expected a number "
             "of at least 1."
         )
+    if not 0 <= track.weight < math.inf:
+        raise CislensError(f"{where}: weight is {track.weight:g}, expected a number from 0 on.")
     return track
+
+
+def _check_weights(tracks: list[Track]) -> None:
+    for track in tracks:
+        if not 0 <= track.weight < math.inf:
+            raise CislensError(
+                f"track {track.id!r} has weight {track.weight:g}, expected a number from 0 on."
+            )
 
 
 def _check_pairs(tracks: list[Track]) -> None:

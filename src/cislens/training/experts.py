@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cislens.models.profile import ProfileModel
-from cislens.nn.experts import Routing
+from cislens.nn.routing import Routing
 from cislens.objectives.profile import TorchProfileBatch, one_hot
 
 SCHEMA = {

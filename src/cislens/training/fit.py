@@ -75,9 +75,10 @@ def model_for(recipe: TrainRecipe, store: ProfileStore) -> ProfileModel:
     Raises:
         CislensError: on an unknown preset or key, or bins that the store does not have.
     """
-    changes = {"preset": recipe.model} if isinstance(recipe.model, str) else dict(recipe.model)
+    named = recipe.model or {}
+    changes = {"preset": named} if isinstance(named, str) else dict(named)
     if "preset" not in changes:
-        raise CislensError("model: name a preset, e.g. {preset: space-tiny, depth: 3}.")
+        raise CislensError("model: name a preset, e.g. {preset: space-plus-tiny, depth: 3}.")
     preset = changes.pop("preset")
     tracks = {name: store.tracks(name).frame["id"].to_list() for name in store.species}
     config = preset_config(preset, tracks, store.crop, **changes)
@@ -105,7 +106,7 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
         logger.info("training: %s is already finished", folder)
         return finished
     training = recipe.training
-    objective = ProfileObjective(model_for(recipe, store), recipe.objective.mi_weight)
+    objective = ProfileObjective(model_for(recipe, store), recipe.objective)
     loader = ProfileLoader(
         store, "train", training.batch_size, recipe.seed, training.shift,
         training.reverse_complement,

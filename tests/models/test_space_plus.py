@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from cislens.errors import CislensError
 from cislens.models.profile import ProfileModel, build_model
-from cislens.models.space import SpaceConfig, SpaceEncoder
+from cislens.models.space_plus import SpacePlusConfig, SpacePlusEncoder
 from cislens.nn.experts import Experts
 
 TINY: dict[str, Any] = {
@@ -23,16 +23,17 @@ TINY: dict[str, Any] = {
 }
 
 
-def encoder(species: tuple[str, ...] = ("human", "mouse"), **changes: Any) -> SpaceEncoder:
+def encoder(species: tuple[str, ...] = ("human", "mouse"), **changes: Any) -> SpacePlusEncoder:
     torch.manual_seed(0)
-    return SpaceEncoder(SpaceConfig(species=species, **{**TINY, **changes})).eval()
+    return SpacePlusEncoder(SpacePlusConfig(species=species, **{**TINY, **changes})).eval()
 
 
-def with_species(model: SpaceEncoder) -> SpaceEncoder:
+def with_species(model: SpacePlusEncoder) -> SpacePlusEncoder:
     """Give the species a say, which it does not have at the start."""
     torch.manual_seed(1)
     with torch.no_grad():
-        model.codes.normal_()
+        for code in model.codes:
+            code.normal_()
         for name, weight in model.named_parameters():
             if "modulation" in name or "species_router" in name or "to_out" in name:
                 weight.normal_(std=0.3)
@@ -43,8 +44,11 @@ def profile_model() -> ProfileModel:
     torch.manual_seed(0)
     species = ("human", "mouse")
     config = {
-        "encoder": {"kind": "space", "species": species, **TINY},
-        "tracks": {"human": ("a", "b"), "mouse": ("c",)},
+        "encoder": {"kind": "space-plus", "species": species, **TINY},
+        "heads": [
+            {"species": "human", "tracks": ("a", "b")},
+            {"species": "mouse", "tracks": ("c",)},
+        ],
     }
     model = build_model(config).eval()
     with_species(model.encoder)
@@ -102,8 +106,10 @@ def test_add_species_leaves_the_others_bit_equal() -> None:
         for name, value in model.state_dict().items()
         if name not in parameters or not torch.equal(value, parameters[name])
     }
-    assert changed == {"encoder.codes", "heads.2.weight", "heads.2.bias"}
-    torch.testing.assert_close(model.encoder.codes[2], model.encoder.codes[:2].mean(dim=0))
+    assert changed == {"encoder.codes.2", "heads.2.weight", "heads.2.bias"}
+    torch.testing.assert_close(
+        model.encoder.codes[2], (model.encoder.codes[0] + model.encoder.codes[1]) / 2
+    )
     assert model.species == model.encoder.species == ("human", "mouse", "chicken")
     assert model(x, "chicken").shape == (4, 3, 16)
     with pytest.raises(CislensError, match="already has"):
@@ -172,4 +178,4 @@ def test_dense_control_has_no_experts_and_as_many_multiplications() -> None:
 )
 def test_impossible_shapes_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        SpaceConfig(**{**TINY, "species": ("a", "b"), **changes})
+        SpacePlusConfig(**{**TINY, "species": ("a", "b"), **changes})

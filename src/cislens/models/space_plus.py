@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from cislens.errors import CislensError
 from cislens.models.contract import UNKNOWN, Embedding
 from cislens.models.enformer import EnformerConfig, EnformerEncoder, make_attention, make_mlp
-from cislens.nn.experts import Experts, Routing
+from cislens.nn.experts import Experts
+from cislens.nn.routing import Routing
 
 
-class SpaceConfig(EnformerConfig):
-    """Shape of a SPACE encoder.
+class SpacePlusConfig(EnformerConfig):
+    """Shape of the encoder of SPACE-plus.
 
     Attributes:
         species: names, in index order.
@@ -30,7 +31,7 @@ class SpaceConfig(EnformerConfig):
             path of an unknown species.
     """
 
-    kind: Literal["space"] = "space"  # type: ignore[assignment]
+    kind: Literal["space-plus"] = "space-plus"  # type: ignore[assignment]
     species: tuple[str, ...] = Field(min_length=1)
     ffn: Literal["experts", "dense"] = "experts"
     experts: int = Field(8, gt=1)
@@ -39,7 +40,7 @@ class SpaceConfig(EnformerConfig):
     species_dropout: float = Field(0.1, ge=0, le=1)
 
     @model_validator(mode="after")
-    def _enough_experts(self) -> "SpaceConfig":
+    def _enough_experts(self) -> "SpacePlusConfig":
         if self.kept > self.experts:
             raise ValueError(f"kept {self.kept} is more than the {self.experts} experts")
         if len(set(self.species)) < len(self.species):
@@ -63,10 +64,10 @@ class ConditionedNorm(nn.Module):
         return conditioned
 
 
-class SpaceBlock(nn.Module):
+class SpacePlusBlock(nn.Module):
     """A transformer block that knows the species; its feed-forward layer may be experts."""
 
-    def __init__(self, config: SpaceConfig) -> None:
+    def __init__(self, config: SpacePlusConfig) -> None:
         super().__init__()
         dim = config.dim
         self.attention_norm = ConditionedNorm(dim, config.code_dim)
@@ -96,30 +97,32 @@ class SpaceBlock(nn.Module):
         return x_BND + self.ffn(z_BND), None
 
 
-class SpaceEncoder(EnformerEncoder):
+class SpacePlusEncoder(EnformerEncoder):
     """The Enformer tower with species-conditioned expert blocks."""
 
-    config: SpaceConfig
+    config: SpacePlusConfig
 
-    def __init__(self, config: SpaceConfig) -> None:
+    def __init__(self, config: SpacePlusConfig) -> None:
         super().__init__(config.model_copy(update={"depth": 0}))
         self.config = config
         self.species = config.species
-        self.codes = nn.Parameter(0.02 * torch.randn(len(config.species), config.code_dim))
-        self.blocks = nn.ModuleList(SpaceBlock(config) for _ in range(config.depth))
+        self.species_dim = config.code_dim
+        # One parameter per species, so that a new one can be trained alone.
+        self.codes = nn.ParameterList(0.02 * torch.randn(config.code_dim) for _ in config.species)
+        self.blocks = nn.ModuleList(SpacePlusBlock(config) for _ in range(config.depth))
 
     def hidden(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Iterator[Embedding]:
         x_BND, valid_BN, _ = self.embed_bins(x_B4L)
-        yield Embedding(x_BND, self.bin_size, valid_BN)
-        basis_RF = self.basis.table(x_BND.shape[1], x_BND.device)
         species_B = self._shown_species(species_B, x_BND)
         code_BC = self._code(species_B)
+        yield Embedding(x_BND, self.bin_size, valid_BN, species_BC=code_BC)
+        basis_RF = self.basis.table(x_BND.shape[1], x_BND.device)
         routings: tuple[Routing, ...] = ()
         for block in self.blocks:
             x_BND, routing = block(x_BND, basis_RF, valid_BN, code_BC, species_B)
             routings += (routing,) if routing is not None else ()
-            yield Embedding(x_BND, self.bin_size, valid_BN, routings)
-        yield Embedding(self.pointwise(x_BND), self.bin_size, valid_BN, routings)
+            yield Embedding(x_BND, self.bin_size, valid_BN, routings, code_BC)
+        yield Embedding(self.pointwise(x_BND), self.bin_size, valid_BN, routings, code_BC)
 
     def _shown_species(self, species_B: Tensor | None, x_BND: Tensor) -> Tensor:
         """The species that the blocks see: some are hidden in training."""
@@ -134,7 +137,7 @@ class SpaceEncoder(EnformerEncoder):
 
     def _code(self, species_B: Tensor) -> Tensor:
         known_B1 = (species_B >= 0)[:, None]
-        code_BC = self.codes[species_B.clamp_min(0)]
+        code_BC = torch.stack(list(self.codes))[species_B.clamp_min(0)]
         return code_BC * known_B1.to(code_BC.dtype)
 
     def add_species(self, name: str) -> None:
@@ -143,5 +146,4 @@ class SpaceEncoder(EnformerEncoder):
             raise CislensError(f"The encoder already has a species {name!r}; choose another name.")
         self.species = (*self.species, name)
         self.config = self.config.model_copy(update={"species": self.species})
-        codes = torch.cat([self.codes.detach(), self.codes.detach().mean(dim=0, keepdim=True)])
-        self.codes = nn.Parameter(codes)
+        self.codes.append(torch.stack([code.detach() for code in self.codes]).mean(dim=0))
