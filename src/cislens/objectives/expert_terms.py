@@ -1,0 +1,118 @@
+"""What keeps the experts of a model in order: balanced, with small logits, telling species apart.
+
+Dimensions: X layer, S species, E expert.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from cislens.models.profile import ProfileModel, ProfileOutput
+from cislens.nn.routing import Routing, balance_loss, joint_of_mass, mutual_information, z_loss
+from cislens.recipes.schema import PlusTerms, PublishedTerms
+
+_MI_MEMORY = 0.9
+
+
+class ExpertTerms(nn.Module, ABC):
+    """Named terms of the loss, and their weights; a negative weight means "the more the better"."""
+
+    weights: Mapping[str, float]
+
+    @abstractmethod
+    def forward(self, output: ProfileOutput) -> dict[str, Tensor]:
+        """The terms of a batch before weighting; none for a model without experts."""
+
+    def weighted(self, terms: Mapping[str, Tensor]) -> Tensor | float:
+        """Their weighted sum."""
+        return sum(self.weights[name] * term for name, term in terms.items())
+
+
+class BalancedTerms(ExpertTerms):
+    """The terms of SPACE-plus.
+
+    `balance` is 1 when balanced and n/k when collapsed, `z` the mean squared log-sum-exp of the
+    router logits; both are means over all expert layers, those of a decoder included.
+    `mutual_information` of species and expert is the mean over the encoder's layers, of a running
+    joint distribution with the current batch's gradient (straight-through).
+    """
+
+    def __init__(self, model: ProfileModel, settings: PlusTerms) -> None:
+        super().__init__()
+        self.species = len(model.species)
+        self.weights = {
+            "balance": settings.balance,
+            "z": settings.z,
+            "mutual_information": -settings.mutual_information,
+        }
+        # Running sums of the gates, species x expert, of each expert layer.
+        encoder = model.config.encoder
+        experts = getattr(encoder, "experts", 0) if getattr(encoder, "ffn", "") == "experts" else 0
+        shape = (encoder.depth if experts else 0, self.species, experts)
+        self.mass_XSE: Tensor
+        self.register_buffer("mass_XSE", torch.zeros(shape))
+
+    def forward(self, output: ProfileOutput) -> dict[str, Tensor]:
+        layers = output.embedding.routing
+        everything = [*layers, *joined(output.decoder_routing)]
+        if not everything:
+            return {}
+        balance = [balance_loss(routing, self._load(routing)) for routing in everything]
+        terms = {
+            "balance": torch.stack(balance).mean(),
+            "z": torch.stack([z_loss(routing) for routing in everything]).mean(),
+        }
+        if layers:
+            information = [self._information(number, use) for number, use in enumerate(layers)]
+            terms["mutual_information"] = torch.stack(information).mean()
+        return terms
+
+    def _load(self, routing: Routing) -> Tensor:
+        # Not in validation, where devices may see different numbers of batches.
+        return mean_over_devices(routing.load) if self.training else routing.load
+
+    def _information(self, layer: int, routing: Routing) -> Tensor:
+        """MI of the running joint, with the current batch's gradient (straight-through)."""
+        mass_SE = routing.species_mass(self.species)
+        everywhere_SE = mass_SE.detach()
+        if self.training:
+            everywhere_SE = sum_over_devices(everywhere_SE)
+        before_SE = self.mass_XSE[layer]
+        memory = _MI_MEMORY * (before_SE.sum() > 0)
+        running_SE = memory * before_SE + (1 - memory) * everywhere_SE
+        if self.training:
+            self.mass_XSE[layer] = running_SE
+        now_SE = joint_of_mass(everywhere_SE + mass_SE - mass_SE.detach())
+        information = mutual_information(joint_of_mass(running_SE) + now_SE - now_SE.detach())
+        # A batch of one species says nothing about how experts differ between species.
+        return information * ((everywhere_SE.sum(dim=1) > 0).sum() > 1)
+
+
+def expert_terms(model: ProfileModel, settings: PlusTerms | PublishedTerms) -> ExpertTerms:
+    """The terms that the settings ask for."""
+    if isinstance(settings, PublishedTerms):
+        raise AssertionError
+    return BalancedTerms(model, settings)
+
+
+def joined(parts: tuple[Routing, ...]) -> list[Routing]:
+    """The routings of a decoder's heads as one; empty if there are none."""
+    return [Routing.join(parts)] if parts else []
+
+
+def sum_over_devices(value: Tensor) -> Tensor:
+    """Sum of a detached tensor over all processes."""
+    if dist.is_available() and dist.is_initialized():
+        value = value.clone()
+        dist.all_reduce(value)
+    return value
+
+
+def mean_over_devices(value: Tensor) -> Tensor:
+    """Mean of a detached tensor over all processes."""
+    if dist.is_available() and dist.is_initialized():
+        return sum_over_devices(value) / dist.get_world_size()
+    return value
