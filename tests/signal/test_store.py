@@ -82,8 +82,8 @@ def test_a_truncated_store_is_refused_with_the_file_named(store, name, change):
 
 
 def test_a_newer_schema_is_refused(store):
-    edit_manifest(store, schema_version=2)
-    with pytest.raises(CislensError, match="schema version 2, this cislens reads 1"):
+    edit_manifest(store, schema_version=3)
+    with pytest.raises(CislensError, match="schema version 3, this cislens reads 2"):
         ProfileStore.open(store.path)
 
 

@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 import cislens
 from cislens.errors import CislensError
-from cislens.files import claimed, file_digest, sync, write_atomic
+from cislens.files import claimed, sync, write_atomic
 from cislens.genome.codes import Codes
 from cislens.genome.reference import Genome
 from cislens.progress import track as progress
@@ -35,12 +34,14 @@ from cislens.signal.store import (
     FORMAT,
     MANIFEST,
     ProfileStore,
+    file_entries,
     manifest_text,
     partial_folder,
     species_folder,
+    write_tables,
 )
 from cislens.signal.tracks import Track, TrackTable
-from cislens.signal.transforms import to_float16, transform
+from cislens.signal.transforms import NotFiniteError, to_float16, transform
 
 # Below this many values to read, threads are done before new processes have started.
 _PROCESSES_PAY = 4_000_000_000
@@ -212,7 +213,11 @@ def _targets(job: _Job) -> npt.NDArray[np.float16]:
         chroms = np.array([names.get(chrom, chrom) for chrom in job.chroms])
         missing = 0.0 if track.uncovered == "zero" else np.nan
         values = read_windows(track.file, chroms, job.starts, job.length, missing=missing)
-        bins = transform(values, track, bin_size=job.bin_size, crop=job.crop)
+        try:
+            bins = transform(values, track, bin_size=job.bin_size, crop=job.crop)
+        except NotFiniteError as error:
+            start = job.starts[error.row] + (job.crop + error.bin) * job.bin_size
+            raise CislensError(f"{error} The bin begins at {chroms[error.row]}:{start}.") from None
         found[:, :, t] = to_float16(bins)
     return found
 
@@ -259,9 +264,7 @@ def _prepare(partial: Path, plan: ProfilePlan) -> None:
         folder = species_folder(partial / "store", name)
         for key, layout in plan.layouts(name).items():
             create_array(folder / key, layout)
-        files = pl.col("file").map_elements(lambda file: Path(file).name, return_dtype=pl.String)
-        part.tracks.frame.with_columns(files).write_parquet(folder / "tracks.parquet")
-        part.windows.write_parquet(folder / "windows.parquet")
+        write_tables(folder, part.tracks, part.windows)
     write_atomic(state, json.dumps({"digest": plan.digest, "recipe": plan.recipe()}, indent=1))
 
 
@@ -274,15 +277,7 @@ def _finish(partial: Path, plan: ProfilePlan) -> None:
             layout = plan.layouts(unit.species)[name]
             folder = species_folder(store, unit.species) / name
             digests[str(layout.shard_file(folder, unit.shard).relative_to(store))] = digest
-    files = sorted(file for file in store.rglob("*") if file.is_file() and file.name != MANIFEST)
-    entries = {}
-    for file in files:
-        name = str(file.relative_to(store))
-        entries[name] = {
-            "bytes": file.stat().st_size,
-            "sha256": digests.get(name) or file_digest(file),
-        }
-    write_atomic(store / MANIFEST, manifest_text(_manifest(plan, entries)))
+    write_atomic(store / MANIFEST, manifest_text(_manifest(plan, file_entries(store, digests))))
 
 
 def _manifest(plan: ProfilePlan, files: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from cislens.signal.inputs import chromosome_names, n_fraction, resolve
 from cislens.signal.shards import ArrayLayout
 from cislens.signal.tracks import Track, TrackTable, track_table
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_N_FRACTION = 0.5
 # A unit of work holds about this many bases a track, and at most this many windows.
 _UNIT_BASES = 1 << 23
@@ -218,7 +218,7 @@ def _checked_shape(length: int, bin_size: int, crop: int, margin: int) -> Shape:
     if bin_size < 1 or length < 1 or length % bin_size:
         raise CislensError(
             f"length {length} is not a positive multiple of bin_size {bin_size}; choose "
-            f"{max(1, round(length / max(bin_size, 1))) * max(bin_size, 1)}."
+            f"{nearest_lengths(length, bin_size)}."
         )
     if crop < 0 or margin < 0:
         raise CislensError(f"crop {crop} and margin {margin} must not be negative.")
@@ -229,6 +229,13 @@ def _checked_shape(length: int, bin_size: int, crop: int, margin: int) -> Shape:
             f"choose at most {(length // bin_size - 1) // 2}."
         )
     return shape
+
+
+def nearest_lengths(length: int, step: int) -> str:
+    """The multiples of `step` around a length that is none, for an error."""
+    step = max(step, 1)
+    below = max(length, 0) // step * step
+    return " or ".join(f"{at}" for at in (below, below + step) if at)
 
 
 def _check_species(genomes: Mapping[str, Genome], tracks: TrackTable, split: SplitSpec) -> None:
@@ -299,13 +306,38 @@ def _split(
 ) -> pl.DataFrame:
     valid, test = spec.valid.get(name, []), spec.test.get(name, [])
     if valid or test:
-        found = split_by_chromosome(windows, valid, test)
-    else:
-        block_bp = spec.block_bp or 16 * shape.length
-        found = split_windows(genome, windows, spec.fractions, block_bp, seed, shape.margin)
+        _check_chromosomes(name, windows, valid, test)
+    try:
+        if valid or test:
+            found = split_by_chromosome(windows, valid, test)
+        else:
+            block_bp = spec.block_bp or 16 * shape.length
+            found = split_windows(genome, windows, spec.fractions, block_bp, seed, shape.margin)
+    except CislensError as error:
+        raise CislensError(f"split of species {name!r}: {error}") from None
     order = {chrom: i for i, chrom in enumerate(genome.chrom_sizes)}
     rank = pl.col("chrom").replace_strict(order, return_dtype=pl.Int64)
     return found.select("chrom", "start", "end", "block", "split").sort(rank, "start")
+
+
+def _check_chromosomes(name: str, windows: pl.DataFrame, valid: list[str], test: list[str]) -> None:
+    """Refuse named chromosomes that leave a part of the split without windows."""
+    present = windows["chrom"].unique(maintain_order=True).to_list()
+    if not {*valid, *test} <= set(present):
+        return  # an unknown name has a message of its own
+    left = [chrom for chrom in present if chrom not in {*valid, *test}]
+    for part, chroms in (("valid", valid), ("test", test), ("train", left)):
+        if not chroms:
+            what = (
+                "every chromosome is named for valid or test"
+                if part == "train"
+                else (f"chromosomes are named for {'test' if part == 'valid' else 'valid'} alone")
+            )
+            raise CislensError(
+                f"split of species {name!r}: no window is left for {part}, {what}; the windows "
+                f"lie on {', '.join(present)}. Name some for valid and test and leave some for "
+                "train, or name none and divide by fractions."
+            )
 
 
 def _inputs(part: SpeciesPlan) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import polars as pl
 
 from cislens.errors import CislensError, nearest
-from cislens.files import read_parquet, require_file
+from cislens.files import file_digest, read_parquet, require_file
 from cislens.genome.codes import Codes
+from cislens.signal.groups import AUDIT_FILE, group_audit
 from cislens.signal.plan import SCHEMA_VERSION, Shape, array_layouts
 from cislens.signal.shards import RowArray
 from cislens.signal.tracks import TrackTable
@@ -128,6 +129,24 @@ class ProfileStore:
         """Chromosome lengths of the genome the windows come from."""
         return dict(self._part(species).chrom_sizes)
 
+    def placed(self, species: str) -> bool:
+        """Whether the windows' coordinates are those of a genome; see `require_placed`."""
+        self._part(species)
+        return bool(self.manifest["species"][species].get("placed", True))
+
+    def require_placed(self, species: str, purpose: str) -> None:
+        """Refuse windows whose place in the genome is not known.
+
+        Raises:
+            CislensError: if they were imported without coordinates; `purpose` says what for.
+        """
+        if not self.placed(species):
+            raise CislensError(
+                f"the windows of {species!r} in {self.path} have no place in a genome, which "
+                f"{purpose} needs: their records came without sequences.bed. Import them again "
+                "with that file."
+            )
+
     def sequence(self, species: str, rows: Rows) -> Codes:
         """Codes (n, length + 2 * margin) uint8; column `margin` is the window's first base."""
         return self._part(species).sequence.gather(rows)
@@ -177,6 +196,25 @@ def species_folder(store: Path, species: str) -> Path:
 def partial_folder(store: Path) -> Path:
     """Where an unfinished build of `store` is kept."""
     return store.with_name(f"{store.name}.partial")
+
+
+def write_tables(folder: Path, tracks: TrackTable, windows: pl.DataFrame) -> None:
+    """The tables of one species: its tracks, how each got its group, and its windows."""
+    names = pl.Series("file", [Path(file).name for file in tracks.frame["file"]], dtype=pl.String)
+    tracks.frame.with_columns(names).write_parquet(folder / "tracks.parquet")
+    group_audit(tracks).write_csv(folder / AUDIT_FILE, separator="\t")
+    windows.write_parquet(folder / "windows.parquet")
+
+
+def file_entries(store: Path, digests: Mapping[str, str]) -> dict[str, Any]:
+    """Size and sha256 of every file but the manifest; `digests` has those known already."""
+    files = sorted(file for file in store.rglob("*") if file.is_file() and file.name != MANIFEST)
+    entries = {}
+    for file in files:
+        name = str(file.relative_to(store))
+        digest = digests.get(name) or file_digest(file)
+        entries[name] = {"bytes": file.stat().st_size, "sha256": digest}
+    return entries
 
 
 def manifest_text(manifest: Mapping[str, Any]) -> str:

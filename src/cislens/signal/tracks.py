@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import logging
 import math
 import os
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from cislens.errors import CislensError, nearest
+from cislens.example import located
 from cislens.files import require_file
 from cislens.signal.groups import UNKNOWN, group_of, own_groups, parse_description
 
@@ -150,7 +152,7 @@ def read_tracks(path: str | os.PathLike[str], species: str | None = None) -> Tra
         CislensError: naming the file, the line, what was found and what was expected.
     """
     path = require_file(path, "track table")
-    lines = list(csv.reader(_text(path).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
+    lines = list(csv.reader(io.StringIO(_text(path), newline=""), delimiter="\t"))
     if not lines:
         raise CislensError(f"{path} is empty; expected a header line with {', '.join(_REQUIRED)}.")
     header = [name.strip() for name in lines[0]]
@@ -181,9 +183,7 @@ def read_tracks(path: str | os.PathLike[str], species: str | None = None) -> Tra
     own = own_groups(tracks)
     if own:
         logger.info("%s: no group is known for %s; kept as groups of their own", path, own)
-    return track_table(
-        replace(track, assay=track.assay or UNKNOWN) for track in tracks
-    )
+    return track_table(replace(track, assay=track.assay or UNKNOWN) for track in tracks)
 
 
 def _text(path: Path) -> str:
@@ -265,7 +265,7 @@ def _parse(
     if "assay" not in values:
         values = {**parse_description(values.get("description", "")), **values}
     values.setdefault("assay", "")
-    values["file"] = str(folder / values["file"])
+    values["file"] = str(located(values["file"], folder))
     return _check_numbers(Track(**values), where)
 
 

@@ -8,11 +8,27 @@ taken over: it rounds to float16 before pooling, and one uncovered base makes it
 import numpy as np
 import numpy.typing as npt
 
+from cislens.errors import CislensError
 from cislens.signal.tracks import Track
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 Values = npt.NDArray[np.float32]
+
+
+class NotFiniteError(CislensError):
+    """Values that are infinite.
+
+    Attributes:
+        row, bin: the window and its bin where they were first met.
+    """
+
+    def __init__(self, track: Track, row: int, at: int, value: float) -> None:
+        self.row, self.bin = row, at
+        super().__init__(
+            f"track {track.id!r} ({track.file}) sums to {value} in bin {at} of window {row}; "
+            "its values must be finite, write the file again."
+        )
 
 
 def transform(values: Values, track: Track, *, bin_size: int, crop: int = 0) -> Values:
@@ -25,11 +41,15 @@ def transform(values: Values, track: Track, *, bin_size: int, crop: int = 0) -> 
     Args:
         bin_size: bases in a bin; divides L.
         crop: bins left out at either side. The baseline is still that of the whole window.
+
+    Raises:
+        NotFiniteError: if a bin is infinite, or the sum of infinities of both signs.
     """
     pooled = _pool(values, bin_size, crop)
     uncovered = np.flatnonzero(np.isnan(pooled).any(axis=1))
     if uncovered.size:
         pooled[uncovered] = _pool(fill_uncovered(values[uncovered], track), bin_size, crop)
+    _require_finite(pooled, track)
     pooled *= np.float32(track.scale / (bin_size if track.sum_stat == "mean" else 1))
     return clip(pooled, track)
 
@@ -39,6 +59,13 @@ def _pool(values: Values, bin_size: int, crop: int) -> Values:
     cut = crop * bin_size
     pooled: Values = values[:, cut : length - cut].reshape(n, -1, bin_size).sum(axis=2)
     return pooled
+
+
+def _require_finite(pooled: Values, track: Track) -> None:
+    wrong = np.argwhere(~np.isfinite(pooled))
+    if wrong.size:
+        row, at = wrong[0].tolist()
+        raise NotFiniteError(track, row, at, float(pooled[row, at]))
 
 
 def fill_uncovered(values: Values, track: Track) -> Values:
