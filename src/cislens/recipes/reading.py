@@ -16,7 +16,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from cislens.errors import CislensError, nearest
-from cislens.example import core_data, example_path
+from cislens.example import located
 from cislens.files import require_file, write_atomic
 
 
@@ -41,25 +41,16 @@ def _key(key: str, message: str) -> dict[str, Any]:
 
 
 def _resolve(value: Any, info: ValidationInfo) -> Any:
-    if isinstance(value, str) and value.startswith(_PACKAGED):
-        return example_path(value.removeprefix(_PACKAGED))
-    if isinstance(value, str) and value.startswith(_CORE):
-        return _core_path(value.removeprefix(_CORE))
-    folder = (info.context or {}).get("folder")
-    return folder / value if folder is not None and isinstance(value, str | Path) else value
-
-
-def _core_path(name: str) -> Path:
-    folder = core_data()
-    if folder is None:
-        message = f"{name} lies in the data folder; let the variable CISLENS_DATA name it"
-        raise PydanticCustomError("no_core_data", "{message}", {"message": message})
-    return folder / name
+    if not isinstance(value, str | Path):
+        return value
+    try:
+        return located(str(value), (info.context or {}).get("folder", Path()))
+    except CislensError as error:
+        raise PydanticCustomError("not_there", "{message}", {"message": str(error)}) from None
 
 
 # A path in a recipe is relative to the recipe's own folder; `example:` names packaged data and
 # `core:` a file in the folder that CISLENS_DATA names.
-_PACKAGED, _CORE = "example:", "core:"
 RecipePath = Annotated[Path, BeforeValidator(_resolve)]
 
 
