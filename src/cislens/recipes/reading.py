@@ -1,6 +1,6 @@
 """Recipes are typed YAML: every mistake names the file, the line and what was expected."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -65,8 +65,11 @@ RecipeName = Annotated[str, BeforeValidator(_resolve_named)]
 S = TypeVar("S", bound=BaseModel)
 
 
-def read_recipe(path: Path | str, kind: type[S]) -> S:
+def read_recipe(path: Path | str, kind: type[S], given: Mapping[str, Any] | None = None) -> S:
     """Read a YAML recipe; relative paths in it are resolved against its folder.
+
+    Args:
+        given: keys that are given beside the recipe and replace its own.
 
     Raises:
         MissingFileError: if the recipe does not exist.
@@ -86,6 +89,7 @@ def read_recipe(path: Path | str, kind: type[S]) -> S:
     if not isinstance(values, dict):
         raise CislensError(f"{path} must hold keys and values, found {type(values).__name__}.")
     _refuse_repeated_keys(path, tree)
+    values |= given or {}
     try:
         return kind.model_validate(values, context={"folder": path.resolve().parent})
     except ValidationError as error:

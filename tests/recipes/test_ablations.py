@@ -1,0 +1,45 @@
+"""Controls of a training recipe."""
+
+from pathlib import Path
+
+import pytest
+
+from cislens.errors import CislensError
+from cislens.recipes.ablations import PARTS, ablated
+from cislens.recipes.packaged import packaged_names, recipe_path
+from cislens.recipes.reading import read_recipe
+from cislens.recipes.schema import TrainRecipe
+
+
+def packaged(name: str) -> TrainRecipe:
+    return read_recipe(recipe_path("train", name), TrainRecipe, {"store": "/store"})
+
+
+def test_packaged_recipes_are_whole_but_for_the_store() -> None:
+    names = packaged_names("train")
+    assert {"space-plus-tiny", "space-plus-small", "space-plus-base", "basenji-tiny"} <= set(names)
+    for name in names:
+        assert packaged(name).store == Path("/store")
+    with pytest.raises(CislensError, match="'store' is missing"):
+        read_recipe(recipe_path("train", names[0]), TrainRecipe)
+
+
+@pytest.mark.parametrize("name", ["space-plus-tiny", "space-plus-small", "space-plus-base"])
+def test_each_part_can_be_left_out_and_nothing_else_changes(name: str) -> None:
+    whole = packaged(name)
+    without = {part: ablated(whole, part) for part in PARTS}
+    assert without["experts"].model == {"preset": name, "ffn": "dense"}
+    assert without["decoder"].model == {"preset": name, "decoder": False}
+    assert without["information"].objective.experts.mutual_information == 0  # type: ignore[union-attr]
+    assert without["species"].objective.shuffle_species
+    for part, recipe in without.items():
+        same = {"model": whole.model, "objective": whole.objective}
+        assert recipe != whole, part
+        assert recipe.model_copy(update=same) == whole, part
+
+
+def test_a_part_that_is_not_there_cannot_be_left_out() -> None:
+    with pytest.raises(CislensError, match="basenji-tiny has no experts"):
+        ablated(packaged("basenji-tiny"), "experts")
+    with pytest.raises(CislensError, match="terms of kind plus"):
+        ablated(packaged("space-paper-base"), "information")
