@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cislens.cli import task
+from cislens.cli import data_basenji, task
 from cislens.cli.options import AsJson, DryRun, Recipe, Seed, Workers, answer
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import DataRecipe
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Build what models train on and are judged by.", no_args_is_help=True)
 app.add_typer(task.app, name="task")
+app.command("basenji")(data_basenji.command)
 
 
 @app.command("profile")

@@ -23,12 +23,13 @@ import numpy.typing as npt
 
 import cislens
 from cislens.errors import CislensError
-from cislens.files import claimed, sync, write_atomic
+from cislens.files import claimed, write_atomic
 from cislens.genome.codes import Codes
 from cislens.genome.reference import Genome
 from cislens.progress import track as progress
 from cislens.signal.bigwig import read_windows
 from cislens.signal.plan import SCHEMA_VERSION, ProfilePlan, SplitSpec, plan_profile_store
+from cislens.signal.resuming import begin, keeps, open_finished, publish
 from cislens.signal.shards import ArrayLayout, create_array, write_shard
 from cislens.signal.store import (
     FORMAT,
@@ -91,7 +92,7 @@ def build_planned(
     out = Path(out)
     partial = partial_folder(out)
     if out.exists():
-        return _existing(out, plan)
+        return open_finished(out, plan.digest)
     with claimed(partial, "building"):
         try:
             _prepare(partial, plan)
@@ -108,10 +109,7 @@ def build_planned(
                 f"a worker that built {out} was ended by the system, perhaps for lack of memory; "
                 f"run the same command again with fewer than {workers} workers, it resumes."
             ) from error
-        (partial / "store").rename(out)
-        sync(out.parent)
-        shutil.rmtree(partial)
-    return ProfileStore.open(out)
+        return publish(partial, out)
 
 
 @dataclass(frozen=True)
@@ -247,25 +245,16 @@ def _executor(plan: ProfilePlan, workers: int) -> Executor:
 
 def _prepare(partial: Path, plan: ProfilePlan) -> None:
     """Keep what an earlier run of this plan left, or start anew."""
-    state = partial / "plan.json"
-    if state.exists():
-        if json.loads(state.read_text())["digest"] == plan.digest:
-            for stale in partial.rglob(".*.partial"):
-                stale.unlink()
-            done = len(list((partial / "done").glob("*.json")))
-            logger.info("resuming %s: %d of %d units are done", partial, done, len(_units(plan)))
-            return
-        logger.warning("%s was left by a build of other inputs or settings; starting anew", partial)
-    for name in ("done", "store"):
-        shutil.rmtree(partial / name, ignore_errors=True)
-    state.unlink(missing_ok=True)
-    (partial / "done").mkdir()
+    if keeps(partial, plan.digest):
+        done = len(list((partial / "done").glob("*.json")))
+        logger.info("resuming %s: %d of %d units are done", partial, done, len(_units(plan)))
+        return
     for name, part in plan.species.items():
         folder = species_folder(partial / "store", name)
         for key, layout in plan.layouts(name).items():
             create_array(folder / key, layout)
         write_tables(folder, part.tracks, part.windows)
-    write_atomic(state, json.dumps({"digest": plan.digest, "recipe": plan.recipe()}, indent=1))
+    begin(partial, plan.digest, plan.recipe())
 
 
 def _finish(partial: Path, plan: ProfilePlan) -> None:
@@ -300,18 +289,6 @@ def _manifest(plan: ProfilePlan, files: dict[str, Any]) -> dict[str, Any]:
         },
         "files": files,
     }  # fmt: skip
-
-
-def _existing(out: Path, plan: ProfilePlan) -> ProfileStore:
-    store = ProfileStore.open(out)
-    if store.manifest["plan_digest"] != plan.digest:
-        raise CislensError(
-            f"{out} is a profile store of other inputs or settings; remove it or choose another "
-            "path."
-        )
-    logger.info("%s is already built", out)
-    shutil.rmtree(partial_folder(out), ignore_errors=True)
-    return store
 
 
 def _require_space(out: Path, plan: ProfilePlan, todo: list[_Unit]) -> None:

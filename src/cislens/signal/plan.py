@@ -28,7 +28,7 @@ _UNIT_BASES = 1 << 23
 _UNIT_WINDOWS = 512
 # Bases x tracks that one core turns into bins in a second, measured; for the estimate only.
 _BASES_A_SECOND = 2e8
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+SPECIES_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ def _check_species(genomes: Mapping[str, Genome], tracks: TrackTable, split: Spl
                 f"{nearest(name, genomes)}"
             )
     for name in genomes:
-        if not _NAME.fullmatch(name):
+        if not SPECIES_NAME.fullmatch(name):
             raise CislensError(
                 f"species name {name!r} cannot name a folder; use letters, digits, _, . and -."
             )

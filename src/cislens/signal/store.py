@@ -202,7 +202,7 @@ def write_tables(folder: Path, tracks: TrackTable, windows: pl.DataFrame) -> Non
     """The tables of one species: its tracks, how each got its group, and its windows."""
     names = pl.Series("file", [Path(file).name for file in tracks.frame["file"]], dtype=pl.String)
     tracks.frame.with_columns(names).write_parquet(folder / "tracks.parquet")
-    group_audit(tracks).write_csv(folder / AUDIT_FILE, separator="\t")
+    group_audit(tracks).write_csv(folder / AUDIT_FILE, separator="\t", quote_style="never")
     windows.write_parquet(folder / "windows.parquet")
 
 

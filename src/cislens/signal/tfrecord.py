@@ -2,12 +2,14 @@
 
 A file is a sequence of records: length (uint64), masked CRC-32C of the length (uint32), the data,
 masked CRC-32C of the data (uint32), all little-endian, and the whole may be compressed with zlib
-or gzip. An Example is a protocol buffer; only features that are one string of bytes are read.
+or gzip. An Example is a protocol buffer; read are features that are one string of bytes or a list
+of floats, which lie packed in the file as an array does.
 """
 
 import os
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +23,15 @@ _MOST_AT_ONCE = 1 << 24
 _MASK = 0xA282EAD8
 _GZIP, _ZLIB = 31, 15  # what zlib calls them
 
-Feature = memoryview
+_BYTES_LIST, _FLOAT_LIST = 1, 2  # fields of a Feature
+
+
+@dataclass(frozen=True)
+class Feature:
+    """The bytes of one feature: a string, or `floats`, a list of little-endian float32."""
+
+    data: memoryview
+    floats: bool
 
 
 def read_records(path: str | os.PathLike[str]) -> Iterator[bytes]:
@@ -143,8 +153,8 @@ def _decompressed(path: Path, handle: BinaryIO, window_bits: int | None) -> Iter
         )
 
 
-def bytes_features(record: bytes) -> dict[str, Feature]:
-    """The features of an Example that are one string of bytes, by name; others are left out.
+def example_features(record: bytes) -> dict[str, Feature]:
+    """The features of an Example by name; lists of integers or of several strings are left out.
 
     Raises:
         ValueError: if the record is no such message.
@@ -155,10 +165,10 @@ def bytes_features(record: bytes) -> dict[str, Feature]:
             keys, values = list(_strings(entry, 1)), list(_strings(entry, 2))
             if not keys or not values:
                 continue
-            lists = list(_strings(values[-1], 1))
-            strings = [item for one in lists for item in _strings(one, 1)]
-            if len(strings) == 1:
-                found[bytes(keys[-1]).decode()] = strings[0]
+            for kind in (_BYTES_LIST, _FLOAT_LIST):
+                items = [item for one in _strings(values[-1], kind) for item in _strings(one, 1)]
+                if len(items) == 1:
+                    found[bytes(keys[-1]).decode()] = Feature(items[0], kind == _FLOAT_LIST)
     return found
 
 
