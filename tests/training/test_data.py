@@ -4,7 +4,7 @@ import torch
 
 from cislens.signal.loader import ProfileLoader
 from cislens.signal.store import ProfileStore
-from cislens.training.data import SplitPass, StepStream, to_tensors
+from cislens.training.data import SpeciesLabels, SplitPass, StepStream, to_tensors
 
 
 @pytest.fixture
@@ -12,8 +12,13 @@ def loader(small_store: ProfileStore) -> ProfileLoader:
     return ProfileLoader(small_store, "train", batch_size=16, seed=3)
 
 
+def labels_of(loader: ProfileLoader) -> SpeciesLabels:
+    return SpeciesLabels.of(loader.store, loader.store.species)
+
+
 def codes_of(loader: ProfileLoader, steps: int, interval: int, done: int) -> list[torch.Tensor]:
-    return [batch.codes_BL for batch in StepStream(loader, steps, interval, lambda: done)]
+    stream = StepStream(loader, labels_of(loader), steps, interval, lambda: done)
+    return [batch.codes_BL for batch in stream]
 
 
 def test_passes_go_on_where_the_last_one_ended(loader: ProfileLoader) -> None:
@@ -34,7 +39,7 @@ def test_a_pass_begins_at_any_step_and_ends_with_its_interval(loader: ProfileLoa
 
 
 def test_what_was_fetched_and_not_used_comes_again(loader: ProfileLoader) -> None:
-    stream = StepStream(loader, 8, 8, lambda: 0)
+    stream = StepStream(loader, labels_of(loader), 8, 8, lambda: 0)
     ahead = next(iter(stream)).codes_BL
     assert torch.equal(next(iter(stream)).codes_BL, ahead)
 
@@ -42,8 +47,9 @@ def test_what_was_fetched_and_not_used_comes_again(loader: ProfileLoader) -> Non
 def test_devices_share_a_batch_and_together_hold_all_of_it(loader: ProfileLoader) -> None:
     batch = loader.batch(0, 0)
     names = loader.store.species
-    whole = to_tensors(batch, names)
-    shares = [to_tensors(batch, names, rank, 3) for rank in range(3)]
+    labels = labels_of(loader)
+    whole = to_tensors(batch, labels)
+    shares = [to_tensors(batch, labels, rank, 3) for rank in range(3)]
     assert sum(len(share.species_B) for share in shares) == 16
     for rank, share in enumerate(shares):
         assert torch.equal(share.codes_BL, whole.codes_BL[rank::3])
@@ -58,7 +64,7 @@ def test_devices_share_a_batch_and_together_hold_all_of_it(loader: ProfileLoader
 
 def test_a_split_pass_sees_every_window_once(small_store: ProfileStore) -> None:
     loader = ProfileLoader(small_store, "valid", 32, shift=0, reverse_complement=False)
-    seen = sum(len(batch.species_B) for batch in SplitPass(loader))
+    seen = sum(len(batch.species_B) for batch in SplitPass(loader, labels_of(loader)))
     expected = sum(
         (small_store.windows(name)["split"] == "valid").sum() for name in small_store.species
     )

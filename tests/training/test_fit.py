@@ -11,7 +11,8 @@ from cislens.models.saving import load_model
 from cislens.recipes.schema import Training, TrainRecipe
 from cislens.signal.store import ProfileStore
 from cislens.training import fit as fitting
-from cislens.training.fit import Run, fit, model_for
+from cislens.training.fit import Run, fit
+from cislens.training.start import model_for
 
 TINY = {"preset": "space-plus-tiny", "dim": 24, "stem_dim": 8, "depth": 1, "heads": 2}
 
@@ -107,5 +108,5 @@ def test_fresh_weights_are_a_function_of_the_seed(
 def test_expert_use_sums_to_one_per_layer_and_species(recipe: TrainRecipe, tmp_path: Path) -> None:
     use = pl.read_parquet(fit(recipe, tmp_path / "run").experts_path)
     assert set(use["species"]) == {"all", "yeast", "fly"}
-    sums = use.group_by("layer", "species").agg(pl.col("share").sum())["share"]
+    sums = use.group_by("layer", "species", "group").agg(pl.col("share").sum())["share"]
     assert sums.to_numpy() == pytest.approx(1.0, abs=1e-6)

@@ -35,17 +35,23 @@ def plan(recipe: TrainRecipe) -> dict[str, Any]:
     from cislens.genome.codes import decode
     from cislens.signal.loader import ProfileLoader
     from cislens.signal.store import ProfileStore
-    from cislens.training.fit import model_for
+    from cislens.training.start import start_of
 
     store = ProfileStore.open(recipe.store)
-    model = model_for(recipe, store)
+    start = start_of(recipe, store)
+    model = start.model
     training = recipe.training
-    loader = ProfileLoader(store, "train", training.batch_size, recipe.seed, training.shift)
+    loader = ProfileLoader(
+        store, "train", training.batch_size, recipe.seed, training.shift, batches=training.batches
+    )
     first = loader.batch(0, 0)
+    parameters = list(model.parameters())
     return {
         "store": str(store.path),
+        **({} if start.ancestor is None else {"init_from": str(start.ancestor.folder)}),
         "species": {name: len(store.tracks(name)) for name in store.species},
-        "parameters": sum(value.numel() for value in model.parameters()),
+        "parameters": sum(value.numel() for value in parameters),
+        "trained": sum(value.numel() for value in parameters if value.requires_grad),
         "steps": training.steps,
         "epochs": round(training.steps / len(loader), 2),
         "bases": training.steps * training.batch_size * store.length,

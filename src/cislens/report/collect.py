@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from cislens.evaluation.contestants import training_stores
@@ -16,11 +15,11 @@ from cislens.genome.reference import open_genome
 from cislens.models.saving import load_model
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import BenchRecipe, Loci
-from cislens.report.inputs import ExpertUse, Locus, ReportInput
+from cislens.report.expert_use import expert_use_of
+from cislens.report.inputs import Locus, ReportInput
 from cislens.report.loci import held_out_loci
 from cislens.report.words import interval, number
 from cislens.signal.store import ProfileStore
-from cislens.training.experts import EVERY_SPECIES
 from cislens.training.fit import Run
 
 _EVIDENCE = ("ranks", "efficiency", "label_areas", "layers", "calibration", "costs")
@@ -55,7 +54,7 @@ def collect(folder: Path) -> ReportInput:
         loci=[] if run is None or store is None else _loci(recipe, run, store),
         experts=None
         if run is None
-        else _experts(read_parquet(run.experts_path, "expert use of the run")),
+        else expert_use_of(read_parquet(run.experts_path, "expert use of the run")),
         manifest=_manifest(recipe, run, store, tasks),
         notes=_notes(recipe, tasks),
     )
@@ -112,25 +111,6 @@ def _annotations(wanted: Loci) -> pl.DataFrame | None:
         return None
     genes = any(part in {".gtf", ".gff", ".gff3"} for part in wanted.annotations.suffixes)
     return read_genes(wanted.annotations) if genes else read_intervals(wanted.annotations)
-
-
-def _experts(use: pl.DataFrame) -> ExpertUse | None:
-    if use.is_empty():
-        return None
-    layers = use["layer"].n_unique()
-    species = [name for name in use["species"].unique(maintain_order=True) if name != EVERY_SPECIES]
-
-    def shares(name: str) -> Any:
-        part = use.filter(pl.col("species") == name).sort("layer", "expert")
-        return part["share"].to_numpy().reshape(layers, -1)
-
-    return ExpertUse(
-        layers=[f"layer {layer + 1}" for layer in range(layers)],
-        species=species,
-        load_XE=shares(EVERY_SPECIES),
-        species_XSE=np.stack([shares(name) for name in species], axis=1),
-        top_k=int(use["top_k"][0]),
-    )
 
 
 def _manifest(

@@ -74,16 +74,18 @@ class Locus:
 
 @dataclass(frozen=True)
 class ExpertUse:
-    """Where the router sent its tokens.
+    """Where the routers of one part of a model, encoder or decoder, sent their tokens.
 
-    X layer, S species, E expert.
+    X layer, S species, G group of tracks, E expert.
 
     Attributes:
-        layers, species: names.
+        layers, species, groups: names; only a decoder has groups.
         load_XE: share of the routed slots that each expert received; rows sum to 1.
-        species_XSE: share of each species' gate weight that each expert got; rows sum to 1, or
-            to 0 where a species was absent.
+        species_XSE, group_XGE: share of each species' or group's gate weight that each expert
+            got; rows sum to 1, or to 0 where a species was absent.
         top_k: experts that serve one token.
+        entropy_X: of each router over ln n, 1 undecided and 0 certain; empty if not recorded.
+        decoder: the same of the decoder, where this is of an encoder.
     """
 
     layers: Sequence[str]
@@ -91,17 +93,24 @@ class ExpertUse:
     load_XE: Values
     species_XSE: Values
     top_k: int
+    entropy_X: Sequence[float] = ()
+    groups: Sequence[str] = ()
+    group_XGE: Values | None = None
+    decoder: "ExpertUse | None" = None
 
     def __post_init__(self) -> None:
-        experts = np.shape(self.load_XE)[-1]
-        for name, values, expected in (
-            ("load_XE", self.load_XE, (len(self.layers), experts)),
-            ("species_XSE", self.species_XSE, (len(self.layers), len(self.species), experts)),
-        ):
+        experts, layers = np.shape(self.load_XE)[-1], len(self.layers)
+        held = [
+            ("load_XE", self.load_XE, (layers, experts)),
+            ("species_XSE", self.species_XSE, (layers, len(self.species), experts)),
+        ]
+        if self.group_XGE is not None:
+            held.append(("group_XGE", self.group_XGE, (layers, len(self.groups), experts)))
+        for name, values, expected in held:
             if np.shape(values) != expected:
                 raise CislensError(
                     f"expert use: {name} has shape {np.shape(values)}, expected {expected} for "
-                    f"{len(self.layers)} layers and {len(self.species)} species."
+                    f"{layers} layers, {len(self.species)} species and {len(self.groups)} groups."
                 )
             sums = np.asarray(values, dtype=float).sum(-1)
             whole = np.isclose(sums, 1, atol=1e-3) | (np.isclose(sums, 0) & (len(expected) == 3))

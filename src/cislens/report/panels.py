@@ -1,5 +1,6 @@
 """Which panels each section of the page holds, with their titles and counts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,8 @@ from cislens.report.figures import intervals
 from cislens.report.figures.canvas import Picture
 from cislens.report.figures.loci import locus_panel
 from cislens.report.figures.training import curve
-from cislens.report.inputs import ReportInput
-from cislens.report.words import counted, grouped, main_comparisons
+from cislens.report.inputs import ExpertUse, ReportInput, Values
+from cislens.report.words import counted, grouped, main_comparisons, number
 
 # Title of a training panel, the line below it, and the logged metrics that it shows.
 _CURVES = (
@@ -22,6 +23,8 @@ _CURVES = (
     ("Species told apart", "mutual information of species and expert, nats",
      ("mutual_information",)),
 )  # fmt: skip
+
+_OF_GATES = "share of the gate weight"
 
 
 @dataclass(frozen=True)
@@ -118,16 +121,39 @@ def locus_panels(run: ReportInput) -> list[Panel]:
 
 
 def expert_panels(run: ReportInput) -> list[Panel]:
-    """Load per layer over all species, then one species map per layer."""
+    """Of the encoder, then of the decoder: load per layer, then a map per layer and label.
+
+    The maps by species and by group of tracks say how undecided the router was and how much the
+    expert tells about the label.
+    """
     use = run.experts
     if use is None:
         return []
-    whole = expert_figures.load_map(use.layers, use.load_XE, "layer")
-    panels = [Panel("Every layer", "share of the routed bins", whole)]
-    if len(use.species) > 1:
-        for layer, load_SE in zip(use.layers, np.asarray(use.species_XSE), strict=True):
-            picture = expert_figures.load_map(use.species, load_SE, "species")
-            panels.append(Panel(f"Species in {layer}", "share of the gate weight", picture))
+    parts = [part for part in (use, use.decoder) if part is not None]
+    panels = []
+    for part in parts:
+        title = "Decoder" if part.groups else "Every layer"
+        what = "tokens" if part.groups else "bins"
+        whole = expert_figures.load_map(part.layers, part.load_XE, "layer")
+        panels.append(Panel(title, f"share of the routed {what}", whole))
+        panels += _label_maps(part, "Species", "species", part.species, part.species_XSE)
+        if part.group_XGE is not None:
+            panels += _label_maps(part, "Groups", "group", part.groups, part.group_XGE)
+    return panels
+
+
+def _label_maps(
+    use: ExpertUse, title: str, what: str, names: Sequence[str], share_XRE: Values
+) -> list[Panel]:
+    if len(names) < 2:
+        return []
+    panels = []
+    for layer, (name, share_RE) in enumerate(zip(use.layers, np.asarray(share_XRE), strict=True)):
+        nats = expert_figures.information(share_RE)
+        said = [f"entropy {number(use.entropy_X[layer], 2)}"] if len(use.entropy_X) else []
+        said.append(f"information {number(nats, 3)} nats")
+        picture = expert_figures.load_map(names, share_RE, what)
+        panels.append(Panel(f"{title} in {name}: {', '.join(said)}", _OF_GATES, picture))
     return panels
 
 

@@ -3,6 +3,7 @@
 A run that was interrupted goes on from its last checkpoint and ends with the same weights.
 """
 
+import copy
 import json
 import logging
 import sys
@@ -13,27 +14,28 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from cislens.errors import CislensError
 from cislens.files import atomic_path, write_atomic
-from cislens.models.presets import preset_config
-from cislens.models.profile import ProfileModel, build_model
+from cislens.models.profile import ProfileModel
 from cislens.models.saving import save_model
 from cislens.objectives.profile import ProfileObjective
-from cislens.randomness import seed_of
 from cislens.recipes.reading import claim_folder
 from cislens.recipes.schema import TrainRecipe
 from cislens.signal.datacard import FILE_NAME, DataCard
 from cislens.signal.loader import ProfileLoader
 from cislens.signal.store import ProfileStore
-from cislens.signal.tracks import track_table
-from cislens.training.data import SplitPass, StepStream
+from cislens.training.ancestor import Ancestor, track_card
+from cislens.training.averaging import RunningMean
+from cislens.training.data import SpeciesLabels, SplitPass, StepStream
 from cislens.training.experts import expert_use
 from cislens.training.manifest import run_manifest
 from cislens.training.module import ObjectiveModule
 from cislens.training.monitor import SELECTION, Monitor
+from cislens.training.start import start_of
+from cislens.training.watch import ExpertWatch
 
 logger = logging.getLogger("cislens")
 
@@ -69,30 +71,6 @@ class Run:
             raise CislensError(f"{path} is not JSON ({error}); restore the run folder.") from None
 
 
-def model_for(recipe: TrainRecipe, store: ProfileStore) -> ProfileModel:
-    """The recipe's model with fresh weights (a function of the seed) and the store's tracks.
-
-    Raises:
-        CislensError: on an unknown preset or key, or bins that the store does not have.
-    """
-    named = recipe.model or {}
-    changes = {"preset": named} if isinstance(named, str) else dict(named)
-    if "preset" not in changes:
-        raise CislensError("model: name a preset, e.g. {preset: space-plus-tiny, depth: 3}.")
-    preset = changes.pop("preset")
-    tracks = {name: store.tracks(name).frame["id"].to_list() for name in store.species}
-    config = preset_config(preset, tracks, store.crop, **changes)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_of(recipe.seed, "weights"))
-        model = build_model(config)
-    if model.encoder.bin_size != store.bin_size:
-        raise CislensError(
-            f"model {preset} has bins of {model.encoder.bin_size} bp and {store.path} bins of "
-            f"{store.bin_size} bp; build the store with the model's bin size."
-        )
-    return model
-
-
 def fit(recipe: TrainRecipe, folder: Path) -> Run:
     """Train the recipe's model; resume if `folder` holds an unfinished run of the same recipe.
 
@@ -105,28 +83,31 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     if finished := Run.open(folder):
         logger.info("training: %s is already finished", folder)
         return finished
-    training = recipe.training
-    objective = ProfileObjective(model_for(recipe, store), recipe.objective)
-    loader = ProfileLoader(
-        store, "train", training.batch_size, recipe.seed, training.shift,
-        training.reverse_complement,
-    )  # fmt: skip
-    valid = ProfileLoader(store, "valid", training.batch_size, shift=0, reverse_complement=False)
-    monitor = Monitor(folder / "metrics.parquet", loader)
+    start = start_of(recipe, store)
+    objective = _objective(recipe, store, start.model)
+    loader, valid = _loaders(recipe, store)
+    watch = ExpertWatch(objective)
+    monitor = Monitor(folder / "metrics.parquet", loader, watch)
     best = ModelCheckpoint(
         folder / "checkpoints", filename="best", monitor=SELECTION, save_last=True,
         enable_version_counter=False,
     )  # fmt: skip
-    trainer = _trainer(
-        recipe, folder, [EMAWeightAveraging(decay=training.ema_decay), monitor, best]
-    )
+    training = recipe.training
+    trainer = _trainer(recipe, folder, [RunningMean(training.ema_decay), watch, monitor, best])
     place = (trainer.global_rank, trainer.world_size)
-    stream = StepStream(
-        loader, training.steps, training.validate_every, lambda: trainer.global_step, *place
+    labels = SpeciesLabels.of(
+        store, start.model.species, recipe.objective.shuffle_species, recipe.seed
     )
-    passes = SplitPass(valid, *place)
+    stream = StepStream(
+        loader, labels, training.steps, training.validate_every, lambda: trainer.global_step,
+        *place,
+    )  # fmt: skip
+    passes = SplitPass(valid, labels, *place)
     seed_everything(recipe.seed, verbose=False)
-    module = ObjectiveModule(objective, training, recipe.seed)
+    origin = {"store": store.digest, "init_from": start.origin}
+    module = ObjectiveModule(objective, training, recipe.seed, start.frozen, origin)
+    if training.compile:
+        compile_model(start.model)
     last = folder / "checkpoints" / "last.ckpt"
     if last.exists():
         logger.info("training: resuming %s", folder)
@@ -138,11 +119,48 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     if trainer.global_step < training.steps:
         raise KeyboardInterrupt
     if trainer.is_global_zero:
-        _finish(recipe, store, folder, module, monitor, SplitPass(valid))
+        _finish(recipe, store, folder, module, monitor, SplitPass(valid, labels), start.ancestor)
     trainer.strategy.barrier()
     run = Run.open(folder)
     assert run is not None
     return run
+
+
+def compile_model(model: ProfileModel, backend: str = "inductor") -> None:
+    """Let torch.compile translate encoder and decoder at their first call, in place.
+
+    The module and the names of its weights stay as they are, and so do checkpoints.
+    """
+    for part in (model.encoder, model.decoder):
+        if part is not None:
+            part.compile(backend=backend)
+
+
+def _objective(recipe: TrainRecipe, store: ProfileStore, model: ProfileModel) -> ProfileObjective:
+    """The recipe's objective over the store's tracks, weighted as the store says."""
+    if recipe.training.checkpointing:
+        if not hasattr(model.encoder, "checkpointing"):
+            raise CislensError(
+                f"training.checkpointing: the encoder {type(model.encoder).__name__} cannot "
+                "recompute its activations; leave the key out."
+            )
+        setattr(model.encoder, "checkpointing", True)  # noqa: B010 - not of every encoder
+    tables = {name: store.tracks(name).frame for name in store.species}
+    tracks = {name: table["id"].to_list() for name, table in tables.items()}
+    weights = {name: table["weight"].to_list() for name, table in tables.items()}
+    uneven = {name: given for name, given in weights.items() if set(given) != {1.0}}
+    return ProfileObjective(model, recipe.objective, tracks, uneven)
+
+
+def _loaders(recipe: TrainRecipe, store: ProfileStore) -> tuple[ProfileLoader, ProfileLoader]:
+    """Of the training and of the validation part."""
+    training = recipe.training
+    loader = ProfileLoader(
+        store, "train", training.batch_size, recipe.seed, training.shift,
+        training.reverse_complement, batches=training.batches,
+    )  # fmt: skip
+    valid = ProfileLoader(store, "valid", training.batch_size, shift=0, reverse_complement=False)
+    return loader, valid
 
 
 def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[Any]) -> Trainer:
@@ -188,17 +206,20 @@ def _finish(
     module: ObjectiveModule,
     monitor: Monitor,
     valid: SplitPass,
+    ancestor: Ancestor | None,
 ) -> None:
     """Keep the weights of the best validation, then write expert use, model and manifest."""
     best = folder / "checkpoints" / "best.ckpt"
     state = torch.load(best, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
-    model = module.objective.model.cpu().eval()
+    # A copy, because copies are not compiled.
+    model = copy.deepcopy(module.objective.model).cpu().eval()
     assert isinstance(model, ProfileModel)
-    manifest = run_manifest(recipe, store, model, monitor, chosen_step=int(state["global_step"]))
+    manifest = run_manifest(
+        recipe, store, model, monitor, chosen_step=int(state["global_step"]), ancestor=ancestor
+    )
     with atomic_path(folder / "experts.parquet") as aside:
         expert_use(model, valid).write_parquet(aside)
-    tracks = track_table(track for name in store.species for track in store.tracks(name).rows())
-    data = DataCard(store.length, tracks)
+    data = DataCard(store.length, track_card(model, ancestor, store))
     save_model(model, folder / "model", manifest.pop("card"), {FILE_NAME: data.to_json()})
     write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")

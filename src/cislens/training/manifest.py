@@ -10,6 +10,7 @@ from cislens import __version__
 from cislens.models.profile import ProfileModel
 from cislens.recipes.schema import TrainRecipe
 from cislens.signal.store import ProfileStore
+from cislens.training.ancestor import Ancestor
 from cislens.training.monitor import SELECTION, Monitor
 
 _LIBRARIES = ("torch", "lightning", "numpy", "polars", "zarr", "figwig", "pysam")
@@ -21,10 +22,16 @@ def run_manifest(
     model: ProfileModel,
     monitor: Monitor,
     chosen_step: int,
+    ancestor: Ancestor | None = None,
 ) -> dict[str, Any]:
-    """Versions, data, seeds, devices and the compute ledger; `card` is the model card's text."""
+    """Versions, data, seeds, devices and the compute ledger; `card` is the model card's text.
+
+    Args:
+        ancestor: the model that this one was trained from, if any; its digest is recorded.
+    """
     training = recipe.training
     parameters = sum(value.numel() for value in model.parameters())
+    trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     bases = training.steps * training.batch_size * store.length
     chosen = {
         row["metric"]: row["value"]
@@ -44,6 +51,7 @@ def run_manifest(
         "valid": chosen,
         "ledger": {
             "parameters": parameters,
+            "trained_parameters": trained,
             "steps": training.steps,
             "windows": training.steps * training.batch_size,
             "bases": bases,
@@ -53,6 +61,10 @@ def run_manifest(
             "bases_per_second": bases / max(monitor.train_seconds, 1e-9),
         },
     }
+    if ancestor is not None:
+        manifest["ancestor"] = {
+            "path": str(ancestor.folder), "digest": ancestor.digest, "freeze": recipe.freeze
+        }  # fmt: skip
     manifest["card"] = _card(recipe, store, manifest)
     return manifest
 
@@ -72,10 +84,14 @@ def _card(recipe: TrainRecipe, store: ProfileStore, manifest: dict[str, Any]) ->
     scores = "\n".join(
         f"| {name} | {value:.4f} |" for name, value in sorted(manifest["valid"].items())
     )
+    if ancestor := manifest.get("ancestor"):
+        origin = f"trained further from weights `{ancestor['digest']}`, freeze {recipe.freeze}"
+    else:
+        origin = f"model `{recipe.model}`"
     return f"""# cislens profile model
 
 Supervised genomic-profile model, trained by cislens {__version__}
-(model `{recipe.model}`, {manifest["ledger"]["parameters"]:,} parameters,
+({origin}, {manifest["ledger"]["parameters"]:,} parameters,
 {recipe.training.steps} steps of {recipe.training.batch_size} windows, seed {recipe.seed}).
 
 Load it with `cislens.load_model(folder)`.

@@ -1,12 +1,14 @@
 """An objective as a Lightning module: optimizer, schedule, seeds of each step, metrics."""
 
 import math
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from cislens.errors import CislensError
 from cislens.objectives.contract import Metrics, Objective
 from cislens.randomness import seed_of
 from cislens.recipes.schema import Training
@@ -18,19 +20,51 @@ class ObjectiveModule(LightningModule):
     Dropout is seeded by (seed, step, rank) before every step, so that an interrupted run that is
     resumed draws the same masks as one that was not.
 
+    Args:
+        frozen: modules that stay in eval mode.
+        origin: what the run depends on beside its recipe, by name; a checkpoint of other origin
+            is refused.
+
     Attributes:
         term_sums: sum of each loss term over the steps since `take_terms`, on the device.
         valid_metrics: streaming metrics of the validation pass.
     """
 
-    def __init__(self, objective: Objective, training: Training, seed: int) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        training: Training,
+        seed: int,
+        frozen: Sequence[nn.Module] = (),
+        origin: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__()
+        self.frozen = tuple(frozen)
+        self.origin = dict(origin or {})
         self.objective = objective
         self.recipe = training
         self.seed = seed
         self.term_sums: dict[str, Tensor] = {}
         self.term_steps = 0
         self.valid_metrics: Metrics | None = None
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["origin"] = self.origin
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for what, then in checkpoint.get("origin", {}).items():
+            now = self.origin.get(what, "")
+            if then != now:
+                raise CislensError(
+                    f"the interrupted run began with another {what} ({then[:12]}, now "
+                    f"{now[:12]}); restore it, or remove the run folder to start over."
+                )
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         torch.manual_seed(seed_of(self.seed, "dropout", self.global_step, self.global_rank))

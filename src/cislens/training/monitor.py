@@ -12,6 +12,7 @@ from cislens.files import atomic_path
 from cislens.objectives.metrics import ProfileMetrics
 from cislens.signal.loader import ProfileLoader
 from cislens.training.module import ObjectiveModule
+from cislens.training.watch import ExpertWatch
 
 SCHEMA = {"step": pl.Int64, "split": pl.String, "metric": pl.String, "value": pl.Float64}
 # The number that checkpoints are chosen by; lower is better.
@@ -23,7 +24,8 @@ logger = logging.getLogger("cislens")
 class Monitor(Callback):
     """Collects `step, split, metric, value` rows and writes `metrics.parquet` at validation.
 
-    Training terms are means over the steps since the rows before. The rows travel in the
+    Training terms are means over the steps since the rows before; what `watch` saw of the experts
+    is listed with the validation metrics. The rows travel in the
     checkpoint, so a resumed run continues its own table.
 
     Attributes:
@@ -31,9 +33,10 @@ class Monitor(Callback):
         wait_seconds: the part of it in which the loader was waited for.
     """
 
-    def __init__(self, path: Path, loader: ProfileLoader) -> None:
+    def __init__(self, path: Path, loader: ProfileLoader, watch: ExpertWatch) -> None:
         self.path = path
         self.loader = loader
+        self.watch = watch
         self.rows: list[dict[str, Any]] = []
         self.train_seconds = 0.0
         self.wait_seconds = 0.0
@@ -59,7 +62,7 @@ class Monitor(Callback):
         self._add(step, "train", terms)
         metrics = pl_module.valid_metrics
         assert isinstance(metrics, ProfileMetrics)
-        self._add(step, "valid", _flat(_merged(trainer, metrics)))
+        self._add(step, "valid", _flat(_merged(trainer, metrics)) | self.watch.metrics())
         value = self.last(SELECTION)
         pl_module.log(SELECTION, value, rank_zero_only=True, sync_dist=False)
         if trainer.is_global_zero and not trainer.sanity_checking:

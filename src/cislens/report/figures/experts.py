@@ -25,11 +25,22 @@ def effective_experts(load: Values) -> Values:
     return effective
 
 
+def information(share_RE: Values) -> float:
+    """Mutual information in nats of row and expert; rows weigh the same, those of zeros nothing."""
+    share = np.asarray(share_RE, dtype=float)
+    sums = share.sum(-1, keepdims=True)
+    share = share[sums[:, 0] > 0] / sums[sums[:, 0] > 0]
+    even = share.mean(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts = np.where(share > 0, share * np.log(share / even), 0.0)
+    return max(0.0, float(parts.sum(-1).mean())) if len(share) else 0.0
+
+
 def load_map(rows: Sequence[str], load: Values, what: str) -> Picture:
     """Share of the tokens that each expert takes, one row per layer or species.
 
     Args:
-        rows: names of the rows.
+        rows: names of the rows: layers, species or groups of tracks.
         load: (rows, experts), each row summing to 1.
         what: what a row is, for the alt text.
     """

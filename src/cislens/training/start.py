@@ -1,0 +1,102 @@
+"""What a run starts from: a fresh model or a trained one, and which part of it is trained."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from cislens.errors import CislensError
+from cislens.models.presets import HeadTracks, preset_config
+from cislens.models.profile import ProfileModel, build_model
+from cislens.randomness import seed_of
+from cislens.recipes.schema import TrainRecipe
+from cislens.signal.store import ProfileStore
+from cislens.training.ancestor import Ancestor, grow, load_ancestor
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model before its first step.
+
+    Attributes:
+        ancestor: where its weights come from, if they are not fresh.
+        frozen: modules that stay in eval mode, so that neither dropout nor statistics touch them.
+    """
+
+    model: ProfileModel
+    ancestor: Ancestor | None = None
+    frozen: tuple[nn.Module, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """sha256 of the weights it started from; empty for fresh ones."""
+        return "" if self.ancestor is None else self.ancestor.digest
+
+
+def start_of(recipe: TrainRecipe, store: ProfileStore) -> Start:
+    """The model that the recipe trains, with heads for all of the store's tracks.
+
+    Raises:
+        CislensError: on an unknown preset or key, a folder that holds no model, bins that the
+            store does not have, or if nothing is left to train.
+    """
+    if recipe.init_from is None:
+        return Start(_fresh(recipe, store))
+    model, ancestor = load_ancestor(recipe.init_from)
+    grow(model, ancestor, store, recipe.seed)
+    model.train()
+    return Start(model, ancestor, _freeze(model, recipe, ancestor))
+
+
+def model_for(recipe: TrainRecipe, store: ProfileStore) -> ProfileModel:
+    """The model of `start_of`."""
+    return start_of(recipe, store).model
+
+
+def _fresh(recipe: TrainRecipe, store: ProfileStore) -> ProfileModel:
+    """The recipe's model with fresh weights (a function of the seed) and the store's tracks."""
+    given = recipe.model
+    changes = {"preset": given} if isinstance(given, str) else dict(given or {})
+    if "preset" not in changes:
+        raise CislensError("model: name a preset, e.g. {preset: space-plus-tiny, depth: 3}.")
+    preset = changes.pop("preset")
+    config = preset_config(preset, _heads(store), store.crop, **changes)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(recipe.seed, "weights"))
+        model = build_model(config)
+    if model.encoder.bin_size != store.bin_size:
+        raise CislensError(
+            f"model {preset} has bins of {model.encoder.bin_size} bp and {store.path} bins of "
+            f"{store.bin_size} bp; build the store with the model's bin size."
+        )
+    return model
+
+
+def _heads(store: ProfileStore) -> dict[str, HeadTracks]:
+    found = {}
+    for species in store.species:
+        tracks = store.tracks(species)
+        pairs = tracks.strand_permutation().tolist()
+        ids, groups = (tracks.frame[name].to_list() for name in ("id", "group"))
+        found[species] = HeadTracks(ids, groups, pairs)
+    return found
+
+
+def _freeze(model: ProfileModel, recipe: TrainRecipe, ancestor: Ancestor) -> tuple[nn.Module, ...]:
+    """Take what the recipe freezes out of training; give the modules that stay in eval mode."""
+    if recipe.freeze == "nothing":
+        return ()
+    if recipe.freeze == "encoder":
+        still: nn.Module = model.encoder
+        model.encoder.requires_grad_(False)
+    else:
+        still = model
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in ancestor.parameters)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise CislensError(
+            f"freeze: {recipe.freeze} leaves nothing to train: the store adds no species and no "
+            f"track to {ancestor.folder}; freeze: encoder trains its heads."
+        )
+    still.eval()
+    return (still,)
