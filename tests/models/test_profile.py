@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cislens.errors import CislensError
-from cislens.models.presets import PRESETS, preset_config
+from cislens.models.presets import PRESETS, HeadTracks, preset_config
 from cislens.models.profile import ProfileModel, build_model
 
 TRACKS = {"yeast": ("a", "b", "c"), "fly": ("d",)}
@@ -144,9 +144,10 @@ def test_unknown_keys_name_the_nearest() -> None:
 
 
 def test_presets_build_and_unknown_ones_name_the_nearest() -> None:
+    grouped = {name: HeadTracks(ids, ("TF",) * len(ids)) for name, ids in TRACKS.items()}
     for name in PRESETS:
         with torch.device("meta"):
-            build_model(preset_config(name, TRACKS))
+            build_model(preset_config(name, grouped))
     with pytest.raises(CislensError, match="Did you mean 'space-plus-tiny'"):
         preset_config("space-plus-tin", TRACKS)
     with pytest.raises(CislensError, match="Did you mean 'heads'"):

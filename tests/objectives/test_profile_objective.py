@@ -1,15 +1,19 @@
 """The profile objective: its terms, its averages, and that it learns a planted motif."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from cislens.models.presets import preset_config
+from cislens.errors import CislensError
+from cislens.models.presets import HeadTracks, preset_config
 from cislens.models.profile import build_model
 from cislens.objectives.profile import ProfileObjective, TorchProfileBatch, one_hot
+from cislens.recipes.schema import Objective as Settings
+from cislens.recipes.schema import PublishedTerms
 
 TRACKS = {"yeast": ("a", "b"), "fly": ("c",)}
 SMALL: dict[str, Any] = {
@@ -26,11 +30,14 @@ MOTIFS = {"yeast": "TGACGTCA", "fly": "GGGCGGAA"}
 
 
 def objective(
-    preset: str = "space-plus-tiny", tracks: Any = None, **changes: Any
+    preset: str = "space-plus-tiny",
+    tracks: Any = None,
+    settings: Settings | None = None,
+    **changes: Any,
 ) -> ProfileObjective:
     torch.manual_seed(0)
     config = preset_config(preset, tracks or TRACKS, crop=1, **{**SMALL, **changes})
-    return ProfileObjective(build_model(config))
+    return ProfileObjective(build_model(config), settings)
 
 
 def random_batch(species: list[int], bins: int = 8, seed: int = 0) -> TorchProfileBatch:
@@ -65,11 +72,12 @@ def test_poisson_is_a_mean_over_windows() -> None:
 def test_total_is_the_weighted_sum_of_the_named_terms() -> None:
     losses = objective().eval().loss(random_batch([0, 1, 1, 0]))
     terms = losses.terms
-    expected = terms["poisson"] + 0.01 * terms["balance"] + 1e-3 * terms["z"]
+    expected = terms["poisson"] + 0.5 * terms["auxiliary"]
+    expected = expected + 0.01 * terms["balance"] + 1e-3 * terms["z"]
     expected = expected - 0.01 * terms["mutual_information"]
     torch.testing.assert_close(losses.total.detach(), expected)
     assert not any(term.requires_grad for term in terms.values())
-    dense = objective(ffn="dense").eval().loss(random_batch([0, 1]))
+    dense = objective(ffn="dense", decoder=False).eval().loss(random_batch([0, 1]))
     assert set(dense.terms) == {"poisson", "poisson/yeast", "poisson/fly"}
 
 
@@ -87,6 +95,69 @@ def test_same_names_and_formulas_in_training_and_evaluation() -> None:
     assert set(trained) == set(evaluated)
     for name, term in evaluated.items():
         torch.testing.assert_close(trained[name], term, msg=name)
+
+
+def test_decoder_starts_as_the_linear_heads() -> None:
+    """Both Poisson terms are then one number."""
+    terms = objective().eval().loss(random_batch([0, 1, 1, 0])).terms
+    torch.testing.assert_close(terms["auxiliary"], terms["poisson"])
+
+
+def test_published_terms_are_weighted_as_published() -> None:
+    settings = Settings(experts=PublishedTerms())
+    tracks = {
+        "yeast": HeadTracks(("a", "b"), ("TF", "CAGE")),
+        "fly": HeadTracks(("c",), ("accessibility",)),
+    }
+    net = objective("space-paper-tiny", tracks, settings, bins=6).eval()
+    losses = net.loss(random_batch([0, 1, 1, 0]))
+    terms = losses.terms
+    expected = 0.5 * terms["poisson"] + 0.5 * terms["auxiliary"] + 1e-3 * terms["z"]
+    expected = expected + 5e-3 * terms["variation"] - 0.01 * terms["mutual_information"]
+    torch.testing.assert_close(losses.total.detach(), expected)
+
+
+def test_data_may_have_fewer_tracks_in_another_order() -> None:
+    net = objective("enformer-tiny").eval()
+    batch = random_batch([0, 0])
+    turned = {"yeast": batch.targets["yeast"].flip(2)}
+    other = ProfileObjective(net.model, tracks={"yeast": ("b", "a")}).eval()
+    again = TorchProfileBatch(batch.codes_BL, batch.species_B, turned)
+    torch.testing.assert_close(other.loss(again).total, net.loss(batch).total)
+    one = ProfileObjective(net.model, tracks={"yeast": ("b",)}).eval()
+    of_one = TorchProfileBatch(batch.codes_BL, batch.species_B, {"yeast": turned["yeast"][..., :1]})
+    assert one.loss(of_one).predictions["yeast"].shape == (2, 6, 1)
+    with pytest.raises(CislensError, match="no yeast track 'x'"):
+        ProfileObjective(net.model, tracks={"yeast": ("a", "x")})
+    with pytest.raises(CislensError, match="species 'worm', for which the model has no head"):
+        ProfileObjective(net.model, tracks={"worm": ("a",)})
+
+
+def test_track_weights_count_by_their_ratio() -> None:
+    net = objective("enformer-tiny").eval()
+    batch = random_batch([0, 0])
+    only_b = ProfileObjective(net.model, track_weights={"yeast": (0.0, 3.0)}).eval()
+    alone = ProfileObjective(net.model, tracks={"yeast": ("b",)}).eval()
+    of_b = TorchProfileBatch(
+        batch.codes_BL, batch.species_B, {"yeast": batch.targets["yeast"][..., 1:]}
+    )
+    torch.testing.assert_close(only_b.loss(batch).total, alone.loss(of_b).total)
+    with pytest.raises(CislensError, match="weights of all yeast tracks are 0"):
+        ProfileObjective(net.model, track_weights={"yeast": (0.0, 0.0)})
+
+
+def test_encoder_may_be_told_another_species() -> None:
+    net = objective(species_dropout=0.0).eval()
+    for code in net.model.encoder.codes:
+        torch.nn.init.normal_(code)
+    for block in net.model.encoder.blocks:
+        torch.nn.init.normal_(block.ffn_norm.modulation.weight)
+    batch = random_batch([0, 0])
+    shown = replace(batch, shown_B=torch.tensor([1, 1]))
+    assert not torch.equal(net.loss(shown).total, net.loss(batch).total)
+    assert set(net.loss(shown).predictions) == {"yeast"}
+    same = replace(batch, shown_B=batch.species_B)
+    assert torch.equal(net.loss(same).total, net.loss(batch).total)
 
 
 @pytest.mark.parametrize("species", [[0, 0], [1, 1], [0, 1]])

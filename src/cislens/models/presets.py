@@ -15,7 +15,11 @@ _TINY = {"dim": 96, "stem_dim": 32, "depth": 2, "heads": 4, "key_dim": 16, "widt
 _SMALL = {"dim": 768, "depth": 4, "heads": 8, "key_dim": 64, "width_multiple": 128}
 _BASE = {"dim": 1536, "depth": 11, "heads": 8, "key_dim": 64, "width_multiple": 128}
 
-_DECODERS: dict[str, dict[str, Any]] = {"enformer": {}, "space-plus": {}}
+_DECODERS: dict[str, dict[str, Any]] = {
+    "enformer": {},
+    "space-plus": {"decoder": {"kind": "profiles"}},
+    "space-paper": {"decoder": {"kind": "space-paper"}},
+}
 
 # Encoder and decoder of each preset, without what the tracks decide.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -45,6 +49,7 @@ def preset_config(
     tracks: Mapping[str, HeadTracks | Sequence[str]],
     crop: int = 0,
     decoder: bool | Mapping[str, Any] = True,
+    bins: int | None = None,
     **changes: Any,
 ) -> ProfileModelConfig:
     """The configuration of a profile model with a preset encoder.
@@ -54,6 +59,7 @@ def preset_config(
         tracks: of each species, its tracks or their ids alone.
         crop: bins at either end for which nothing is predicted.
         decoder: False leaves out the preset's decoder, a mapping changes keys of it.
+        bins: of a window without crop; the published SPACE decoder is made for one number.
         changes: keys of the encoder that differ from the preset, e.g. `ffn="dense"`.
 
     Raises:
@@ -70,6 +76,8 @@ def preset_config(
     if decoder is not False and "decoder" in preset:
         more = {} if decoder is True else dict(decoder)
         data["decoder"] = {**preset["decoder"], **more}
+        if bins is not None and data["decoder"]["kind"] == "space-paper":
+            data["decoder"].setdefault("bins", bins)
     return read_section(data, ProfileModelConfig, f"model preset {name}")
 
 

@@ -1,24 +1,42 @@
 """Which class belongs to which configuration of an encoder or decoder."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from cislens.models.basenji import BasenjiConfig, BasenjiEncoder
 from cislens.models.contract import Encoder
 from cislens.models.decoders.contract import Decoder, HeadConfig
+from cislens.models.decoders.paper import PaperDecoder, PaperDecoderConfig
+from cislens.models.decoders.profiles import ProfilesDecoder, ProfilesDecoderConfig
 from cislens.models.enformer import EnformerConfig, EnformerEncoder
+from cislens.models.space_paper import SpacePaperConfig, SpacePaperEncoder
 from cislens.models.space_plus import SpacePlusConfig, SpacePlusEncoder
-from cislens.recipes.reading import Section
 
-AnyEncoderConfig = Annotated[EnformerConfig | SpacePlusConfig, Field(discriminator="kind")]
-AnyDecoderConfig = Section
+AnyEncoderConfig = Annotated[
+    EnformerConfig | SpacePlusConfig | SpacePaperConfig | BasenjiConfig,
+    Field(discriminator="kind"),
+]
+AnyDecoderConfig = Annotated[
+    ProfilesDecoderConfig | PaperDecoderConfig, Field(discriminator="kind")
+]
+
+_ENCODERS: dict[type, Any] = {
+    EnformerConfig: EnformerEncoder,
+    SpacePlusConfig: SpacePlusEncoder,
+    SpacePaperConfig: SpacePaperEncoder,
+    BasenjiConfig: BasenjiEncoder,
+}
+_DECODERS: dict[type, Any] = {
+    ProfilesDecoderConfig: ProfilesDecoder,
+    PaperDecoderConfig: PaperDecoder,
+}
 
 
 def build_encoder(config: AnyEncoderConfig) -> Encoder:
     """A fresh encoder."""
-    if isinstance(config, SpacePlusConfig):
-        return SpacePlusEncoder(config)
-    return EnformerEncoder(config)
+    encoder: Encoder = _ENCODERS[type(config)](config)
+    return encoder
 
 
 def build_decoder(
@@ -29,5 +47,9 @@ def build_decoder(
     Args:
         dim: channels of the embedding.
         species_dim: channels of what the encoder knows of a species.
+
+    Raises:
+        CislensError: if the decoder is not made for such heads.
     """
-    raise AssertionError(f"no decoder {config}")
+    decoder: Decoder = _DECODERS[type(config)](config, heads, dim, species_dim)
+    return decoder

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from cislens.models.profile import ProfileModel, ProfileOutput
+from cislens.nn.gate_losses import decoder_terms, encoder_terms
 from cislens.nn.routing import Routing, balance_loss, joint_of_mass, mutual_information, z_loss
 from cislens.recipes.schema import PlusTerms, PublishedTerms
 
@@ -91,10 +92,45 @@ class BalancedTerms(ExpertTerms):
         return information * ((everywhere_SE.sum(dim=1) > 0).sum() > 1)
 
 
+class GateTerms(ExpertTerms):
+    """The terms of the published SPACE code: sums over layers, species and, last, the decoder.
+
+    See `cislens.nn.gate_losses` for what they measure; `variation` does not balance the experts.
+    """
+
+    def __init__(self, model: ProfileModel, settings: PublishedTerms) -> None:
+        super().__init__()
+        self.species = len(model.species)
+        self.groups = 0 if model.decoder is None else len(model.decoder.groups)
+        self.normalizer = settings.normalizer
+        self.weights = {
+            "z": settings.z,
+            "variation": settings.cv,
+            "mutual_information": -settings.mutual_information,
+        }
+
+    def forward(self, output: ProfileOutput) -> dict[str, Tensor]:
+        windows = output.embedding.values_BND.shape[0]
+        parts = []
+        if output.embedding.routing:
+            routing = output.embedding.routing
+            parts.append(encoder_terms(routing, self.species, self.normalizer, windows))
+        if output.decoder_routing:
+            of_one = windows // len(output.tracks)
+            parts.append(
+                decoder_terms(
+                    output.decoder_routing, self.species, self.groups, self.normalizer, of_one
+                )
+            )
+        if not parts:
+            return {}
+        return {name: torch.stack([part[name] for part in parts]).sum() for name in self.weights}
+
+
 def expert_terms(model: ProfileModel, settings: PlusTerms | PublishedTerms) -> ExpertTerms:
     """The terms that the settings ask for."""
     if isinstance(settings, PublishedTerms):
-        raise AssertionError
+        return GateTerms(model, settings)
     return BalancedTerms(model, settings)
 
 
