@@ -6,7 +6,8 @@ missing, extra or of another shape is an error that names it.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from cislens.models.profile import ProfileModel, ProfileModelConfig
 from cislens.recipes.reading import read_section
 
 FORMAT = 2
+MODEL_TYPE = "cislens-profile"
 _NAMED_KEYS = 5
 
 
@@ -30,16 +32,20 @@ def save_model(
     card: str,
     beside: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a model folder, whole or not at all; an earlier folder is replaced.
+    """Write a model folder, whole or not at all; an earlier model folder is replaced.
 
     Args:
         card: the model card, Markdown: what the model was trained on, how, and how good it is.
         beside: name -> text of further files.
+
+    Raises:
+        CislensError: as `require_model_place`.
     """
+    require_model_place(folder)
     config = {
         "format": FORMAT,
         "cislens_version": __version__,
-        "model_type": "cislens-profile",
+        "model_type": MODEL_TYPE,
         "config": model.config.model_dump(mode="json"),
     }
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
@@ -49,6 +55,33 @@ def save_model(
         save_file(weights, aside / "model.safetensors", metadata={"format": "pt"})
         for name, text in {"README.md": card, **(beside or {})}.items():
             (aside / name).write_text(text, encoding="utf-8")
+
+
+def require_model_place(folder: str | os.PathLike[str]) -> None:
+    """Refuse to write a model where something else is; a model folder may be replaced.
+
+    Raises:
+        CislensError: naming what is there.
+    """
+    path = Path(folder)
+    if path.is_dir():
+        held = sorted(each.name for each in path.iterdir())
+        if not held or _is_model(path):
+            return
+        what = f"is a folder that holds {held[0]!r} and no model of cislens"
+    elif path.exists():
+        what = "is a file"
+    else:
+        return
+    raise CislensError(f"{path} {what}; choose another folder, it would be replaced.")
+
+
+def _is_model(folder: Path) -> bool:
+    try:
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(stored, dict) and stored.get("model_type") == MODEL_TYPE
 
 
 def load_model(folder: str | os.PathLike[str]) -> ProfileModel:
@@ -65,7 +98,7 @@ def load_model(folder: str | os.PathLike[str]) -> ProfileModel:
         stored = json.loads(config_path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CislensError(f"{config_path} is not JSON ({error}); restore the folder.") from None
-    if not isinstance(stored, dict) or stored.get("model_type") != "cislens-profile":
+    if not isinstance(stored, dict) or stored.get("model_type") != MODEL_TYPE:
         raise CislensError(f"{config_path} does not describe a cislens profile model.")
     if stored.get("format") != FORMAT:
         raise CislensError(
@@ -92,9 +125,9 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
         CislensError: naming the missing, extra and mis-shaped keys.
     """
     expected: dict[str, Any] = model.state_dict()
-    problems = _named("missing", [key for key in expected if key not in weights])
-    problems += _named("not of this model", [key for key in weights if key not in expected])
-    problems += _named(
+    problems = name_keys("missing", [key for key in expected if key not in weights])
+    problems += name_keys("not of this model", [key for key in weights if key not in expected])
+    problems += name_keys(
         "of another shape",
         [
             f"{key} (found {tuple(weights[key].shape)}, expected {tuple(value.shape)})"
@@ -107,7 +140,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     model.load_state_dict(dict(weights), strict=True, assign=True)
 
 
-def _named(what: str, keys: list[str]) -> list[str]:
+def name_keys(what: str, keys: Sequence[str]) -> list[str]:
+    """A sentence that counts keys and names the first few; none for no keys."""
     if not keys:
         return []
     more = f" and {len(keys) - _NAMED_KEYS} more" if len(keys) > _NAMED_KEYS else ""

@@ -1,0 +1,1 @@
+"""Weights in the key layouts of published models: reading, checking, writing."""
