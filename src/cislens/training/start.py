@@ -60,7 +60,7 @@ def _fresh(recipe: TrainRecipe, store: ProfileStore) -> ProfileModel:
     if "preset" not in changes:
         raise CislensError("model: name a preset, e.g. {preset: space-plus-tiny, depth: 3}.")
     preset = changes.pop("preset")
-    config = preset_config(preset, _heads(store), store.crop, **changes)
+    config = preset_config(preset, _heads(store), store.crop, **{"bins": store.bins, **changes})
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(recipe.seed, "weights"))
         model = build_model(config)
