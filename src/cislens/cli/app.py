@@ -8,7 +8,19 @@ import sys
 import typer
 
 from cislens import __version__
-from cislens.cli import audit, bench, data, demo, doctor, embed, model, predict, report, train
+from cislens.cli import (
+    audit,
+    bench,
+    data,
+    demo,
+    doctor,
+    embed,
+    evaluate,
+    model,
+    predict,
+    report,
+    train,
+)
 from cislens.errors import CislensError
 
 app = typer.Typer(
@@ -24,6 +36,7 @@ app.command("train")(train.command)
 app.command("audit")(audit.command)
 app.command("bench")(bench.command)
 app.command("embed")(embed.command)
+app.command("evaluate")(evaluate.command)
 app.command("predict")(predict.command)
 app.command("report")(report.command)
 app.add_typer(model.app, name="model")
