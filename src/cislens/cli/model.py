@@ -1,17 +1,22 @@
-"""`cislens model`: the presets, and what a trained model folder holds."""
+"""`cislens model`: presets, what a model folder holds, and weights in published layouts."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cislens.cli import model_import
 from cislens.cli.options import AsJson, answer
 from cislens.errors import CislensError
 
 if TYPE_CHECKING:
     from cislens.representations.contract import Representation
 
-app = typer.Typer(help="List presets and inspect model folders.", no_args_is_help=True)
+app = typer.Typer(
+    help="List presets, inspect model folders, import and export weights.", no_args_is_help=True
+)
+app.add_typer(model_import.imports, name="import")
+app.add_typer(model_import.exports, name="export")
 
 
 @app.command("ls")
