@@ -1,5 +1,6 @@
 """`cislens bench`: representations on tasks, against baselines, with a verdict each."""
 
+import fnmatch
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +9,7 @@ import typer
 
 from cislens.cli.options import AsJson, DryRun, Seed, answer
 from cislens.cli.report import show_verdicts, write
-from cislens.errors import CislensError
+from cislens.errors import CislensError, nearest
 from cislens.files import atomic_path, require_file, write_atomic
 from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import check_claim, claim_folder, read_recipe
@@ -129,15 +130,15 @@ def _recipe(name: str | None, out: Path, runs: list[str], resume: bool) -> Bench
     read = read_recipe(recipe_path(_PACKAGED, name), BenchRecipe)
     tasks: dict[str, Any] = {}
     for suite in read.suites:
-        tasks |= _suite(suite)
+        tasks |= _suite(suite, read.only)
     tasks |= read.tasks
     if not tasks:
         raise CislensError(f"{name} names no task; add `tasks` or `suites`.")
-    return _with_runs(read.model_copy(update={"tasks": tasks, "suites": []}), runs)
+    return _with_runs(read.model_copy(update={"tasks": tasks, "suites": [], "only": ["*"]}), runs)
 
 
-def _suite(name: str) -> dict[str, Any]:
-    """The tasks of a suite; what else its file says would be lost, so it is refused."""
+def _suite(name: str, only: list[str]) -> dict[str, Any]:
+    """The tasks of a suite that are asked for; what else its file says would be lost: refused."""
     suite = read_tasks(name)
     lost = sorted({"store", "seed"} & suite.model_fields_set)
     if lost:
@@ -145,7 +146,17 @@ def _suite(name: str) -> dict[str, Any]:
             f"the suite {name} has {' and '.join(lost)} of its own; in a bench the recipe says "
             "them, so put them there and leave them out of the suite."
         )
-    return suite.tasks
+    for pattern in only:
+        if not fnmatch.filter(suite.tasks, pattern):
+            raise CislensError(
+                f"no task of the suite {name} is named like {pattern!r} (only). "
+                f"{nearest(pattern, suite.tasks)}"
+            )
+    return {
+        task: section
+        for task, section in suite.tasks.items()
+        if any(fnmatch.fnmatchcase(task, pattern) for pattern in only)
+    }
 
 
 def _with_runs(recipe: BenchRecipe, runs: list[str]) -> BenchRecipe:

@@ -281,6 +281,7 @@ class BenchRecipe(Section):
         embeddings: name of the arm -> embedding store of `cislens embed`.
         store: of the runs; the one that their manifests name, unless given.
         suites: files of tasks, or names of packaged ones, that are added to `tasks`.
+        only: patterns of task names, as for files; what matches none is left out of the suites.
         audit: whether every task is audited; a failed audit withholds gains.
         loci: species -> what to draw for the first run.
     """
@@ -291,6 +292,7 @@ class BenchRecipe(Section):
     store: RecipePath | None = None
     tasks: dict[str, AnyTask] = {}
     suites: list[RecipeName] = []
+    only: list[str] = Field(default=["*"], min_length=1)
     settings: BenchSettings = BenchSettings()
     audit: bool = True
     loci: dict[str, Loci] = {}

@@ -1,0 +1,47 @@
+"""Which tasks of a suite a bench takes."""
+
+from pathlib import Path
+
+import pytest
+
+from cislens.cli.bench import _recipe
+from cislens.errors import CislensError
+from cislens.example import core_data
+
+SUITE = """
+tasks:
+  binding.reb1: {kind: saved, folder: reb1}
+  binding.ctcf: {kind: saved, folder: ctcf}
+  promoters.yeast: {kind: saved, folder: promoters}
+"""
+
+
+def bench(folder: Path, text: str) -> str:
+    (folder / "suite.yaml").write_text(SUITE)
+    (folder / "bench.yaml").write_text(f"suites: [suite.yaml]\n{text}")
+    return str(folder / "bench.yaml")
+
+
+def test_only_takes_what_matches_in_the_order_of_the_suite(tmp_path: Path) -> None:
+    recipe = _recipe(bench(tmp_path, 'only: ["promoters.*", "*.ctcf"]'), tmp_path, [], False)
+    assert list(recipe.tasks) == ["binding.ctcf", "promoters.yeast"]
+    assert list(_recipe(bench(tmp_path, ""), tmp_path, [], False).tasks) == [
+        "binding.reb1", "binding.ctcf", "promoters.yeast",
+    ]  # fmt: skip
+
+
+def test_only_that_matches_nothing_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(CislensError, match="named like 'binding.reb2'.*'binding.reb1'"):
+        _recipe(bench(tmp_path, "only: [binding.reb2]"), tmp_path, [], False)
+
+
+@pytest.mark.skipif(core_data() is None, reason="no data folder (CISLENS_DATA)")
+def test_downstream_protocol_fine_tunes_on_the_published_kinds_of_tasks() -> None:
+    recipe = _recipe("downstream", Path("out"), [], False)
+    assert {name.split(".")[0] for name in recipe.tasks} == {
+        "histone", "promoters", "tfbs", "splice", "enhancers", "gb",
+    }  # fmt: skip
+    assert len(recipe.tasks) == 15
+    assert recipe.settings.finetune == ["full"]
+    assert recipe.settings.heads == ["linear"]
+    assert recipe.settings.seeds >= 3
