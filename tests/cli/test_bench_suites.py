@@ -31,7 +31,7 @@ def test_only_takes_what_matches_in_the_order_of_the_suite(tmp_path: Path) -> No
 
 
 def test_only_that_matches_nothing_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(CislensError, match="named like 'binding.reb2'.*'binding.reb1'"):
+    with pytest.raises(CislensError, match=r"named like 'binding.reb2'.*'binding.reb1'"):
         _recipe(bench(tmp_path, "only: [binding.reb2]"), tmp_path, [], False)
 
 
