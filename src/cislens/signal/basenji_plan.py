@@ -141,6 +141,7 @@ def plan_import(
         records[source.species] = record_shape(
             source.folder, source.tracks, bin_size=bin_size, crop=crop
         )
+        _check_windows(source.folder, records[source.species])
     first = next(iter(records.values()))
     for name, found in records.items():
         if replace(found, dtype=first.dtype) != first:
@@ -177,6 +178,18 @@ def _check_source(source: BasenjiSource, others: dict[str, RecordShape]) -> None
         )
     for chrom in folder.windows["chrom"].unique(maintain_order=True):
         genome.size(chrom)
+
+
+def _check_windows(folder: BasenjiFolder, record: RecordShape) -> None:
+    if folder.windows is None:
+        return
+    wrong = folder.windows.filter(pl.col("end") - pl.col("start") != record.length)
+    if wrong.height:
+        chrom, start, end, _ = wrong.row(0)
+        raise CislensError(
+            f"{folder.path / 'sequences.bed'} has a window {chrom}:{start}-{end} of "
+            f"{end - start} bp, the records have {record.length} bp; it belongs to other records."
+        )
 
 
 def _store_shape(
