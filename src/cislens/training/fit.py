@@ -22,7 +22,7 @@ from cislens.files import atomic_path, write_atomic
 from cislens.models.profile import ProfileModel
 from cislens.models.saving import save_model
 from cislens.objectives.profile import ProfileObjective
-from cislens.recipes.reading import claim_folder
+from cislens.recipes.reading import check_claim, claim_folder
 from cislens.recipes.schema import TrainRecipe
 from cislens.signal.datacard import FILE_NAME, DataCard
 from cislens.signal.loader import ProfileLoader
@@ -79,13 +79,14 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
             store.
     """
     store = ProfileStore.open(recipe.store)
-    claim_folder(folder, recipe)
+    check_claim(folder, recipe)
     if finished := Run.open(folder):
         logger.info("training: %s is already finished", folder)
         return finished
     start = start_of(recipe, store)
     objective = _objective(recipe, store, start.model)
     loader, valid = _loaders(recipe, store)
+    claim_folder(folder, recipe)
     watch = ExpertWatch(objective)
     monitor = Monitor(folder / "metrics.parquet", loader, watch)
     best = ModelCheckpoint(
@@ -112,8 +113,10 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     if last.exists():
         logger.info("training: resuming %s", folder)
     with warnings.catch_warnings():
-        # What Lightning says of a run that is resumed, and of its own dependencies.
-        for message in ("not empty", "could not find the monitored key", "LeafSpec"):
+        # What Lightning says of a run that is resumed or partly frozen, and of its dependencies.
+        for message in (
+            "not empty", "could not find the monitored key", "LeafSpec", "in eval mode",
+        ):  # fmt: skip
             warnings.filterwarnings("ignore", message=f".*{message}")
         trainer.fit(module, stream, passes, ckpt_path=last if last.exists() else None)
     if trainer.global_step < training.steps:
