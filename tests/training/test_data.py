@@ -69,3 +69,37 @@ def test_a_split_pass_sees_every_window_once(small_store: ProfileStore) -> None:
         (small_store.windows(name)["split"] == "valid").sum() for name in small_store.species
     )
     assert seen == expected > 0
+
+
+def test_the_model_may_count_species_otherwise(loader: ProfileLoader) -> None:
+    batch = loader.batch(0, 0)
+    names = loader.store.species
+    labels = SpeciesLabels.of(loader.store, ("worm", *reversed(names)))
+    found = to_tensors(batch, labels)
+    assert found.shown_B is None
+    expected = [("worm", *reversed(names)).index(names[s]) for s in batch.species_B]
+    assert found.species_B.tolist() == expected
+
+
+def test_shuffled_labels_are_permuted_once_and_reach_the_encoder_alone(
+    loader: ProfileLoader,
+) -> None:
+    store = loader.store
+    labels = SpeciesLabels.of(store, store.species, shuffled=True, seed=1)
+    assert labels.shown_W is not None
+    true_W = np.repeat([0, 1], [store.windows(name).height for name in store.species])
+    np.testing.assert_array_equal(np.bincount(labels.shown_W), np.bincount(true_W))
+    # Independent labels agree by chance alone: within 4 standard deviations.
+    share = np.bincount(true_W) / true_W.size
+    chance = float((share**2).sum())
+    agree = float((labels.shown_W == true_W).mean())
+    assert abs(agree - chance) < 4 * np.sqrt(chance * (1 - chance) / true_W.size)
+    batch = loader.batch(0, 0)
+    found = to_tensors(batch, labels, rank=1, world=3)
+    np.testing.assert_array_equal(found.species_B, batch.species_B[1::3])
+    assert found.shown_B is not None
+    np.testing.assert_array_equal(found.shown_B, labels.shown_W[batch.index_B[1::3]])
+    again = SpeciesLabels.of(store, store.species, shuffled=True, seed=1)
+    np.testing.assert_array_equal(again.shown_W, labels.shown_W)
+    other = SpeciesLabels.of(store, store.species, shuffled=True, seed=2)
+    assert (other.shown_W != labels.shown_W).any()
