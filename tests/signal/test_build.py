@@ -263,3 +263,18 @@ def test_an_abandoned_start_without_plan_is_started_anew(toy):
     build_planned(toy.folder / "store", planned(toy))
     build_planned(toy.folder / "whole", planned(toy))
     assert content(toy.folder / "store") == content(toy.folder / "whole")
+
+
+def test_an_infinite_value_is_named_with_its_place(toy, monkeypatch):
+    read = build.read_windows
+
+    def with_infinity(source, chroms, starts, width, **settings):
+        values = read(source, chroms, starts, width, **settings)
+        if "atac" in str(source):
+            values[1, 100] = np.inf  # bin 3, which is the second behind one of crop
+        return values
+
+    monkeypatch.setattr(build, "read_windows", with_infinity)
+    message = r"'atac' \(.*atac\.bw\) sums to inf in bin 2 .* begins at chrA:1056\."
+    with pytest.raises(CislensError, match=message):
+        build_planned(toy.folder / "store", planned(toy))

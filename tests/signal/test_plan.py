@@ -128,7 +128,11 @@ def test_a_minus_strand_with_a_positive_scale_is_warned_about(toy):
     ("changes", "message"),
     [
         ({"length": 32_768}, "longer than every chromosome"),
-        ({"length": 1000}, "length 1000 is not a positive multiple of bin_size 32; choose 992"),
+        (
+            {"length": 1000},
+            "length 1000 is not a positive multiple of bin_size 32; choose 992 or 1024",
+        ),
+        ({"length": 5}, "length 5 is not a positive multiple of bin_size 32; choose 32"),
         ({"crop": 16}, "crop 16 leaves none of the 32 bins of a window; choose at most 15"),
         ({"margin": -1}, "must not be negative"),
         ({"split": SplitSpec(valid={"mouse": ["chr1"]})}, "split names species 'mouse'"),
@@ -138,6 +142,41 @@ def test_a_minus_strand_with_a_positive_scale_is_warned_about(toy):
 def test_sizes_that_do_not_fit_are_refused(toy, changes, message):
     with pytest.raises(CislensError, match=message):
         plan_profile_store(toy.genomes, toy.tracks, **(toy.settings | changes))
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (
+            SplitSpec(valid={"toy": ["chrB"]}),
+            "'toy': no window is left for test, chromosomes are named for valid alone",
+        ),
+        (
+            SplitSpec(test={"toy": ["chrB"]}),
+            "'toy': no window is left for valid, chromosomes are named for test alone",
+        ),
+        (
+            SplitSpec(valid={"toy": ["chrA"]}, test={"toy": ["chrB", "chrC"]}),
+            "'toy': no window is left for train, every chromosome is named for valid or test",
+        ),
+        (
+            SplitSpec({"train": 0.9, "valid": 0.1, "test": 0.0}),
+            "split of species 'toy': the fractions of a split must be positive",
+        ),
+        (SplitSpec(block_bp=500), "split of species 'toy': blocks of 500 bp cannot hold"),
+    ],
+)
+def test_a_split_that_leaves_a_part_without_windows_is_refused(toy, split, message):
+    with pytest.raises(CislensError, match=message):
+        plan_profile_store(toy.genomes, toy.tracks, **(toy.settings | {"split": split}))
+
+
+def test_blocks_too_few_for_three_parts_are_refused(toy):
+    # Windows of 5,120 bp lie on two chromosomes, each one block.
+    settings = toy.settings | {"length": 5120, "split": SplitSpec(block_bp=40_000)}
+    message = r"split of species 'toy': no window is left for \w+: .* use smaller blocks"
+    with pytest.raises(CislensError, match=message):
+        plan_profile_store(toy.genomes, toy.tracks, **settings)
 
 
 def test_species_of_table_and_genomes_must_be_the_same(toy):

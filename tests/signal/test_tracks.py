@@ -1,3 +1,4 @@
+import gzip
 import math
 from pathlib import Path
 
@@ -80,7 +81,14 @@ def test_species_keep_the_order_of_the_table():
         (["a\ta.bw\ty\t\t\t\t\t\tsoft\t"], r"line 2: clip is inf"),
         (["a\t\ty\t\t\t\t\t\t\t"], r"line 2 has no file"),
         (["a\ta.bw"], r"line 2 has 2 columns, the header has 10"),
-        (["a\ta.bw\ty\t\t\t\t\t\t\t", "a\tb.bw\ty\t\t\t\t\t\t\t"], r"'a' is used twice"),
+        (
+            ["a\ta.bw\ty\t\t\t\t\t\t\t", "b\tb.bw\ty\t\t\t\t\t\t\t", "a\tb.bw\ty\t\t\t\t\t\t\t"],
+            r"tracks\.tsv line 4: track id 'a' is used twice, first in line 2",
+        ),
+        (
+            ["a\ta.bw\ty\tATAC\t\t\t\t\t\t", "b\tb.bw\ty\t\t\t\t\t\t\t"],
+            r"tracks\.tsv line 3: track 'b' has no assay, while line 2 has one",
+        ),
         (["a\ta.bw\ty\t\t\tb\t\t\t\t"], r"strand_pair 'b', which is not in the table"),
         (
             ["a\ta.bw\ty\t\t\tb\t\t\t\t", "b\tb.bw\ty\t\t\t\t\t\t\t"],
@@ -110,4 +118,47 @@ def test_a_missing_column_is_named_with_what_there_is(tmp_path):
 def test_two_clip_columns_are_refused(tmp_path):
     path = table(tmp_path, "a\tf\ty\t1\t2", header="id\tfile\tspecies\tclip\tclip_soft")
     with pytest.raises(CislensError, match="both columns"):
+        read_tracks(path)
+
+
+def test_the_weight_in_the_loss_and_the_target_are_read(tmp_path):
+    header = "id\tfile\tspecies\tassay\ttarget\tweight"
+    path = table(tmp_path, "a\tf\ty\tCHIP\tH3K27ac\t0.5", "b\tf\ty\tATAC\t\t", header=header)
+    first, second = read_tracks(path).rows()
+    assert (first.target, first.weight, first.group) == ("H3K27ac", 0.5, "histone")
+    assert (second.target, second.weight, second.group) == ("", 1.0, "accessibility")
+
+
+@pytest.mark.parametrize(("weight", "shown"), [("-1", "-1"), ("inf", "inf"), ("nan", "nan")])
+def test_a_weight_that_is_no_finite_number_from_0_on_is_refused(tmp_path, weight, shown):
+    path = table(tmp_path, f"a\tf\ty\t{weight}", header="id\tfile\tspecies\tweight")
+    with pytest.raises(CislensError, match=rf"line 2: weight is {shown}, expected a number from 0"):
+        read_tracks(path)
+    with pytest.raises(CislensError, match=rf"track 'a' has weight {shown}"):
+        track_table([Track("a", "f", "y", weight=float(weight))])
+
+
+def test_a_table_without_any_assay_is_unknown_throughout(tmp_path):
+    path = table(tmp_path, "a\tf\ty", "b\tf\ty", header="id\tfile\tspecies")
+    assert [(t.assay, t.group) for t in read_tracks(path).rows()] == [("unknown", "unknown")] * 2
+
+
+def test_a_description_without_an_assay_among_others_is_named(tmp_path):
+    path = table(
+        tmp_path, "a\tf\ty\tCAGE:heart", "b\tf\ty\theart", header="id\tfile\tspecies\tdescription"
+    )
+    with pytest.raises(CislensError, match=r"line 3: track 'b' has no assay, while line 2 has one"):
+        read_tracks(path)
+
+
+def test_a_gzip_table_is_read_and_a_damaged_one_named(tmp_path):
+    raw = gzip.compress(b"id\tfile\tspecies\na\tf\ty\n")
+    path = tmp_path / "tracks.txt.gz"
+    path.write_bytes(raw)
+    assert read_tracks(path).frame["id"].to_list() == ["a"]
+    path.write_bytes(raw[:-9])
+    with pytest.raises(CislensError, match=r"tracks\.txt\.gz is truncated or damaged gzip"):
+        read_tracks(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CislensError, match="is not UTF-8 text"):
         read_tracks(path)

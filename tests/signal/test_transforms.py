@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cislens.signal.tracks import Track
-from cislens.signal.transforms import clip, fill_uncovered, to_float16, transform, untransform
+from cislens.signal.transforms import (
+    NotFiniteError,
+    clip,
+    fill_uncovered,
+    to_float16,
+    transform,
+    untransform,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -63,6 +70,31 @@ def test_untransform_gives_back_the_pooled_bins(seed, scale, sum_stat, clip_mode
     plain = transform(values, track(sum_stat=sum_stat), bin_size=16)
     back = untransform(transform(values, row, bin_size=16), row)
     np.testing.assert_allclose(back, plain, rtol=1e-5, atol=1e-5)
+
+
+@given(seeds, st.sampled_from([0.5, 2.0, -1.0]), st.floats(4, 400))
+def test_untransform_gives_back_what_lies_below_a_hard_clip(seed, scale, c):
+    values = np.random.default_rng(seed).gamma(1, 4, (2, 64)).astype(np.float32)
+    plain = transform(values, track(), bin_size=16)
+    back = untransform(
+        transform(values, track(scale=scale, clip=c, clip_mode="hard"), bin_size=16),
+        track(scale=scale, clip=c, clip_mode="hard"),
+    )
+    below = np.abs(plain * np.float32(scale)) <= c
+    np.testing.assert_allclose(back[below], plain[below], rtol=1e-5)
+    np.testing.assert_allclose(np.abs(back[~below]), c / abs(scale), rtol=1e-5)
+
+
+def test_infinite_values_are_refused_before_a_clip_hides_them():
+    values = np.ones((3, 8), np.float32)
+    values[2, 5] = np.inf
+    hard = track(clip=32, clip_mode="hard")
+    with pytest.raises(NotFiniteError, match=r"'t' \(t\.bw\) sums to inf in bin 2") as caught:
+        transform(values, hard, bin_size=2)
+    assert (caught.value.row, caught.value.bin) == (2, 2)
+    values[2, 4] = -np.inf
+    with pytest.raises(NotFiniteError, match="sums to nan in bin 2"):
+        transform(values, hard, bin_size=2)
 
 
 def test_untransform_to_a_mean_per_base_divides_sums_alone():

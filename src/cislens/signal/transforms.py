@@ -57,7 +57,8 @@ def transform(values: Values, track: Track, *, bin_size: int, crop: int = 0) -> 
 def _pool(values: Values, bin_size: int, crop: int) -> Values:
     n, length = values.shape
     cut = crop * bin_size
-    pooled: Values = values[:, cut : length - cut].reshape(n, -1, bin_size).sum(axis=2)
+    with np.errstate(invalid="ignore"):  # infinities of both signs; refused later
+        pooled: Values = values[:, cut : length - cut].reshape(n, -1, bin_size).sum(axis=2)
     return pooled
 
 
