@@ -1,15 +1,18 @@
 """A mixture of feed-forward experts: one shared expert and the top k of n routed ones.
 
-Dimensions: T token (windows x bins), D channel, H hidden channel, E expert, K kept expert.
-Router, softmax and combination are fp32 under autocast. Nothing here reads a value
-back from the device: experts are chosen by sorting, never by testing for nonzero.
+Dimensions: T token (windows x bins), D channel, H hidden channel, E expert, K kept expert,
+R slot (a token at one of its kept experts; T K of them, sorted by expert).
+Router, softmax and combination are fp32 under autocast. On a GPU nothing is read back from the
+device: experts are chosen by sorting, never by testing for nonzero.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from cislens.nn.routing import Routing
 
@@ -44,27 +47,28 @@ class Experts(nn.Module):
             species_B: species index, -1 where unknown; for the statistics only.
             valid_BN: False for padded bins; they are computed but not counted.
         """
-        batch, bins, dim = z_BND.shape
         routing = self.route(z_BND, code_BC, species_B, valid_BN)
-        z_TD = z_BND.reshape(-1, dim)
-        weight_TK = routing.gates_TE.gather(1, routing.kept_TK)
-        y_TKD = self._apply_experts(z_TD, routing.kept_TK)
-        routed_TD = (y_TKD.float() * weight_TK[..., None]).sum(dim=1)
+        gate_TK = routing.gates_TE.gather(1, routing.kept_TK)
+        routed_TD = mix_experts(
+            z_BND.flatten(0, 1), gate_TK, routing.kept_TK, self.w_in, self.w_out
+        )
         shared_BND: Tensor = self.shared(z_BND)
-        update = shared_BND + routed_TD.view(batch, bins, dim).to(shared_BND.dtype)
+        update = shared_BND + routed_TD.view_as(z_BND).to(shared_BND.dtype)
         return self.dropout(update), routing
 
     def route(self, z_BND: Tensor, code_BC: Tensor, species_B: Tensor, valid_BN: Tensor) -> Routing:
-        """Router distribution and kept experts, in fp32."""
+        """Router logits and kept experts, in fp32."""
         bins = z_BND.shape[1]
         with torch.autocast(z_BND.device.type, enabled=False):
             by_token = F.linear(z_BND.float(), self.router.weight.float())
             by_species = F.linear(code_BC.float(), self.species_router.weight.float())
             logits_TE = (by_token + by_species[:, None, :]).flatten(0, 1)
-            p_TE = logits_TE.softmax(dim=-1)
-            p_TK, kept_TK = p_TE.topk(self.kept, dim=-1)
-            weight_TK = p_TK / p_TK.sum(dim=-1, keepdim=True)
-            gates_TE = torch.zeros_like(p_TE).scatter(1, kept_TK, weight_TK)
+            kept_TK = logits_TE.detach().topk(self.kept, dim=-1).indices
+            # The kept probabilities over their sum are the softmax of the kept logits. It runs
+            # along the tokens: over few columns a CPU takes eight times as long.
+            kept_logits_KT = logits_TE.gather(1, kept_TK).t().contiguous()
+            gate_TK = kept_logits_KT.softmax(dim=0).t()
+            gates_TE = torch.zeros_like(logits_TE).scatter(1, kept_TK, gate_TK)
         return Routing(
             logits_TE=logits_TE,
             gates_TE=gates_TE,
@@ -73,25 +77,153 @@ class Experts(nn.Module):
             species_T=species_B[:, None].expand(-1, bins).flatten(),
         )
 
-    def _apply_experts(self, z_TD: Tensor, kept_TK: Tensor) -> Tensor:
-        """Every token's kept experts, (T, K, D)."""
-        device = z_TD.device.type
-        if torch.is_autocast_enabled(device):
-            z_TD = z_TD.to(torch.get_autocast_dtype(device))
-        tokens, kept = kept_TK.shape
-        order = kept_TK.flatten().argsort(stable=True)
-        slots = z_TD[:, None, :].expand(-1, kept, -1).reshape(tokens * kept, -1)[order]
-        counts_E = torch.zeros(self.w_in.shape[0], dtype=torch.int32, device=z_TD.device)
-        ones = torch.ones_like(order, dtype=torch.int32)
-        counts_E = counts_E.index_add(0, kept_TK.flatten(), ones)
-        ends_E = counts_E.cumsum(0, dtype=torch.int32)
-        w_in, w_out = self.w_in.to(slots.dtype), self.w_out.to(slots.dtype)
-        product = choose_product(slots, w_in)
-        out = product(F.relu(product(slots, w_in, ends_E)), w_out, ends_E)
-        slot = torch.arange(tokens * kept, device=order.device)
-        inverse = torch.empty_like(order).scatter(0, order, slot)
-        y_TKD: Tensor = out[inverse].view(tokens, kept, -1)
-        return y_TKD
+
+def mix_experts(
+    z_TD: Tensor, gate_TK: Tensor, kept_TK: Tensor, w_in_EDH: Tensor, w_out_EHD: Tensor
+) -> Tensor:
+    """`sum_k gate_k relu(z w_in[kept_k]) w_out[kept_k]` of every token, (T, D), at least fp32.
+
+    The gate goes onto the hidden channels: they are fewer, and the experts' outputs need not
+    be kept for the gradient of the gate.
+    """
+    device = z_TD.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        z_TD, w_in_EDH, w_out_EHD = z_TD.to(dtype), w_in_EDH.to(dtype), w_out_EHD.to(dtype)
+    if device == "cpu" and not torch.compiler.is_compiling():
+        mixed: Tensor = _MixInLoop.apply(  # type: ignore[no-untyped-call]
+            z_TD, gate_TK, kept_TK, w_in_EDH, w_out_EHD
+        )
+        return mixed
+    return mix_sorted(z_TD, gate_TK, kept_TK, w_in_EDH, w_out_EHD)
+
+
+def mix_sorted(
+    z_TD: Tensor, gate_TK: Tensor, kept_TK: Tensor, w_in_EDH: Tensor, w_out_EHD: Tensor
+) -> Tensor:
+    """The same over all slots at once, sorted by expert; for GPUs and compilers."""
+    tokens, kept = kept_TK.shape
+    order_R = kept_TK.flatten().argsort(stable=True)
+    slot_R = torch.arange(tokens * kept, device=order_R.device)
+    slot_TK = torch.empty_like(order_R).scatter(0, order_R, slot_R).view(tokens, kept)
+    token_R = order_R.div(kept, rounding_mode="floor")
+    counts_E = torch.zeros(w_in_EDH.shape[0], dtype=torch.int32, device=order_R.device)
+    counts_E = counts_E.index_add(0, kept_TK.flatten(), torch.ones_like(order_R, dtype=torch.int32))
+    ends_E = counts_E.cumsum(0, dtype=torch.int32)
+    z_RD: Tensor = _Spread.apply(  # type: ignore[no-untyped-call]
+        z_TD, token_R, slot_TK
+    )
+    product = choose_product(z_RD, w_in_EDH)
+    gate_R1 = gate_TK.flatten().gather(0, order_R)[:, None]
+    hidden_RH = F.relu(product(z_RD, w_in_EDH, ends_E)) * gate_R1.to(z_RD.dtype)
+    collected: Tensor = _Collect.apply(  # type: ignore[no-untyped-call]
+        product(hidden_RH, w_out_EHD, ends_E), token_R, slot_TK
+    )
+    return collected
+
+
+# The gradient of ReLU in one pass; `torch` has it under no public name.
+threshold_backward = torch.ops.aten.threshold_backward
+
+
+class _MixInLoop(torch.autograd.Function):
+    """One expert after another: on a CPU its tokens stay in the cache from product to product.
+
+    Buffers of all slots would be fresh memory at every step, which costs as much as a product.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        z_TD: Tensor,
+        gate_TK: Tensor,
+        kept_TK: Tensor,
+        w_in_EDH: Tensor,
+        w_out_EHD: Tensor,
+    ) -> Tensor:
+        expert_R = kept_TK.flatten()
+        order_R = expert_R.to(torch.int16).argsort(stable=True)
+        counts = torch.bincount(expert_R, minlength=len(w_in_EDH)).tolist()
+        token_R = order_R.div(kept_TK.shape[1], rounding_mode="floor")
+        gate_R1 = gate_TK.flatten().index_select(0, order_R).to(z_TD.dtype)[:, None]
+        y_TD = _zeros_to_sum(z_TD, w_out_EHD.shape[2])
+        hidden = []
+        with torch.autocast("cpu", enabled=False):
+            tokens, gates = torch.split(token_R, counts), torch.split(gate_R1, counts)
+            for token_S, gate_S1, w_in_DH, w_out_HD in zip(
+                tokens, gates, w_in_EDH, w_out_EHD, strict=True
+            ):
+                hidden_SH = z_TD.index_select(0, token_S).mm(w_in_DH).relu_()
+                part_SD = (hidden_SH * gate_S1).mm(w_out_HD)
+                y_TD.index_add_(0, token_S, part_SD.to(y_TD.dtype))
+                hidden.append(hidden_SH)
+        ctx.save_for_backward(z_TD, gate_R1, order_R, token_R, w_in_EDH, w_out_EHD, *hidden)
+        ctx.counts, ctx.kept, ctx.gate_dtype = counts, kept_TK.shape[1], gate_TK.dtype
+        return y_TD
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor, Tensor, None, Tensor, Tensor]:
+        z_TD, gate_R1, order_R, token_R, w_in_EDH, w_out_EHD, *hidden = ctx.saved_tensors
+        dy_TD = dy_TD.to(z_TD.dtype)
+        dz_TD = _zeros_to_sum(z_TD, z_TD.shape[1])
+        dw_in_EDH, dw_out_EHD = torch.empty_like(w_in_EDH), torch.empty_like(w_out_EHD)
+        dgates = []
+        with torch.autocast("cpu", enabled=False):
+            tokens, gates = torch.split(token_R, ctx.counts), torch.split(gate_R1, ctx.counts)
+            parts = enumerate(zip(tokens, gates, hidden, strict=True))
+            for expert, (token_S, gate_S1, hidden_SH) in parts:
+                dy_SD = dy_TD.index_select(0, token_S)
+                dgated_SH = dy_SD.mm(w_out_EHD[expert].t())
+                dgates.append((dgated_SH * hidden_SH).sum(dim=1, dtype=ctx.gate_dtype))
+                torch.mm((hidden_SH * gate_S1).t(), dy_SD, out=dw_out_EHD[expert])
+                dhidden_SH = threshold_backward(dgated_SH.mul_(gate_S1), hidden_SH, 0.0)
+                torch.mm(z_TD.index_select(0, token_S).t(), dhidden_SH, out=dw_in_EDH[expert])
+                part_SD = dhidden_SH.mm(w_in_EDH[expert].t())
+                dz_TD.index_add_(0, token_S, part_SD.to(dz_TD.dtype))
+        dgate_R = torch.cat(dgates)
+        dgate_TK = torch.empty_like(dgate_R).scatter_(0, order_R, dgate_R).view(-1, ctx.kept)
+        return dz_TD.to(z_TD.dtype), dgate_TK, None, dw_in_EDH, dw_out_EHD
+
+
+def _zeros_to_sum(z_TD: Tensor, width: int) -> Tensor:
+    dtype = torch.promote_types(z_TD.dtype, torch.float32)
+    return z_TD.new_zeros(z_TD.shape[0], width, dtype=dtype)
+
+
+class _Spread(torch.autograd.Function):
+    """Tokens to their slots; the gradient collects, where that of an index adds row by row."""
+
+    @staticmethod
+    def forward(ctx: Any, x_TD: Tensor, token_R: Tensor, slot_TK: Tensor) -> Tensor:
+        ctx.save_for_backward(token_R, slot_TK)
+        return x_TD.index_select(0, token_R)
+
+    @staticmethod
+    def backward(ctx: Any, dx_RD: Tensor) -> tuple[Tensor, None, None]:
+        collected: Tensor = _Collect.apply(  # type: ignore[no-untyped-call]
+            dx_RD, *ctx.saved_tensors
+        )
+        return collected.to(dx_RD.dtype), None, None
+
+
+class _Collect(torch.autograd.Function):
+    """Sums of each token's slots, at least fp32; the transpose of `_Spread`."""
+
+    @staticmethod
+    def forward(ctx: Any, x_RD: Tensor, token_R: Tensor, slot_TK: Tensor) -> Tensor:
+        ctx.save_for_backward(token_R, slot_TK)
+        ctx.dtype = x_RD.dtype
+        dtype = torch.promote_types(x_RD.dtype, torch.float32)
+        x_TKD = x_RD.index_select(0, slot_TK.flatten()).view(*slot_TK.shape, -1)
+        return x_TKD.sum(dim=1, dtype=dtype)
+
+    @staticmethod
+    def backward(ctx: Any, dx_TD: Tensor) -> tuple[Tensor, None, None]:
+        spread: Tensor = _Spread.apply(  # type: ignore[no-untyped-call]
+            dx_TD.to(ctx.dtype), *ctx.saved_tensors
+        )
+        return spread, None, None
 
 
 Product = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -102,14 +234,15 @@ def choose_product(rows_RI: Tensor, weight_EIO: Tensor) -> Product:
 
     On a CPU the grouped kernel takes 0.7 to 0.95 of the time of a loop over the experts. On a
     GPU it reads nothing back in bf16; in other types it does, and the masked product stands in.
+    A compiler knows the kernel in bf16 only, whatever the device.
     """
-    on_cpu = rows_RI.device.type == "cpu"
-    types = (torch.float32, torch.bfloat16) if on_cpu else (torch.bfloat16,)
+    host = rows_RI.device.type == "cpu" and not torch.compiler.is_compiling()
+    types = (torch.float32, torch.bfloat16) if host else (torch.bfloat16,)
     # The kernel wants every row to start at a multiple of 16 bytes.
     aligned = all(size * rows_RI.element_size() % 16 == 0 for size in weight_EIO.shape[1:])
     if rows_RI.dtype in types and aligned:
         return grouped_product
-    return looped_product if on_cpu else masked_product
+    return looped_product if host else masked_product
 
 
 def grouped_product(rows_RI: Tensor, weight_EIO: Tensor, ends_E: Tensor) -> Tensor:
