@@ -31,6 +31,7 @@ class TrackRouting(Routing):
 
     Attributes:
         logits_TE: log of the mixture of the routers' distributions.
+        kept_TK: of both routers; an expert that both keep is there twice and counts once.
         gate_logits: for every type, the logits of each of its routers and of the two gates that
             mix these; the z term is the sum of the mean squares.
     """

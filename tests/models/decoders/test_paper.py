@@ -133,6 +133,10 @@ def test_routing_tells_species_and_type_of_every_track() -> None:
     assert routing.gates_TE.shape == (6, 8)
     assert routing.kept_TK.shape == (6, 6)
     torch.testing.assert_close(routing.gates_TE.sum(dim=1), torch.ones(6))
+    # The load counts the experts that are active, once each.
+    active = routing.gates_TE.gt(0)
+    torch.testing.assert_close(routing.load, active.sum(dim=0) / active.sum())
+    assert active.sum().item() < routing.kept_TK.numel()
     torch.testing.assert_close(routing.logits_TE.logsumexp(dim=1), torch.zeros(6))
     assert routing.species_T.tolist() == [1] * 6
     assert routing.group_T.tolist() == [0, 2, 3] * 2

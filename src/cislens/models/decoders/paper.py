@@ -55,6 +55,17 @@ class _Order:
     type_T: Tensor
 
 
+@dataclass(frozen=True)
+class _Routed:
+    """Gates of all tokens, both routers' choices (an expert may be there twice), the log of the
+    mixture of their distributions, and the logits of all gates by type."""
+
+    gates_XE: Tensor
+    kept_XK: Tensor
+    log_mixture_XE: Tensor
+    gate_logits: tuple[Tensor, ...]
+
+
 class PaperDecoder(Decoder):
     """o + y / 2 of the heads' logits o, where y = sum_k G_k expert_k(o).
 
@@ -137,24 +148,21 @@ class PaperDecoder(Decoder):
         shown_BNT = o_BNT.masked_fill(~valid_BN[:, :, None], 0.0)
         o_BTN = shown_BNT.transpose(1, 2).index_select(1, order.place_T)
         weight_BQR, group_logits_GBQR = self._group_gates(y_BND, species_BC, valid_BN)
-        gates_XE, log_mixture_XE, all_logits = self._route(
-            head, o_BTN, weight_BQR, group_logits_GBQR
-        )
-        # Tracks for which both routers chose alike have fewer experts than slots; the rest of
-        # the slots weigh 0.
+        routed = self._route(head, o_BTN, weight_BQR, group_logits_GBQR)
+        # An expert that both routers chose runs once; slots that this leaves over weigh 0.
         slots = min(ROUTERS * self.config.kept, self.config.experts)
-        gate_XK, kept_XK = gates_XE.topk(slots, dim=-1)
-        y_XN: Tensor = self.pool(o_BTN.flatten(0, 1), kept_XK, gate_XK)
+        gate_XK, slot_XK = routed.gates_XE.topk(slots, dim=-1)
+        y_XN: Tensor = self.pool(o_BTN.flatten(0, 1), slot_XK, gate_XK)
         y_BTN = y_XN.view(batch, tracks, bins).index_select(1, order.back_T)
         y_BNT = y_BTN.transpose(1, 2).to(dtype)
         routing = TrackRouting(
-            logits_TE=log_mixture_XE,
-            gates_TE=gates_XE,
-            kept_TK=kept_XK,
-            weight_T=valid_BN.any(dim=1).to(gates_XE.dtype).repeat_interleave(tracks),
-            species_T=torch.full_like(kept_XK[:, 0], species),
+            logits_TE=routed.log_mixture_XE,
+            gates_TE=routed.gates_XE,
+            kept_TK=routed.kept_XK,
+            weight_T=valid_BN.any(dim=1).to(gate_XK.dtype).repeat_interleave(tracks),
+            species_T=torch.full_like(slot_XK[:, 0], species),
             group_T=order.type_T.repeat(batch),
-            gate_logits=all_logits,
+            gate_logits=routed.gate_logits,
         )
         return Decoded(o_BNT + y_BNT / 2, o_BNT + y_BNT, (routing,))
 
@@ -174,9 +182,8 @@ class PaperDecoder(Decoder):
 
     def _route(
         self, head: int, o_BTN: Tensor, weight_BQR: Tensor, group_logits_GBQR: Tensor
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Gates, the log of the routers' mixed distributions, and all gate logits by type."""
-        gates, mixtures = [], []
+    ) -> "_Routed":
+        gates, kept, mixtures = [], [], []
         all_logits: list[Tensor] = []
         sizes = [self._types[head].count(kind) for kind in range(len(PAPER_GROUPS))]
         for kind, o_BSN in enumerate(torch.split_with_sizes(o_BTN, sizes, dim=1)):
@@ -189,12 +196,16 @@ class PaperDecoder(Decoder):
             own_RBSE = torch.zeros_like(logits_RBSE).scatter(-1, kept_RBSK, top_RBSK)
             weight_RB11 = weight_BQR[:, kind].T[..., None, None]
             gates.append((weight_RB11 * own_RBSE).sum(dim=0))
+            kept.append(torch.cat(kept_RBSK.unbind(0), dim=-1))
             mixtures.append((weight_RB11 * logits_RBSE.softmax(dim=-1)).sum(dim=0))
             all_logits += [*logits_RBSE.unbind(0), *group_logits_GBQR[:, :, kind].unbind(0)]
-        gates_XE = torch.cat(gates, dim=1).flatten(0, 1)
         mixture_XE = torch.cat(mixtures, dim=1).flatten(0, 1)
-        tiny = torch.finfo(mixture_XE.dtype).tiny
-        return gates_XE, mixture_XE.clamp_min(tiny).log(), tuple(all_logits)
+        return _Routed(
+            gates_XE=torch.cat(gates, dim=1).flatten(0, 1),
+            kept_XK=torch.cat(kept, dim=1).flatten(0, 1),
+            log_mixture_XE=mixture_XE.clamp_min(torch.finfo(mixture_XE.dtype).tiny).log(),
+            gate_logits=tuple(all_logits),
+        )
 
     def _check_bins(self, found: int) -> None:
         expected = self.config.bins
