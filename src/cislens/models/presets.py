@@ -15,17 +15,33 @@ _TINY = {"dim": 96, "stem_dim": 32, "depth": 2, "heads": 4, "key_dim": 16, "widt
 _SMALL = {"dim": 768, "depth": 4, "heads": 8, "key_dim": 64, "width_multiple": 128}
 _BASE = {"dim": 1536, "depth": 11, "heads": 8, "key_dim": 64, "width_multiple": 128}
 
-_DECODERS: dict[str, dict[str, Any]] = {
-    "enformer": {},
-    "space-plus": {"decoder": {"kind": "profiles"}},
-    "space-paper": {"decoder": {"kind": "space-paper"}},
+_TRUNKS = {"tiny": _TINY, "small": _SMALL, "base": _BASE}
+# "tiny" has the compute of a dense space-plus-tiny, "base" the shape of Basenji2.
+_BASENJI = {
+    "tiny": {"dim": 96, "depth": 8, "stem_dim": 36, "hidden_dim": 72, "width_multiple": 4},
+    "small": {"dim": 384, "depth": 11},
+    "base": {"dim": 768, "depth": 11},
 }
+_DECODER_WIDTH = {"tiny": 32, "small": 64, "base": 64}
 
 # Encoder and decoder of each preset, without what the tracks decide.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    f"{kind}-{size}": {"encoder": {"kind": kind, **shape}, **decoder}
-    for kind, decoder in _DECODERS.items()
-    for size, shape in (("tiny", _TINY), ("small", _SMALL), ("base", _BASE))
+    **{f"basenji-{size}": {"encoder": {"kind": "basenji", **_BASENJI[size]}} for size in _TRUNKS},
+    **{f"enformer-{size}": {"encoder": {"kind": "enformer", **_TRUNKS[size]}} for size in _TRUNKS},
+    **{
+        f"space-paper-{size}": {
+            "encoder": {"kind": "space-paper", **_TRUNKS[size]},
+            "decoder": {"kind": "space-paper"},
+        }
+        for size in _TRUNKS
+    },
+    **{
+        f"space-plus-{size}": {
+            "encoder": {"kind": "space-plus", **_TRUNKS[size]},
+            "decoder": {"kind": "profiles", "width": _DECODER_WIDTH[size]},
+        }
+        for size in _TRUNKS
+    },
 }
 _WITH_SPECIES = ("space-plus", "space-paper")
 

@@ -201,11 +201,7 @@ class ProfileModel(nn.Module):
         """
         if name in self.species:
             raise CislensError(f"The model already has a species {name!r}; choose another name.")
-        encoder = self.config.encoder
-        if self.encoder.species:
-            self.encoder.add_species(name)
-            encoder = encoder.model_copy(update={"species": self.encoder.species})
-        self._append(_head(name, tracks, groups, strand_pairs), encoder)
+        self._append(_head(name, tracks, groups, strand_pairs))
 
     def add_head(
         self,
@@ -223,17 +219,21 @@ class ProfileModel(nn.Module):
         known = set(self.config.tracks[species]) & set(tracks)
         if known:
             raise CislensError(f"The model already predicts {species} track {sorted(known)[0]!r}.")
-        self._append(_head(species, tracks, groups, strand_pairs), self.config.encoder)
+        self._append(_head(species, tracks, groups, strand_pairs))
 
-    def _append(self, head: HeadConfig, encoder: AnyEncoderConfig) -> None:
-        # Not validated again: the parts are valid, and the encoder's own configuration is kept.
-        changes = {"encoder": encoder, "heads": (*self.config.heads, head)}
-        self.config = self.config.model_copy(update=changes)
+    def _append(self, head: HeadConfig) -> None:
         device = next(self.parameters()).device
-        self.heads.append(nn.Linear(self.encoder.dim, len(head.tracks), device=device))
         if self.decoder is not None:
             self.decoder.add_head(head)
             self.decoder.to(device)
+        encoder = self.config.encoder
+        if self.encoder.species and head.species not in self.species:
+            self.encoder.add_species(head.species)
+            encoder = encoder.model_copy(update={"species": self.encoder.species})
+        self.heads.append(nn.Linear(self.encoder.dim, len(head.tracks), device=device))
+        # Not validated again: the parts are valid, and the encoder's own configuration is kept.
+        changes = {"encoder": encoder, "heads": (*self.config.heads, head)}
+        self.config = self.config.model_copy(update=changes)
 
     def _decode(self, species: int, bins: "_Bins") -> list[Decoded]:
         """Every head of a species on windows of that species."""
