@@ -272,6 +272,58 @@ def test_bf16_autocast_stays_close() -> None:
     assert (difference.norm() / full.values_BND[alike].norm()).item() < 2e-2
 
 
+def narrow() -> tuple[nn.Module, Tensor, Tensor]:
+    """A whole narrow model, windows and species."""
+    torch.manual_seed(0)
+    model = whole(TINY, {"human": (1, 2, 3, 2), "mouse": (2, 0, 1, 1)}, bins=32)
+    return model.eval(), random_dna(4, 512), torch.tensor([0, 0, 1, 1])
+
+
+def rates(model: nn.Module, x: Tensor, species: Tensor) -> list[Tensor]:
+    """Logits of the first two windows by the first head, of the others by the second."""
+    out = model["encoder"](x, species)
+    found = []
+    for head, rows in enumerate((slice(0, 2), slice(2, 4))):
+        y, valid = out.values_BND[rows], out.valid_BN[rows]
+        logits = model["heads"][head](y)
+        decoded = model["decoder"](head, head, logits, y, out.species_BC[rows], valid)
+        found += [decoded.logits_BNT, decoded.auxiliary_BNT]
+    return found
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gpu_is_cpu_in_fp32() -> None:
+    model, x, species = narrow()
+    expected = rates(model, x, species)
+    found = rates(model.cuda(), x.cuda(), species.cuda())
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a.cpu(), b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("half", [False, True])
+def test_a_step_does_not_wait_for_the_gpu(half: bool) -> None:
+    model, x, species = narrow()
+    model, x, species = model.cuda().train(), x.cuda(), species.cuda()
+
+    def step() -> Tensor:
+        with torch.autocast("cuda", torch.bfloat16, enabled=half):
+            total = torch.stack([rate.square().mean() for rate in rates(model, x, species)]).sum()
+        total.backward()
+        return total.detach()
+
+    step()  # makes the position table and the order of the tracks
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        total = step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert total.isfinite()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
