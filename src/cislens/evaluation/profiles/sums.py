@@ -8,8 +8,10 @@ Dimensions: W window, N bin, T track, K sum.
 """
 
 import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -169,7 +171,7 @@ class WindowSums:
                     kept["rows"], int(kept["bins"]), kept["moments"], kept["nll"],
                     kept["log_moments"], kept["seen"],
                 )  # fmt: skip
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
             raise CislensError(
                 f"{path} is damaged ({error}); remove it, the evaluation makes it again."
             ) from None
