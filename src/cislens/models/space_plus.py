@@ -85,10 +85,12 @@ class SpacePlusBlock(nn.Module):
         x_BND: Tensor,
         basis_RF: Tensor,
         valid_BN: Tensor,
+        mask_BN: Tensor | None,
         code_BC: Tensor,
         species_B: Tensor,
     ) -> tuple[Tensor, Routing | None]:
-        attended = self.attention(self.attention_norm(x_BND, code_BC), basis_RF, valid_BN)
+        """`mask_BN` is `valid_BN`, or None where all are valid."""
+        attended = self.attention(self.attention_norm(x_BND, code_BC), basis_RF, mask_BN)
         x_BND = x_BND + self.attention_dropout(attended)
         z_BND = self.ffn_norm(x_BND, code_BC)
         if isinstance(self.ffn, Experts):
@@ -112,17 +114,18 @@ class SpacePlusEncoder(EnformerEncoder):
         self.blocks = nn.ModuleList(SpacePlusBlock(config) for _ in range(config.depth))
 
     def hidden(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Iterator[Embedding]:
-        x_BND, valid_BN, _ = self.embed_bins(x_B4L)
+        x_BND, valid_BN, mask_BN = self.embed_bins(x_B4L)
         species_B = self._shown_species(species_B, x_BND)
         code_BC = self._code(species_B)
         yield Embedding(x_BND, self.bin_size, valid_BN, species_BC=code_BC)
         basis_RF = self.basis.table(x_BND.shape[1], x_BND.device)
         routings: tuple[Routing, ...] = ()
         for block in self.blocks:
-            x_BND, routing = block(x_BND, basis_RF, valid_BN, code_BC, species_B)
+            x_BND, routing = self.run(block, x_BND, basis_RF, valid_BN, mask_BN, code_BC, species_B)
             routings += (routing,) if routing is not None else ()
             yield Embedding(x_BND, self.bin_size, valid_BN, routings, code_BC)
-        yield Embedding(self.pointwise(x_BND), self.bin_size, valid_BN, routings, code_BC)
+        out_BND = self.run(self.pointwise, x_BND)
+        yield Embedding(out_BND, self.bin_size, valid_BN, routings, code_BC)
 
     def _shown_species(self, species_B: Tensor | None, x_BND: Tensor) -> Tensor:
         """The species that the blocks see: some are hidden in training."""

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from cislens.nn.checkpointing import spare_buffers
+
 SLOPE = 1.702
 
 
@@ -67,7 +69,8 @@ class ConvBlock(nn.Module):
         # g(x) = silu(1.702 x) / 1.702: the first factor goes into the norm's scale and shift,
         # the second into the kernel. Half the passes over memory, the same function.
         scaled = {"weight": self.norm.weight * SLOPE, "bias": self.norm.bias * SLOPE}
-        h_RC = functional_call(self.norm, scaled, (x_BLC.flatten(0, 1),))
+        state = {**scaled, **spare_buffers(self.norm)}
+        h_RC = functional_call(self.norm, state, (x_BLC.flatten(0, 1),))
         h_BLC = F.silu(h_RC).view_as(x_BLC)
         if mask_BL1 is not None:
             h_BLC = h_BLC * mask_BL1.to(h_BLC.dtype)

@@ -1,0 +1,44 @@
+"""Activation checkpointing: keep the input of a part and compute the part again for its gradient.
+
+The gradients are those without it, bit by bit on a CPU: the second run draws the same dropout
+masks, and it does not count its batch a second time in the running statistics of batch norms.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+Result = TypeVar("Result")
+
+_SECOND_RUN: ContextVar[bool] = ContextVar("second_run", default=False)
+
+
+def run(part: Callable[..., Result], *inputs: object, checkpointing: bool) -> Result:
+    """`part(*inputs)`; with checkpointing its activations are not kept for the gradient."""
+    if not checkpointing or not torch.is_grad_enabled():
+        return part(*inputs)
+    result: Result = checkpoint(
+        part, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _second_run())
+    )
+    return result
+
+
+@contextmanager
+def _second_run() -> Iterator[None]:
+    token = _SECOND_RUN.set(True)
+    try:
+        yield
+    finally:
+        _SECOND_RUN.reset(token)
+
+
+def spare_buffers(norm: nn.Module) -> dict[str, Tensor]:
+    """Copies of a norm's running statistics to update in their stead; none in a first run."""
+    if not _SECOND_RUN.get():
+        return {}
+    return {name: buffer.clone() for name, buffer in norm.named_buffers()}
