@@ -7,6 +7,7 @@ import typer
 
 from cislens.cli import data_basenji, task
 from cislens.cli.options import AsJson, DryRun, Recipe, Seed, Workers, answer
+from cislens.errors import CislensError, nearest
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import DataRecipe
 
@@ -41,12 +42,20 @@ def profile(
 def plan_store(recipe: DataRecipe) -> "ProfilePlan":
     """The checked plan of a recipe's store."""
     from cislens.genome.reference import open_genome
+    from cislens.signal.blacklist import read_blacklist
     from cislens.signal.plan import SplitSpec, plan_profile_store
     from cislens.signal.tracks import read_tracks
 
     split = recipe.split
+    genomes = {name: open_genome(path, name) for name, path in recipe.genomes.items()}
+    for name in recipe.blacklist:
+        if name not in genomes:
+            raise CislensError(
+                f"the blacklist names species {name!r}, which has no genome. "
+                f"{nearest(name, genomes)}"
+            )
     return plan_profile_store(
-        {name: open_genome(path, name) for name, path in recipe.genomes.items()},
+        genomes,
         read_tracks(recipe.tracks),
         length=recipe.length,
         bin_size=recipe.bin_size,
@@ -55,4 +64,7 @@ def plan_store(recipe: DataRecipe) -> "ProfilePlan":
         stride=recipe.stride,
         split=SplitSpec(split.fractions, split.block_bp, split.valid, split.test),
         seed=recipe.seed,
+        blacklist={
+            name: read_blacklist(path, genomes[name]) for name, path in recipe.blacklist.items()
+        },
     )

@@ -39,6 +39,7 @@ class DataRecipe(Section):
     margin: int = Field(default=3, ge=0)  # bp kept at either side, for shifts
     stride: int | None = Field(default=None, ge=1)  # bp; so that bins meet, unless given
     split: Split = Split()
+    blacklist: dict[str, RecipePath] = {}  # species -> BED; clipped there to the window's median
     seed: int = 0
 
 

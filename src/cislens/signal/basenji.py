@@ -237,14 +237,14 @@ def decode_record(
             f"{shape.bins} bins of {len(tracks)} tracks, as in the first record."
         )
     values = np.frombuffer(target.data, shape.dtype).reshape(shape.bins, len(tracks))
-    wrong = np.argwhere(~np.isfinite(values))
-    if wrong.size:
-        at, t = wrong[0].tolist()
+    finite = np.isfinite(values)
+    if not finite.all():
+        at, t = np.argwhere(~finite)[0].tolist()
         raise CislensError(
             f"{where}: bin {at} of track {tracks.frame['id'][t]!r} is {values[at, t]}; targets "
             "must be finite, make the data again."
         )
-    return codes, to_float16(values)
+    return codes, values if values.dtype == np.float16 else to_float16(values)
 
 
 def _features(record: bytes, where: str) -> tuple[memoryview, Feature]:

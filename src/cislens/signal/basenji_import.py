@@ -63,7 +63,7 @@ def import_basenji(out: str | os.PathLike[str], plan: ImportPlan) -> ProfileStor
     with claimed(partial, "building"):
         try:
             if not keeps(partial, plan.digest):
-                begin(partial, plan.digest, plan.recipe())
+                begin(partial, plan.digest, plan.recipe)
             for source in plan.sources:
                 _Import(partial, plan, source).run()
             _finish(partial, plan)
@@ -257,7 +257,7 @@ def _finish(partial: Path, plan: ImportPlan) -> None:
         marker = json.loads((partial / "done" / source.species / "all.json").read_text())
         digests |= marker["digests"]
         species[source.species] = _entry(store, plan, source, marker["counts"])
-    recipe = plan.recipe()
+    recipe = plan.recipe
     params = ("length", "bin_size", "crop", "margin", "stride", "seed", "split", "shard_rows")
     manifest = {
         "format": FORMAT,
@@ -273,9 +273,10 @@ def _finish(partial: Path, plan: ImportPlan) -> None:
 
 def _entry(store: Path, plan: ImportPlan, source: BasenjiSource, counts: list[int]) -> Any:
     windows = pl.read_parquet(species_folder(store, source.species) / "windows.parquet")
-    inputs = plan.recipe()["species"][source.species]
-    for file, count in zip(inputs["records"], counts, strict=True):
-        file["records"] = count
+    inputs = plan.recipe["species"][source.species]
+    records = [
+        {**file, "records": count} for file, count in zip(inputs["records"], counts, strict=True)
+    ]
     return {
         "tracks": len(source.tracks),
         "windows": windows.height,
@@ -287,5 +288,5 @@ def _entry(store: Path, plan: ImportPlan, source: BasenjiSource, counts: list[in
         "chromosome_names": {},
         "ambiguous_bases": {},
         "chrom_sizes": source.genome.chrom_sizes if source.genome else {},
-        "inputs": inputs,
+        "inputs": {**inputs, "records": records},
     }

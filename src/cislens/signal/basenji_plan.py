@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class ImportPlan:
         """Sizes of the records of one species; types may differ."""
         return replace(self.record, dtype=self.dtypes[source.species])
 
+    @cached_property
     def recipe(self) -> dict[str, Any]:
         """What determines the store's bytes. Record files are known by their size and ends."""
         return {
@@ -73,10 +75,10 @@ class ImportPlan:
             "species": {source.species: self._inputs(source) for source in self.sources},
         }
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 of the recipe."""
-        return hashlib.sha256(json.dumps(self.recipe(), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """Sizes and counts, ready for JSON."""
@@ -101,9 +103,10 @@ class ImportPlan:
         }
 
     def _inputs(self, source: BasenjiSource) -> dict[str, Any]:
-        rows = [asdict(track) | {"file": Path(track.file).name} for track in source.tracks.rows()]
+        rows = source.tracks.frame.to_dicts()
         for row in rows:
-            row["clip"] = str(row["clip"])  # JSON has no infinity
+            # JSON has no infinity, and a folder is no part of what a track is.
+            row |= {"file": Path(row["file"]).name, "clip": str(row["clip"])}
         genome, windows = source.genome, source.folder.windows
         return {
             "genome": {"name": genome.name, "sha256": genome.digest} if genome else None,

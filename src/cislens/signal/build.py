@@ -28,6 +28,7 @@ from cislens.genome.codes import Codes
 from cislens.genome.reference import Genome
 from cislens.progress import track as progress
 from cislens.signal.bigwig import read_windows
+from cislens.signal.blacklist import Blacklist, calm
 from cislens.signal.plan import SCHEMA_VERSION, ProfilePlan, SplitSpec, plan_profile_store
 from cislens.signal.resuming import begin, keeps, open_finished, publish
 from cislens.signal.shards import ArrayLayout, create_array, write_shard
@@ -63,6 +64,7 @@ def build_profile_store(
     split: SplitSpec | None = None,
     workers: int = 1,
     seed: int = 0,
+    blacklist: Mapping[str, Blacklist] | None = None,
 ) -> ProfileStore:
     """Plan and build a store; the arguments are those of `plan_profile_store`.
 
@@ -71,7 +73,7 @@ def build_profile_store(
     """
     plan = plan_profile_store(
         genomes, tracks, length=length, bin_size=bin_size, crop=crop, margin=margin,
-        stride=stride, split=split, seed=seed,
+        stride=stride, split=split, seed=seed, blacklist=blacklist,
     )  # fmt: skip
     return build_planned(out, plan, workers=workers)
 
@@ -135,6 +137,7 @@ class _Job:
     crop: int
     tracks: list[Track]
     chrom_names: dict[str, dict[str, str]]
+    blacklist: Blacklist | None
 
 
 def _units(plan: ProfilePlan) -> list[_Unit]:
@@ -179,6 +182,7 @@ def _job(partial: Path, plan: ProfilePlan, unit: _Unit) -> _Job:
         crop=plan.shape.crop,
         tracks=part.tracks.rows(),
         chrom_names=part.chrom_names,
+        blacklist=part.blacklist,
     )
 
 
@@ -211,6 +215,8 @@ def _targets(job: _Job) -> npt.NDArray[np.float16]:
         chroms = np.array([names.get(chrom, chrom) for chrom in job.chroms])
         missing = 0.0 if track.uncovered == "zero" else np.nan
         values = read_windows(track.file, chroms, job.starts, job.length, missing=missing)
+        if job.blacklist is not None:
+            calm(values, job.blacklist, job.chroms, job.starts)
         try:
             bins = transform(values, track, bin_size=job.bin_size, crop=job.crop)
         except NotFiniteError as error:

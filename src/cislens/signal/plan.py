@@ -3,8 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from cislens.genome.intervals import tile
 from cislens.genome.reference import Genome, report_ambiguous
 from cislens.genome.splits import split_by_chromosome, split_windows
 from cislens.signal.bigwig import summarize
+from cislens.signal.blacklist import Blacklist
 from cislens.signal.inputs import chromosome_names, n_fraction, resolve
 from cislens.signal.shards import ArrayLayout
 from cislens.signal.tracks import Track, TrackTable, track_table
@@ -76,6 +77,7 @@ class SpeciesPlan:
         tracks: with `uncovered` resolved.
         chrom_names: track id -> chromosome of the genome -> its name in the track's file.
         name_reports: track id -> what was renamed or left out, where anything was.
+        blacklist: regions where values are clipped to the window's baseline.
         tiled, dropped_n, dropped_split: windows at first, then left out for too many N, then
             left out by the split.
     """
@@ -91,6 +93,7 @@ class SpeciesPlan:
     dropped_n: int
     dropped_split: int
     first_bases: str
+    blacklist: Blacklist | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,7 @@ class ProfilePlan:
                     "dropped_split": part.dropped_split,
                     "chromosome_names": part.name_reports,
                     "ambiguous_bases": part.ambiguous,
+                    "blacklisted_regions": part.blacklist.count if part.blacklist else 0,
                     "first_bases": part.first_bases,
                 }
                 for name, part in self.species.items()
@@ -187,6 +191,7 @@ def plan_profile_store(
     stride: int | None = None,
     split: SplitSpec | None = None,
     seed: int = 0,
+    blacklist: Mapping[str, Blacklist] | None = None,
 ) -> ProfilePlan:
     """Check every input and decide on the windows; nothing is written.
 
@@ -197,6 +202,7 @@ def plan_profile_store(
         genomes: species -> genome; the species of the track table.
         bin_size: bp; divides `length`. `crop` bins at either side have no target.
         margin: bp stored at either side of a window, for shifts; beyond a chromosome it is N.
+        blacklist: species -> regions where values are clipped to the window's baseline.
 
     Raises:
         CislensError: for sizes that do not fit, a window longer than every chromosome, an
@@ -207,10 +213,13 @@ def plan_profile_store(
     stride = shape.bins * bin_size if stride is None else stride
     split = split or SplitSpec()
     _check_species(genomes, tracks, split)
+    blacklist = blacklist or {}
+    _check_named("blacklist", blacklist, genomes)
     species = {
         name: _plan_species(name, genome, tracks.for_species(name), shape, stride, split, seed)
         for name, genome in genomes.items()
     }
+    species = {name: replace(part, blacklist=blacklist.get(name)) for name, part in species.items()}
     return ProfilePlan(shape, stride, seed, split, species)
 
 
@@ -239,17 +248,8 @@ def nearest_lengths(length: int, step: int) -> str:
 
 
 def _check_species(genomes: Mapping[str, Genome], tracks: TrackTable, split: SplitSpec) -> None:
-    for name in (*split.valid, *split.test):
-        if name not in genomes:
-            raise CislensError(
-                f"the split names species {name!r}, which has no genome. {nearest(name, genomes)}"
-            )
-    for name in tracks.species():
-        if name not in genomes:
-            raise CislensError(
-                f"the track table names species {name!r}, which has no genome. "
-                f"{nearest(name, genomes)}"
-            )
+    _check_named("split", (*split.valid, *split.test), genomes)
+    _check_named("track table", tracks.species(), genomes)
     for name in genomes:
         if not SPECIES_NAME.fullmatch(name):
             raise CislensError(
@@ -257,6 +257,14 @@ def _check_species(genomes: Mapping[str, Genome], tracks: TrackTable, split: Spl
             )
         if name not in tracks.species():
             raise CislensError(f"species {name!r} has a genome but no track in the track table.")
+
+
+def _check_named(what: str, names: Iterable[str], genomes: Mapping[str, Genome]) -> None:
+    for name in names:
+        if name not in genomes:
+            raise CislensError(
+                f"the {what} names species {name!r}, which has no genome. {nearest(name, genomes)}"
+            )
 
 
 def _plan_species(
@@ -348,6 +356,7 @@ def _inputs(part: SpeciesPlan) -> dict[str, Any]:
     table = part.windows.write_csv().encode()
     return {
         "genome": {"name": part.genome.name, "sha256": part.genome.digest},
+        "blacklist": part.blacklist.digest if part.blacklist else None,
         "windows": {"rows": part.windows.height, "sha256": hashlib.sha256(table).hexdigest()},
         "tracks": rows,
     }
