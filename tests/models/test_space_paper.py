@@ -227,6 +227,21 @@ def test_gradients_reach_every_parameter() -> None:
     assert without == []
 
 
+def test_checkpointing_gives_the_same_gradients() -> None:
+    """Bit by bit, with dropout and the terms of the gates."""
+    x, species = random_dna(4, 256), torch.tensor([0, 1, 1, 0])
+    gradients = []
+    for checkpointing in (False, True):
+        model = encoder().train()
+        model.checkpointing = checkpointing
+        torch.manual_seed(1)
+        embedding = model(x, species)
+        loss = embedding.values_BND.square().mean() + encoder_terms(embedding.routing, 2)["z"]
+        loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    assert all(torch.equal(gradients[1][name], value) for name, value in gradients[0].items())
+
+
 def test_windows_with_a_gap_hide_it_from_the_other_bins() -> None:
     model = encoder()
     x = random_dna(1, 512)

@@ -115,10 +115,10 @@ class SpacePaperEncoder(EnformerEncoder):
         basis_RF = self.basis.table(x_BMD.shape[1], device)
         routings: tuple[Routing, ...] = ()
         for block in self.blocks:
-            x_BMD, routing = block(x_BMD, basis_RF, valid_BM, mask_BM, species_B)
+            x_BMD, routing = self.run(block, x_BMD, basis_RF, valid_BM, mask_BM, species_B)
             routings += (routing,)
             yield Embedding(x_BMD[:, :-1], self.bin_size, valid_BN, routings, x_BMD[:, -1])
-        out_BND = self.pointwise(x_BMD[:, :-1])
+        out_BND = self.run(self.pointwise, x_BMD[:, :-1])
         yield Embedding(out_BND, self.bin_size, valid_BN, routings, x_BMD[:, -1])
 
     def add_species(self, name: str) -> None:
