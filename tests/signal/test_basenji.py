@@ -15,6 +15,7 @@ from cislens.signal import basenji_import, basenji_plan
 from cislens.signal.basenji import open_basenji
 from cislens.signal.basenji_import import import_basenji
 from cislens.signal.basenji_plan import BasenjiSource, plan_import
+from cislens.signal.loader import ProfileLoader
 from cislens.signal.store import ProfileStore
 from cislens.signal.tracks import Track, read_tracks, track_table
 from cislens.signal.transforms import untransform
@@ -356,3 +357,12 @@ def test_real_records_become_a_store(core_data, tmp_path):
     assert counts.tolist() == [776_674, 526_579, 534_355, 783_832, 60]
     assert bins.max() == 100
     assert store.windows("human")["split"].to_list() == ["train"] * 10
+
+
+def test_an_imported_store_is_trained_on_like_any_other(barnyard):
+    loader = ProfileLoader(imported(barnyard), "train", 11, shift=3)
+    batch = loader.batch(0, 0)
+    assert batch.codes_BL.shape == (11, 256)
+    assert batch.targets["human"].shape == (11, 12, 3)
+    total = sum(bins.astype(np.float32).sum() for bins in barnyard.targets[:11])
+    assert batch.targets["human"].sum() == pytest.approx(total, rel=1e-5)
