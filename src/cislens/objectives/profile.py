@@ -130,12 +130,15 @@ class ProfileObjective(Objective):
         return poisson_multinomial_by_track(rate_BNT, target_BNT, self.settings.total_weight)
 
     def _absent(self, output: ProfileOutput) -> Tensor | float:
-        """What keeps heads of absent species in the graph, as data-parallel training wants it."""
+        """What keeps absent species and groups in the graph, as data-parallel training wants it."""
+        parts = [
+            head
+            for head, config in zip(self.model.heads, self.model.config.heads, strict=True)
+            if config.species not in output.tracks
+        ]
+        parts += [] if self.model.decoder is None else [self.model.decoder]
         return sum(
-            weight.sum()
-            for name in self.model.species
-            if name not in output.tracks
-            for weight in self.model.head_parameters(name)
+            weight.sum() for part in parts for weight in part.parameters() if weight.requires_grad
         )
 
 
