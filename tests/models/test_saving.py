@@ -121,3 +121,25 @@ def test_foreign_configurations(folder: Path) -> None:
     path.write_text(json.dumps({**good, "config": {**good["config"], "crops": 3}}))
     with pytest.raises(CislensError, match=r"unknown key 'crops'\. Did you mean 'crop'"):
         load_model(folder)
+
+
+def test_only_a_model_folder_or_an_empty_one_is_replaced(
+    model: ProfileModel, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    save_model(model, tmp_path / "empty", "# In an empty folder\n")
+    assert load_model(tmp_path / "empty").config == model.config
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    with pytest.raises(CislensError, match=r"other is a folder that holds 'notes\.txt' and no"):
+        save_model(model, other, "# A card\n")
+    for config in ("{", "[]", '{"model_type": "bert"}'):
+        (other / "config.json").write_text(config)
+        with pytest.raises(CislensError, match="choose another folder, it would be replaced"):
+            save_model(model, other, "# A card\n")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CislensError, match="file is a file"):
+        save_model(model, tmp_path / "file", "# A card\n")
+    assert (other / "notes.txt").read_text() == (tmp_path / "file").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "other"]

@@ -5,10 +5,14 @@ cannot agree with itself. Values come from numpy, whose streams do not change be
 """
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from cislens.models.published.files import Checkpoint
+from cislens.signal.tracks import Track, TrackTable, track_table
 
 DIM, DEPTH, HEADS, KEY_DIM, MULTIPLE = 48, 2, 4, 8, 8
 GAIN = 1.2
@@ -16,6 +20,7 @@ EXPERTS, TRACK_EXPERTS, BINS = 4, 8, 896
 TRACKS = {"human": 6, "mouse": 5}
 # Type of each track: 0 DNASE/ATAC, 1 TF ChIP, 2 histone ChIP, 3 CAGE.
 TYPES = {"human": [0, 1, 1, 2, 2, 3], "mouse": [0, 1, 2, 3, 3]}
+GROUPS = ("accessibility", "TF", "histone", "CAGE")
 TYPE_NAMES = ("DNASE/ATAC", "TF ChIP-seq", "Histone ChIP-seq", "CAGE")
 
 Shapes = dict[str, tuple[int, ...]]
@@ -105,13 +110,13 @@ def enformer_shapes() -> Shapes:
     return shapes
 
 
-def fill(shapes: Shapes, seed: int = 0) -> dict[str, Tensor]:
-    """Values of a size that lets every part show in the output."""
-    rng = np.random.default_rng(seed)
-    return {key: torch.from_numpy(value(rng, key, shapes[key])) for key in sorted(shapes)}
+def fill(shapes: Shapes, gain: float = GAIN) -> dict[str, Tensor]:
+    """Values of a size that lets every part show in the output; `gain` is that of convolutions."""
+    rng = np.random.default_rng(0)
+    return {key: torch.from_numpy(value(rng, key, shapes[key], gain)) for key in sorted(shapes)}
 
 
-def value(rng: np.random.Generator, key: str, shape: tuple[int, ...]) -> np.ndarray:
+def value(rng: np.random.Generator, key: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
     if key.endswith("num_batches_tracked"):
         return np.array(28_000)
     if key.endswith("running_var"):
@@ -121,13 +126,13 @@ def value(rng: np.random.Generator, key: str, shape: tuple[int, ...]) -> np.ndar
         ("norm.weight", "fn.0.weight", ".0.0.weight", "1.0.weight")
     ):
         return 1 + 0.2 * drawn
-    if len(shape) < 2 or key.endswith("bias") and "rel_" not in key or "tracks_embedding" in key:
+    if len(shape) < 2 or (key.endswith("bias") and "rel_" not in key) or "tracks_embedding" in key:
         return np.float32(0.2) * drawn
-    if "rel_" in key and key.endswith("bias") or "species_embedding" in key:
+    if ("rel_" in key and key.endswith("bias")) or "species_embedding" in key:
         return drawn
     stacked = key.endswith(("input.weight", "output.weight", "_proj.weight"))
     fan_in = shape[1] if stacked else math.prod(shape[1:])
-    gain = GAIN if len(shape) == 3 and not stacked else 1
+    gain = gain if len(shape) == 3 and not stacked else 1
     return np.float32(gain * fan_in**-0.5) * drawn
 
 
@@ -141,3 +146,19 @@ def sequence(length: int = 131_072, seed: int = 1) -> Tensor:
     x = np.eye(4, dtype=np.float32)[:, codes]
     x[:, 40_000:40_050] = 0
     return torch.from_numpy(x[None])
+
+
+def tables() -> dict[str, TrackTable]:
+    """The tracks of the tiny checkpoint with their groups."""
+    return {
+        species: track_table(
+            Track(f"{species}-{row}", "x.bw", species, group=GROUPS[kind])
+            for row, kind in enumerate(types)
+        )
+        for species, types in TYPES.items()
+    }
+
+
+def as_read(tensors: dict[str, Tensor]) -> Checkpoint:
+    """Tensors as if they had been read from a file."""
+    return Checkpoint(Path("weights.safetensors"), (Path("weights.safetensors"),), "0", tensors)

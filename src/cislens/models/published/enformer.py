@@ -1,6 +1,6 @@
-"""Keys of enformer-pytorch's state dict (release 0.8) and what its tensors say of the shape."""
+"""Keys of enformer-pytorch's state dict (release 0.8)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from cislens.models.published.keys import KeyPairs
 
@@ -43,6 +43,13 @@ def first_name(key: str) -> str:
     """The name without `_trunk`; any other key as it is."""
     part = ".".join(key.split(".")[:2])
     return f"{_FIRST[part]}{key.removeprefix(part)}" if part in _FIRST else key
+
+
+def other_names(keys: Iterable[str]) -> Callable[[str], str]:
+    """How a file with these keys would call a tensor that is not among them."""
+    if any(second_name(key) for key in keys):
+        return lambda name: name
+    return lambda name: second_name(name) or name
 
 
 def enformer_keys(species: Sequence[str]) -> KeyPairs:

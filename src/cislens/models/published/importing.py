@@ -1,6 +1,7 @@
 """Published weights of SPACE and Enformer as a profile model of ours."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from cislens.models.published.keys import KeyPairs, reversed_pairs, translate
 from cislens.models.published.recognition import NAMES, Kind, require_kind
 from cislens.models.published.shapes import Places, size, species_of, trunk_shape
 from cislens.models.published.strict import merge_names, require_exactly
-from cislens.models.saving import load_weights
+from cislens.models.saving import load_weights, name_keys
 from cislens.nn.positions import Positions
 from cislens.recipes.reading import read_section
 from cislens.signal.tracks import TrackTable
@@ -44,6 +45,7 @@ _TRACK_EXPERTS: Places = (
     ("tracks.output_proj.weight", 0),
     ("tracks.gates.*.0.bias", 0),
 )
+_TOKEN = "transformer.species_embedding.*"
 Tables = Mapping[str, TrackTable]
 
 
@@ -74,11 +76,10 @@ def import_space(
         CislensError: if the file is of another architecture; or not whole, naming missing,
             extra and mis-shaped keys; or if groups are unknown; or on another length.
     """
-    source = str(checkpoint.path)
+    source, tables = str(checkpoint.path), tables or {}
     require_kind(checkpoint.tensors, "space", source)
-    prefix = space.PREFIX if all(k.startswith(space.PREFIX) for k in checkpoint.tensors) else ""
-    tensors = {key.removeprefix(prefix): value for key, value in checkpoint.tensors.items()}
-    layout = _layout("space", tensors, "heads.*.0.weight", "heads.*.0.bias", source)
+    prefix, tensors = _without_prefix(checkpoint.tensors, source)
+    layout = _layout("space", tensors, "heads.*.0", tables, source)
     bins = size(tensors, _BINS, source)
     encoder = {
         "kind": "space-paper",
@@ -96,8 +97,7 @@ def import_space(
         "heads": _heads(layout, tables, source),
         "crop": _crop(length, encoder["bin_size"], bins),
     }
-    own = {name: f"{prefix}{name}" for name in tensors}
-    return _build(config, tensors, layout, lambda name: own.get(name, prefix + name), source)
+    return _build(config, tensors, layout, lambda name: prefix + name, source)
 
 
 def import_enformer(
@@ -118,10 +118,10 @@ def import_enformer(
     Raises:
         CislensError: as `import_space`; or if a tensor is stored twice and the two differ.
     """
-    source = str(checkpoint.path)
+    source, tables = str(checkpoint.path), tables or {}
     require_kind(checkpoint.tensors, "enformer", source)
     tensors, own = merge_names(checkpoint.tensors, enformer.first_name, source)
-    layout = _layout("enformer", tensors, "_heads.*.0.weight", "_heads.*.0.bias", source)
+    layout = _layout("enformer", tensors, "_heads.*.0", tables, source)
     encoder = {
         "kind": "enformer",
         **trunk_shape(tensors, "transformer.*.0.fn", source),
@@ -134,33 +134,51 @@ def import_enformer(
         "heads": _heads(layout, tables, source),
         "crop": _crop(length, encoder["bin_size"], bins),
     }
-    return _build(config, tensors, layout, lambda name: own.get(name, name), source)
+    # A file that has the second names only is told which of these are missing.
+    named = enformer.other_names(own.values())
+    return _build(config, tensors, layout, lambda name: own.get(name) or named(name), source)
+
+
+def _without_prefix(tensors: Mapping[str, Tensor], source: str) -> tuple[str, dict[str, Tensor]]:
+    prefix = space.PREFIX if any(key.startswith(space.PREFIX) for key in tensors) else ""
+    strays = [key for key in tensors if not key.startswith(prefix)]
+    if strays:
+        problem = " ".join(name_keys(f"without the {prefix} of the others", strays))
+        raise CislensError(f"{source} is no whole {NAMES['space']} file. {problem}")
+    return prefix, {key.removeprefix(prefix): value for key, value in tensors.items()}
 
 
 def _layout(
-    kind: Kind, tensors: Mapping[str, Tensor], weight: str, bias: str, source: str
+    kind: Kind, tensors: Mapping[str, Tensor], head: str, tables: Tables, source: str
 ) -> _Layout:
-    species = species_of(tensors, weight)
+    named = [f"{head}.weight", f"{head}.bias", *([_TOKEN] if kind == "space" else [])]
+    species = species_of(tensors, *named)
     if not species:
-        raise CislensError(f"{source} is not whole: it has no heads ({weight}).")
-    tracks = tuple(
-        size(tensors, [(bias.replace("*", name), 0), (weight.replace("*", name), 0)], source)
-        for name in species
-    )
+        raise CislensError(f"{source} is not whole: it has no heads ({head}.weight).")
+    tracks = []
+    for name in species:
+        at = head.replace("*", name)
+        known = [tensors[key] for key in (f"{at}.weight", f"{at}.bias") if key in tensors]
+        rows = [value.shape[0] for value in known if value.ndim]
+        # The table has a vote, so that one tensor of another shape is named as such.
+        rows += [len(tables[name])] if name in tables else []
+        if not rows:
+            raise CislensError(f"{source} is not whole: it has no head of {name} ({at}.weight).")
+        tracks.append(Counter(rows).most_common(1)[0][0])
     keys = space.space_keys(species) if kind == "space" else enformer.enformer_keys(species)
-    return _Layout(kind, species, tracks, keys)
+    return _Layout(kind, species, tuple(tracks), keys)
 
 
-def _heads(layout: _Layout, tables: Tables | None, source: str) -> list[dict[str, Any]]:
+def _heads(layout: _Layout, tables: Tables, source: str) -> list[dict[str, Any]]:
     """A head of every species, its tracks and their groups from the table if there is one."""
-    for name in tables or ():
+    for name in tables:
         if name not in layout.species:
             raise CislensError(
                 f"{source} has no head of species {name!r}. {nearest(name, layout.species)}"
             )
     heads = []
     for name, tracks in zip(layout.species, layout.tracks, strict=True):
-        table = (tables or {}).get(name)
+        table = tables.get(name)
         if table is None and tables:
             raise CislensError(f"Tables are given, but none of {name}; give all or none.")
         if table is not None and len(table) != tracks:
@@ -173,7 +191,8 @@ def _heads(layout: _Layout, tables: Tables | None, source: str) -> list[dict[str
         else:
             head["tracks"] = tuple(table.frame["id"])
             head["groups"] = tuple(table.frame["group"])
-            head["strand_pairs"] = tuple(table.strand_permutation().tolist())
+            pairs = tuple(table.strand_permutation().tolist())
+            head["strand_pairs"] = pairs if pairs != tuple(range(tracks)) else ()
         if layout.kind == "space":
             head["groups"] = decoder_groups(name, tracks, table, source)
         heads.append(head)
@@ -195,7 +214,7 @@ def _build(
     config: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     layout: _Layout,
-    own: Any,
+    own: Callable[[str], str],
     source: str,
 ) -> ProfileModel:
     read = read_section(dict(config), ProfileModelConfig, source)

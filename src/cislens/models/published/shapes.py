@@ -95,12 +95,16 @@ def size(tensors: Mapping[str, Tensor], places: Places, source: str) -> int:
 
 
 def count(tensors: Mapping[str, Tensor], pattern: str, source: str) -> int:
-    """One more than the highest number that stands for the star of `pattern` in a key's start."""
+    """One more than the highest number that stands for the star of `pattern` in a key's start.
+
+    A number counts if at least half of those below it are there: a stray one is an extra key.
+    """
     start = re.compile(re.escape(pattern).replace(r"\*", r"(\d+)") + r"\.")
-    numbers = [int(found[1]) for key in tensors if (found := start.match(key))]
-    if not numbers:
+    found = sorted({int(match[1]) for key in tensors if (match := start.match(key))})
+    counted = [number for place, number in enumerate(found) if 2 * (place + 1) > number]
+    if not counted:
         raise CislensError(f"{source} is not whole: all of {pattern}.* are missing.")
-    return max(numbers) + 1
+    return counted[-1] + 1
 
 
 def species_of(tensors: Mapping[str, Tensor], pattern: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cislens.errors import CislensError
 from cislens.models.enformer import EnformerConfig, EnformerEncoder
+from cislens.models.published.enformer import TRUNK, second_name
 from cislens.models.saving import load_weights
 from cislens.nn.positions import Positions, RelativeBasis
 from cislens.representations.contract import Kind
@@ -33,38 +34,10 @@ from cislens.representations.huggingface.loading import (
 # A file beside the weights with the tensor `gamma` (2 N - 1, F / 6), for one number of bins N.
 GAMMA_FILE = "gamma_table.safetensors"
 
-_PARTS: KeyMap = (
-    ("stem.0.*", "tower.stem.0.*"),
-    ("stem.1.fn.0.*", "tower.stem.1.inner.norm.*"),
-    ("stem.1.fn.2.*", "tower.stem.1.inner.conv.*"),
-    ("stem.2.to_attn_logits.weight", "tower.stem.2.weight"),
-    ("conv_tower.*.0.0.*", "tower.stages.*.widen.norm.*"),
-    ("conv_tower.*.0.2.*", "tower.stages.*.widen.conv.*"),
-    ("conv_tower.*.1.fn.0.*", "tower.stages.*.refine.inner.norm.*"),
-    ("conv_tower.*.1.fn.2.*", "tower.stages.*.refine.inner.conv.*"),
-    ("conv_tower.*.2.to_attn_logits.weight", "tower.stages.*.pool.weight"),
-    ("transformer.*.0.fn.0.*", "blocks.*.attention_norm.*"),
-    ("transformer.*.0.fn.1.rel_content_bias", "blocks.*.attention.content_bias"),
-    ("transformer.*.0.fn.1.rel_pos_bias", "blocks.*.attention.position_bias"),
-    ("transformer.*.0.fn.1.*.*", "blocks.*.attention.*.*"),
-    ("transformer.*.1.fn.0.*", "blocks.*.mlp_norm.*"),
-    ("transformer.*.1.fn.1.*", "blocks.*.mlp.0.*"),
-    ("transformer.*.1.fn.4.*", "blocks.*.mlp.3.*"),
-    ("final_pointwise.1.0.*", "pointwise.block.norm.*"),
-    ("final_pointwise.1.2.*", "pointwise.block.conv.*"),
-)
-# The same modules are also stored as parts of one sequence.
-_ALSO = {"stem": "1", "conv_tower": "2", "transformer": "4", "final_pointwise": "6"}
-
-
-def _in_trunk(pattern: str) -> str:
-    part, rest = pattern.split(".", 1)
-    return f"_trunk.{_ALSO[part]}.{rest}"
-
-
+# Every tensor of the trunk under both of its names; heads are not read.
 KEYS: KeyMap = (
-    *_PARTS,
-    *((_in_trunk(pattern), name) for pattern, name in _PARTS),
+    *TRUNK,
+    *((other, ours) for key, ours in TRUNK if (other := second_name(key))),
     ("_heads.*.0.*", None),
 )
 
