@@ -173,15 +173,6 @@ class ProfileModel(nn.Module):
             routing += [use for part in decoded for use in part.routing]
         return ProfileOutput(tracks, embedding, auxiliary, tuple(routing))
 
-    def head_parameters(self, species: str) -> list[nn.Parameter]:
-        """The parameters that only the heads of one species use."""
-        found: list[nn.Parameter] = []
-        for index, head in enumerate(self.config.heads):
-            if head.species == species:
-                found += self.heads[index].parameters()
-                found += [] if self.decoder is None else self.decoder.head_parameters(index)
-        return found
-
     def view(self, species: str) -> "SpeciesView":
         """The model of one species as a plain module, `view(X)`: for attribution tools."""
         self._species_index(species)

@@ -51,7 +51,8 @@ class BalancedTerms(ExpertTerms):
         }
         # Running sums of the gates, species x expert, of each expert layer.
         encoder = model.config.encoder
-        experts = getattr(encoder, "experts", 0) if getattr(encoder, "ffn", "") == "experts" else 0
+        dense = getattr(encoder, "ffn", "experts") == "dense"
+        experts = 0 if dense else getattr(encoder, "experts", 0)
         shape = (encoder.depth if experts else 0, self.species, experts)
         self.mass_XSE: Tensor
         self.register_buffer("mass_XSE", torch.zeros(shape))

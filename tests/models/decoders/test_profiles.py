@@ -231,17 +231,6 @@ def test_added_head_is_the_head_of_a_model_made_with_it() -> None:
     assert torch.equal(one.logits_BNT, other.logits_BNT)
 
 
-def test_parameters_of_one_head_alone() -> None:
-    """A group that two heads have is of neither."""
-    model = decoder(YEAST, POMBE)
-    names = {id(p): name for name, p in model.named_parameters()}
-    own = {names[id(p)] for p in model.head_parameters(1)}
-    factors = {"heads.1.read_UR", "heads.1.write_UR"}
-    assert own == factors | {f"inputs.4.{x}" for x in ("from_bin", "from_species", "token")}
-    tf_and_histone = {f"inputs.{g}.token" for g in (1, 2)}
-    assert {names[id(p)] for p in model.head_parameters(0) if p.ndim == 1} == tf_and_histone
-
-
 def test_gradients_reach_every_parameter_after_one_step() -> None:
     model = decoder()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

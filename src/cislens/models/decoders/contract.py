@@ -103,7 +103,3 @@ class Decoder(nn.Module, ABC):
     @abstractmethod
     def add_head(self, head: HeadConfig) -> None:
         """Append a head; the parameters and outputs of the others are not touched."""
-
-    def head_parameters(self, head: int) -> list[nn.Parameter]:
-        """The parameters that only this head uses."""
-        return []

@@ -266,13 +266,6 @@ class ProfilesDecoder(Decoder):
     def _with_groups_of(self, head: HeadConfig) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.groups, *head.track_groups)))
 
-    def head_parameters(self, head: int) -> list[nn.Parameter]:
-        """The head's factors, and the inputs of groups that no other head has."""
-        used = [factors.groups for factors in self.heads if isinstance(factors, HeadFactors)]
-        elsewhere = {g for other, groups in enumerate(used) if other != head for g in groups}
-        own = [self.inputs[group] for group in used[head] if group not in elsewhere]
-        return [p for module in (self.heads[head], *own) for p in module.parameters()]
-
 
 def _units(head: HeadConfig) -> tuple[list[int], list[tuple[int, int]]]:
     """The unit of each track, and the places of the two strands of every pair."""
