@@ -84,6 +84,7 @@ def test_the_manifest_names_every_file_of_records_and_no_place(barnyard):
         "train-0-2.tfr": 4, "train-0-9.tfr": 4, "train-0-10.tfr": 3,
         "valid-0-0.tfr": 2, "test-0-0.tfr": 2,
     }  # fmt: skip
+    assert entry["groups"] == {"CAGE": 1, "accessibility": 1, "histone": 1}
     assert entry["split"] == {"test": 2, "train": 11, "valid": 2}
     assert entry["chrom_sizes"] == {"chr1": 4000, "chr2": 4000}
     assert str(barnyard.folder) not in (store.path / "manifest.json").read_text()
@@ -302,6 +303,9 @@ def test_a_folder_at_odds_with_itself_is_refused(barnyard):
         plan_import([source(barnyard)])
     edit(barnyard, num_targets=3, pool_width=48)
     with pytest.raises(CislensError, match=r"256 bp are no multiple of bins of 48 bp.*240 or 288"):
+        plan_import([source(barnyard)])
+    edit(barnyard, pool_width="16")
+    with pytest.raises(CislensError, match=r"pool_width is '16', expected a whole number"):
         plan_import([source(barnyard)])
     edit(barnyard, pool_width=16, target_length=11)
     with pytest.raises(CislensError, match=r"12 bins of float16"):

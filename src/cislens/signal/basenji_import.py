@@ -279,6 +279,7 @@ def _entry(store: Path, plan: ImportPlan, source: BasenjiSource, counts: list[in
     ]
     return {
         "tracks": len(source.tracks),
+        "groups": source.tracks.groups(),
         "windows": windows.height,
         "split": dict(sorted(windows["split"].value_counts().iter_rows())),
         "placed": source.folder.windows is not None,

@@ -89,6 +89,7 @@ class ImportPlan:
                 source.species: {
                     "folder": str(source.folder.path),
                     "tracks": len(source.tracks),
+                    "groups": source.tracks.groups(),
                     "files": {
                         name: sum(file.split == name for file in source.folder.files)
                         for name in SPLITS
@@ -129,8 +130,7 @@ def plan_import(
     Args:
         bin_size, crop: of the records, where their statistics do not say them.
         length: bp of the store's windows, at least the records'; needs genomes and coordinates.
-        margin: bp stored at either side for shifts; N where there is no genome, which is what
-            Basenji's own shifts fill in.
+        margin: bp stored at either side for shifts; N where there is no genome.
 
     Raises:
         CislensError: for records that do not fit their tracks or each other, a genome without

@@ -157,6 +157,7 @@ class ProfilePlan:
                 name: {
                     "genome": str(part.genome.path),
                     "tracks": len(part.tracks),
+                    "groups": part.tracks.groups(),
                     "windows": part.windows.height,
                     "split": dict(sorted(part.windows["split"].value_counts().iter_rows())),
                     "tiled": part.tiled,

@@ -110,6 +110,10 @@ class TrackTable:
         """The species named in the table, in order of appearance."""
         return list(dict.fromkeys(self.frame["species"].to_list()))
 
+    def groups(self) -> dict[str, int]:
+        """Number of tracks of each assay group, by name."""
+        return dict(sorted(self.frame["group"].value_counts().iter_rows()))
+
     def for_species(self, name: str) -> "TrackTable":
         """The tracks of one species, in table order."""
         return TrackTable(self.frame.filter(pl.col("species") == name))
