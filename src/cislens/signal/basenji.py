@@ -29,9 +29,8 @@ SPLITS = ("train", "valid", "test")
 UNPLACED = "unplaced"
 _SPLIT_IN_NAME = re.compile(rf"(?:^|[-_.])({'|'.join(SPLITS)})(?=[-_.])")
 _ENDINGS = (".tfr", ".tfrecord", ".tfrecords")
-_SIZES = (
-    "seq_length", "pool_width", "target_length", "num_targets", *(f"{name}_seqs" for name in SPLITS),
-)  # fmt: skip
+_COUNTS = tuple(f"{name}_seqs" for name in SPLITS)
+_SIZES = ("seq_length", "pool_width", "target_length", "num_targets", *_COUNTS)
 # One-hot rows of four bytes, read as one little-endian number.
 _ONE_HOT_WORDS = {0: N, 1: 0, 1 << 8: 1, 1 << 16: 2, 1 << 24: 3}
 
@@ -122,7 +121,7 @@ def _read_statistics(path: Path) -> dict[str, Any]:
         raise CislensError(f"{path} must hold names and values; fetch it again.")
     for name in _SIZES:
         value = found.get(name, 1)
-        if not isinstance(value, int) or value < (0 if name.endswith("_seqs") else 1):
+        if not isinstance(value, int) or value < (name not in _COUNTS):
             raise CislensError(f"{path}: {name} is {value!r}, expected a whole number.")
     return found
 
