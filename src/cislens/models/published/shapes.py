@@ -107,10 +107,13 @@ def count(tensors: Mapping[str, Tensor], pattern: str, source: str) -> int:
     return counted[-1] + 1
 
 
-def species_of(tensors: Mapping[str, Tensor], pattern: str) -> tuple[str, ...]:
-    """Names that stand for the star of `pattern`; human and mouse first, as published."""
+def species_of(tensors: Mapping[str, Tensor], *patterns: str) -> tuple[str, ...]:
+    """Names that stand for the star of a pattern; human and mouse first, as published."""
     found = {
-        key.split(".")[pattern.split(".").index("*")] for key in tensors if _fits(key, pattern)
+        key.split(".")[pattern.split(".").index("*")]
+        for pattern in patterns
+        for key in tensors
+        if _fits(key, pattern)
     }
     published = [name for name in ("human", "mouse") if name in found]
     return (*published, *sorted(found - set(published)))
