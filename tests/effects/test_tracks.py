@@ -239,3 +239,12 @@ def test_ids_that_meet_in_one_file_name_are_refused(genome: Genome, tmp_path: Pa
     )
     with pytest.raises(CislensError, match=r"a_b\.bw"):
         write_track_bigwigs(clash, tmp_path)
+
+
+def test_shifts_average_windows_a_base_to_either_side(genome: Genome) -> None:
+    """A bin is the mean of three counts of C and G, and beyond the chromosome lies N."""
+    found = predict(CountingModel(), genome, whole(), shifts=(1, 0, -1))
+    for row, (chrom, start, _) in enumerate(found.bins.rows()):
+        moved = genome.windows([chrom] * 3, [start - 1, start, start + 1], BIN)
+        counts = [(decode(codes).count("C") + decode(codes).count("G")) / BIN for codes in moved]
+        assert found.values_RT[row, 0] == pytest.approx(np.mean(counts), abs=1e-6)

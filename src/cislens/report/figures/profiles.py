@@ -29,7 +29,8 @@ def against_baseline(rows: pl.DataFrame, arm: str, baseline: str, metric: str) -
     """
     rows = rows.filter(pl.col("x").is_finite(), pl.col("y").is_finite())
     groups: Sequence[str] = rows["group"].unique(maintain_order=True).to_list()
-    height = _TOP + _PLOT + 44 + _LINE * len(groups)
+    foot = _LINE * max(1, len(groups))
+    height = _TOP + _PLOT + 44 + foot
     low, high = _limits(rows)
     with canvas(_WIDTH, height) as figure:
         axes = figure.add_axes(
@@ -45,8 +46,8 @@ def against_baseline(rows: pl.DataFrame, arm: str, baseline: str, metric: str) -
                   va="top", transform=axes.transAxes, color=color("muted"))  # fmt: skip
         axes.text(0.02, 0.98, shortened(f"above: {arm} is better", 280), va="top",
                   transform=axes.transAxes, color=color("muted"))  # fmt: skip
-        legend = figure.add_axes((0, 0, 1, _LINE * len(groups) / height))
-        legend.set(xlim=(0, _WIDTH), ylim=(_LINE * len(groups), 0))
+        legend = figure.add_axes((0, 0, 1, foot / height))
+        legend.set(xlim=(0, _WIDTH), ylim=(foot, 0))
         legend.set_axis_off()
         for number, group in enumerate(groups):
             mine = rows.filter(pl.col("group") == group)
