@@ -38,9 +38,12 @@ def weights(run: Run) -> bytes:
     return (run.model_folder / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("batches", ["mixed", "alternate"])
 def test_a_resumed_run_ends_with_the_same_bytes(
-    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: str
 ) -> None:
+    training = recipe.training.model_copy(update={"batches": batches})
+    recipe = recipe.model_copy(update={"training": training})
     whole = fit(recipe, tmp_path / "whole")
     make = fitting._trainer
     with monkeypatch.context() as patch, pytest.raises(SystemError, match="pulled the plug"):
