@@ -7,6 +7,7 @@ device: experts are chosen by sorting, never by testing for nonzero.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ class Experts(nn.Module):
     def route(self, z_BND: Tensor, code_BC: Tensor, species_B: Tensor, valid_BN: Tensor) -> Routing:
         """Router logits and kept experts, in fp32."""
         bins = z_BND.shape[1]
-        with torch.autocast(z_BND.device.type, enabled=False):
+        with _without_autocast(z_BND.device.type):
             by_token = F.linear(z_BND.float(), self.router.weight.float())
             by_species = F.linear(code_BC.float(), self.species_router.weight.float())
             logits_TE = (by_token + by_species[:, None, :]).flatten(0, 1)
@@ -78,6 +79,13 @@ class Experts(nn.Module):
         )
 
 
+def _without_autocast(device: str) -> AbstractContextManager[None]:
+    # The meta device, on which shapes and memory are worked out, has no autocast.
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
+
+
 def mix_experts(
     z_TD: Tensor, gate_TK: Tensor, kept_TK: Tensor, w_in_EDH: Tensor, w_out_EHD: Tensor
 ) -> Tensor:
@@ -87,7 +95,7 @@ def mix_experts(
     be kept for the gradient of the gate.
     """
     device = z_TD.device.type
-    if torch.is_autocast_enabled(device):
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         z_TD, w_in_EDH, w_out_EHD = z_TD.to(dtype), w_in_EDH.to(dtype), w_out_EHD.to(dtype)
     if device == "cpu" and not torch.compiler.is_compiling():
