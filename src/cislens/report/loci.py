@@ -44,6 +44,7 @@ def held_out_loci(
         CislensError: if the store has no test window of the species, or its windows do not lie
             on the genome's grid of bins.
     """
+    store.require_placed(species, "the drawing of loci")
     windows = store.windows(species).with_row_index("row").filter(pl.col("split") == "test")
     windows = windows.sort("chrom", "start")
     if windows.is_empty():

@@ -232,6 +232,7 @@ def store_regions(name: str, species: str, genome: Genome, store: ProfileStore) 
             f"cannot take a part from it. {nearest(species, store.species)} For a species "
             "that no run was trained on write `split: anew`."
         )
+    store.require_placed(species, f"task {name}")
     for chrom, size in store.chrom_sizes(species).items():
         if genome.chrom_sizes.get(chrom, size) != size:
             raise CislensError(
