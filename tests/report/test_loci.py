@@ -61,7 +61,7 @@ def planted_store(genome: Genome) -> Any:
         path=Path("store"), bin_size=BIN, crop=CROP, length=LENGTH,
         windows=lambda _: frame, targets=lambda _, rows: targets[rows],
         tracks=lambda _: track_table([Track("CG", "x.bw", "yeast", description="C and G")]),
-        all_targets=targets,
+        all_targets=targets, require_placed=lambda _, purpose: None,
     )  # fmt: skip
 
 
