@@ -59,6 +59,15 @@ def test_skill_is_found_and_its_lack_too(found: Evaluation) -> None:
     assert set(found.scores.filter(metric="pearson_log1p")["group"]) == {"CAGE & co", "all"}
 
 
+def test_median_is_over_the_tracks_of_a_group(found: Evaluation) -> None:
+    rows = found.scores.filter(metric="pearson_pooled", arm="good", group="all", track="all")
+    single = found.scores.filter(
+        pl.col("metric") == "pearson_pooled", pl.col("arm") == "good", pl.col("track") != "all"
+    )
+    assert rows["median"][0] == pytest.approx(float(np.median(single["value"].to_numpy())))
+    assert single["median"].is_null().all()
+
+
 def test_lower_is_better_for_the_likelihood(found: Evaluation) -> None:
     rows = found.differences.filter(metric="poisson_nll", group="all")
     for row in rows.iter_rows(named=True):

@@ -134,7 +134,7 @@ def seen_windows(
     None of the store that it was trained on, whose parts are not homologous. Where the store of
     the run is not known or not there, none can be told, and a warning says so.
     """
-    known = trained.run.manifest["store"] if trained.run is not None else None
+    known = trained.run.manifest.get("store") if trained.run is not None else None
     if known is not None and known["digest"] == store.digest:
         return np.zeros(len(rows), bool)
     theirs = None

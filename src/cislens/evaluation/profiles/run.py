@@ -37,6 +37,7 @@ from cislens.evaluation.profiles.scoring import seeds_of
 from cislens.evaluation.profiles.sums import WindowSums
 from cislens.evaluation.profiles.tables import Judged, difference_table, score_table
 from cislens.files import atomic_path, claimed, write_atomic
+from cislens.genome.codes import decode
 from cislens.recipes.reading import Section, claim_folder
 from cislens.signal.store import ProfileStore
 
@@ -92,6 +93,10 @@ def plan(recipe: EvaluateRecipe, averaging: Averaging) -> dict[str, Any]:
     )  # fmt: skip
     return {
         "split": recipe.split,
+        "first_bases": {
+            species: decode(store.sequence(species, found[:1])[0, store.margin :][:60])
+            for species, found in rows.items() if len(found)
+        },
         "windows": {species: len(found) for species, found in rows.items()},
         "blocks": {species: len(set(blocks_of(store, species, found).tolist()))
                    for species, found in rows.items()},
@@ -166,10 +171,7 @@ def _judged(
             }
             for part in ("valid", recipe.split)
         }
-        chosen_on = {
-            name: sums.take(tuple(tracks), np.ones(len(sums.rows), bool))
-            for name, sums in baselines["valid"].items()
-        }
+        chosen_on = {name: sums.take(tuple(tracks)) for name, sums in baselines["valid"].items()}
         judged = {
             name: [sums.take(tuple(tracks), kept_W) for sums in each]
             for name, each in {

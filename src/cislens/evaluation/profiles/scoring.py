@@ -69,15 +69,16 @@ def score(
     """
     seeds = seeds_of(arms)
     some = next(iter(arms.values()))[0]
-    known = [name for name in tracks if name in some.measured(metric)]
+    having = set(some.measured(metric))
+    known = [name for name in tracks if name in having]
     # What varies is a matter of the target, so of any run.
-    values = some.value(metric).per_track
-    kept = [name for name in known if np.isfinite(values[some.measured(metric).index(name)])]
+    values = some.take(known).value(metric).per_track
+    kept = [name for name, value in zip(known, values, strict=True) if np.isfinite(value)]
     if not kept:
         return None
     _, block_W = np.unique(block_W, return_inverse=True)
-    runs = [run for each in arms.values() for run in each]
-    blocks = [_by_block(run, metric, kept, block_W) for run in runs]
+    runs = [run.take(kept) for each in arms.values() for run in each]
+    blocks = [_by_block(run.additive(metric), block_W) for run in runs]
     numbers_MR = _numbers(arms, seeds)
     full = [float(_mean(metric, sums, np.ones((1, sums.shape[1])))[0]) for sums in blocks]
     full_MR = np.array(full)[numbers_MR]
@@ -121,12 +122,8 @@ def _numbers(arms: Mapping[str, Sequence[object]], seeds: int) -> npt.NDArray[np
     return np.stack(rows).astype(np.int64)
 
 
-def _by_block(
-    run: WindowSums, metric: str, tracks: Sequence[str], block_W: npt.NDArray[np.int64]
-) -> Values:
+def _by_block(sums_KWT: Values, block_W: npt.NDArray[np.int64]) -> Values:
     """(K, G, T) sums of each block."""
-    columns = [run.measured(metric).index(name) for name in tracks]
-    sums_KWT = run.additive(metric)[:, :, columns]
     order = np.argsort(block_W, kind="stable")
     firsts = np.searchsorted(block_W[order], np.arange(block_W.max() + 1))
     added: Values = np.add.reduceat(sums_KWT[:, order], firsts, axis=1)

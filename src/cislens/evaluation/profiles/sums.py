@@ -106,15 +106,19 @@ class WindowSums:
             seen_W=np.concatenate([part.seen_W for part in parts]),
         )
 
-    def take(self, tracks: Sequence[str], windows: npt.NDArray[np.bool_]) -> "WindowSums":
-        """Some tracks, by their ids and in this order, of some windows."""
-        columns = [self.tracks.index(name) for name in tracks]
-        logs = [name for name in tracks if name in self.log_tracks]
-        log_columns = [self.log_tracks.index(name) for name in logs]
+    def take(
+        self, tracks: Sequence[str], windows: npt.NDArray[np.bool_] | None = None
+    ) -> "WindowSums":
+        """Some tracks, by their ids and in this order, of some windows or of all."""
+        kept = slice(None) if windows is None else windows
+        place = {name: column for column, name in enumerate(self.tracks)}
+        log_place = {name: column for column, name in enumerate(self.log_tracks)}
+        logs = [name for name in tracks if name in log_place]
+        columns, log_columns = [place[name] for name in tracks], [log_place[name] for name in logs]
         return WindowSums(
-            tuple(tracks), tuple(logs), self.rows[windows], self.bins,
-            self.moments_5WT[:, windows][:, :, columns], self.nll_WT[windows][:, columns],
-            self.log_moments_5WT[:, windows][:, :, log_columns], self.seen_W[windows],
+            tuple(tracks), tuple(logs), self.rows[kept], self.bins,
+            self.moments_5WT[:, kept][:, :, columns], self.nll_WT[kept][:, columns],
+            self.log_moments_5WT[:, kept][:, :, log_columns], self.seen_W[kept],
         )  # fmt: skip
 
     def measured(self, metric: str) -> tuple[str, ...]:

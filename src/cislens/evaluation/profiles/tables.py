@@ -2,7 +2,7 @@
 
 `profiles.parquet`, one row for each (species, group, track, metric, arm, seed): `track` is "all"
 for the mean over a group's tracks, `group` "all" for every track of the species, `seed` null for
-the mean over seeds, which alone has an interval.
+the mean over seeds, which alone has an interval. `median` is that over a group's tracks.
 
 `differences.parquet`, one row for each (species, group, metric, arm, comparison): the arm minus
 what it is held against, drawn together.
@@ -41,7 +41,7 @@ def _schema(names: Sequence[str]) -> dict[str, type[pl.DataType]]:
 
 SCORE_SCHEMA = _schema(
     ("species", "group", "track", "metric", "arm", "kind", "seed", "value", "low", "high", "se",
-     "tracks", "windows", "blocks", "effective_blocks", "excluded", "method")
+     "median", "tracks", "windows", "blocks", "effective_blocks", "excluded", "method")
 )  # fmt: skip
 DIFFERENCE_SCHEMA = _schema(
     ("species", "group", "metric", "arm", "comparison", "baseline", "point", "low", "high",
@@ -86,7 +86,7 @@ class Judged:
 
         def value(name: str) -> float:
             sums = self.valid[name]
-            mean = sums.take(tracks, np.ones(len(sums.rows), bool)).value(metric).mean
+            mean = sums.take(tracks).value(metric).mean
             return sign * mean if np.isfinite(mean) else -np.inf
 
         return max(BASELINES, key=value)
@@ -173,12 +173,11 @@ def _outcome(row: Mapping[str, Any]) -> str:
 
 def _score_rows(each: Judged, scored: Scored, track: str) -> list[dict[str, Any]]:
     rows = []
-    some = next(iter(each.sums.values()))[0]
-    everything = np.ones(len(some.rows), bool)
+    some = next(iter(each.sums.values()))[0].take(scored.tracks)
     common = {
         "species": each.species, "group": scored.group, "track": track, "metric": scored.metric,
         "tracks": len(scored.tracks), "windows": len(each.block_W),
-        "excluded": some.take(scored.tracks, everything).value(scored.metric).excluded,
+        "excluded": some.value(scored.metric).excluded,
     }  # fmt: skip
     for number, arm in enumerate(scored.arms):
         mine = common | {"arm": arm, "kind": "trained" if arm in each.runs else "baseline"}
@@ -192,6 +191,9 @@ def _score_rows(each: Judged, scored: Scored, track: str) -> list[dict[str, Any]
             }  # fmt: skip
         rows.append({**mine, **drawn, "value": scored.mean(arm)})
         runs = each.sums[arm]
+        if track == ALL:
+            per_track = [run.take(scored.tracks).value(scored.metric).per_track for run in runs]
+            rows[-1]["median"] = float(np.median(np.mean(per_track, axis=0)))
         if len(runs) > 1:
             values = scored.full_MR[number].tolist()
             rows += [{**mine, "seed": r, "value": v, "method": "none"} for r, v in
