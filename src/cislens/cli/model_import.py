@@ -1,7 +1,7 @@
 """`cislens model import` and `export`: weights in published key layouts, to and from a folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from cislens.models.published.recognition import Kind
     from cislens.signal.tracks import TrackTable
 
-Kinds = Literal["space", "enformer"]
 Source = Annotated[Path, typer.Argument(help="Folder, or .safetensors, .bin or .pt file.")]
 Out = Annotated[Path, typer.Option("--out", help="Model folder to write.")]
 Targets = Annotated[
@@ -158,4 +157,4 @@ def _export(folder: Path, kind: "Kind", out: Path, as_json: bool) -> None:
     from cislens.models.saving import load_model
 
     file = export(load_model(folder), kind, out)
-    answer({"file": str(file)}, as_json, f"{file}")
+    answer({"file": str(file)}, as_json, str(file))

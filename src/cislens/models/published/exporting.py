@@ -12,7 +12,7 @@ from cislens.models.enformer import EnformerConfig
 from cislens.models.profile import ProfileModel
 from cislens.models.published import enformer, space
 from cislens.models.published.files import SAFETENSORS, TORCH, write_tensors
-from cislens.models.published.importing import published_names
+from cislens.models.published.keys import published_names
 from cislens.models.published.recognition import NAMES, Kind
 
 _ENCODERS: dict[Kind, str] = {"space": "space-paper", "enformer": "enformer"}
@@ -26,7 +26,7 @@ def published_state(model: ProfileModel, kind: Kind) -> dict[str, Tensor]:
     """
     _require_published_shape(model, kind)
     layout = space.space_keys if kind == "space" else enformer.enformer_keys
-    names = published_names(model, layout(model.species))
+    names = published_names(model.state_dict(), layout(model.species))
     state = {names[key]: value.detach().cpu() for key, value in model.state_dict().items()}
     if kind == "space":
         return {space.PREFIX + key: value for key, value in state.items()}

@@ -13,7 +13,7 @@ from cislens.models.profile import ProfileModel, ProfileModelConfig
 from cislens.models.published import enformer, space
 from cislens.models.published.files import Checkpoint
 from cislens.models.published.grouping import decoder_groups
-from cislens.models.published.keys import KeyPairs, reversed_pairs, translate
+from cislens.models.published.keys import KeyPairs, published_names
 from cislens.models.published.recognition import NAMES, Kind, require_kind
 from cislens.models.published.shapes import Places, size, species_of, trunk_shape
 from cislens.models.published.strict import merge_names, require_exactly
@@ -128,7 +128,7 @@ def import_enformer(
         "dropout": _DROPOUT,
         "positions": positions,
     }
-    bins = min(CENTRAL_BINS, length // encoder["bin_size"])
+    bins = max(1, min(CENTRAL_BINS, length // encoder["bin_size"]))
     config = {
         "encoder": encoder,
         "heads": _heads(layout, tables, source),
@@ -220,15 +220,8 @@ def _build(
     read = read_section(dict(config), ProfileModelConfig, source)
     with torch.device("meta"):
         model = ProfileModel(read)
-    names = published_names(model, layout.keys)
+    names = published_names(model.state_dict(), layout.keys)
     shapes = {names[key]: tuple(value.shape) for key, value in model.state_dict().items()}
     checked = require_exactly(tensors, shapes, own, source, NAMES[layout.kind])
     load_weights(model, {key: checked[name] for key, name in names.items()}, source)
     return model.eval()
-
-
-def published_names(model: ProfileModel, keys: KeyPairs) -> dict[str, str]:
-    """The published name of every tensor of a model, each under its first name."""
-    pairs = reversed_pairs(keys)
-    names = {key: translate(key, pairs) for key in model.state_dict()}
-    return {key: name for key, name in names.items() if name is not None}

@@ -31,6 +31,11 @@ def translate(key: str, pairs: Iterable[tuple[str, str | None]]) -> str | None:
     raise KeyError(key)
 
 
-def reversed_pairs(pairs: KeyPairs) -> KeyPairs:
-    """The same pairs, read from the other side."""
-    return [(other, key) for key, other in pairs]
+def published_names(ours: Iterable[str], pairs: KeyPairs) -> dict[str, str]:
+    """Our name -> published name, each under its first name.
+
+    Args:
+        pairs: published pattern, our pattern.
+    """
+    back = [(own, published) for published, own in pairs]
+    return {key: name for key in ours if (name := translate(key, back)) is not None}
