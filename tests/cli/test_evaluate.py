@@ -287,7 +287,8 @@ def test_a_model_of_unknown_training_is_warned_of(
     make: Make, small_store: ProfileStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     alone = make("alone", small_store.tracks("fly").rows(), trained_on=None) / "model"
-    evaluate(alone, "--store", small_store.path, "--out", tmp_path / "out", "--draws", 100)
+    found = evaluate(alone, "--store", small_store.path, "--out", tmp_path / "out", "--draws", 100)
+    assert any("not known what alone was trained on" in note for note in found["notes"])
     assert "is not known or not there" in caplog.text
     assert (tmp_path / "out" / "sums" / "alone" / "seed0" / "fly.test.npz").exists()
 

@@ -103,7 +103,7 @@ def headline(found: Evaluation) -> list[str]:
 def terminal_table(found: Evaluation) -> RenderableType:
     """The headline and the groups' pearson_pooled, to be printed with a rich console."""
     lines = Lines(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("Species", "Group", "Arm", f"{_MAIN} [95 %]", "minus best baseline", "p", ""):
+    for name in ("Species", "Group", "Arm", "Score\n[95 %]", "Minus best\nbaseline", "p", ""):
         lines.add_column(name, overflow="fold")
     rows = found.differences.filter(pl.col("metric") == _MAIN, pl.col("comparison") == BEST)
     for row in rows.iter_rows(named=True):

@@ -126,25 +126,34 @@ def open_predictor(trained: Trained, store: ProfileStore, averaging: Averaging) 
     return Predictor(model, averaging, store.margin, tracks, columns, pairs)
 
 
+def training_store(trained: Trained, store: ProfileStore) -> ProfileStore | None:
+    """The store that a model was trained on, if its run names it and it is still there."""
+    known = trained.run.manifest.get("store") if trained.run is not None else None
+    if known is None:
+        return None
+    if known["digest"] == store.digest:
+        return store
+    if not Path(known["path"]).is_dir():
+        return None
+    theirs = ProfileStore.open(known["path"])
+    return theirs if theirs.digest == known["digest"] else None
+
+
 def seen_windows(
     trained: Trained, store: ProfileStore, species: str, rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_]:
     """Which windows resemble one that the model was trained or chosen on, on either strand.
 
-    None of the store that it was trained on, whose parts are not homologous. Where the store of
-    the run is not known or not there, none can be told, and a warning says so.
+    None of the store that it was trained on, whose parts are not homologous. Where that store is
+    not known or not there, none can be told, and a warning says so.
     """
-    known = trained.run.manifest.get("store") if trained.run is not None else None
-    if known is not None and known["digest"] == store.digest:
-        return np.zeros(len(rows), bool)
-    theirs = None
-    if known is not None and Path(known["path"]).is_dir():
-        theirs = ProfileStore.open(known["path"])
-    if theirs is None or known is None or theirs.digest != known["digest"]:
+    theirs = training_store(trained, store)
+    if theirs is None:
         logger.warning(
             "%s: the store that it was trained on is not known or not there; windows that it has "
             "seen cannot be told from others", trained.model_folder,
         )  # fmt: skip
+    if theirs is None or theirs.digest == store.digest:
         return np.zeros(len(rows), bool)
     judged = list(_without_margin(store, species, rows))
     learned = [

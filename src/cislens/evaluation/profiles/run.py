@@ -25,6 +25,7 @@ from cislens.evaluation.profiles.arms import (
     Trained,
     open_predictor,
     require_same_targets,
+    training_store,
 )
 from cislens.evaluation.profiles.baselines import BASELINES
 from cislens.evaluation.profiles.passes import (
@@ -43,6 +44,7 @@ from cislens.signal.store import ProfileStore
 
 Part = Literal["train", "valid", "test"]
 _MAY_GROW = ("arms", "weights")
+_TRAINED_ON = "These are windows of the train part: nothing here says how a model generalizes."
 
 
 class EvaluateRecipe(Section):
@@ -130,7 +132,8 @@ def evaluate(recipe: EvaluateRecipe, averaging: Averaging, out: Path) -> Evaluat
                     name, store, species, recipe.split, recipe.seed, out / "sums" / name / "seed0"
                 )
         found = _judged(recipe, store, arms, out)
-        return _written(recipe, store, found, out)
+        notes = _unknown(arms, store) if recipe.split != "train" else [_TRAINED_ON]
+        return _written(recipe, store, found, notes, out)
 
 
 def _judged(
@@ -191,12 +194,30 @@ def _judged(
     return found
 
 
+def _unknown(arms: Mapping[str, list[Trained]], store: ProfileStore) -> list[str]:
+    names = [
+        name
+        for name, runs in arms.items()
+        if any(training_store(trained, store) is None for trained in runs)
+    ]
+    if not names:
+        return []
+    return [
+        f"It is not known what {', '.join(names)} was trained on: windows that it has seen may be "
+        "among those it is judged on."
+    ]
+
+
 def _written(
-    recipe: EvaluateRecipe, store: ProfileStore, judged: list[Judged], out: Path
+    recipe: EvaluateRecipe,
+    store: ProfileStore,
+    judged: list[Judged],
+    notes: list[str],
+    out: Path,
 ) -> Evaluation:
     scores, scored = score_table(judged, recipe.draws, recipe.seed)
     differences = difference_table(judged, scored)
-    notes = [note for each in judged for note in each.notes()]
+    notes = [*notes, *(note for each in judged for note in each.notes())]
     missing = [name for name in store.species if name not in {each.species for each in judged}]
     if missing:
         notes.append(f"Not evaluated, as no arm predicts it: {', '.join(missing)}.")
