@@ -143,3 +143,26 @@ def test_the_table_has_species_and_groups_of_every_layer() -> None:
     sums = table.group_by("layer", "species", "group").agg(pl.col("share").sum())["share"]
     assert sums.to_numpy() == pytest.approx(1.0, abs=1e-6)
     assert table.filter(pl.col("information").is_null())["species"].unique().to_list() == [EVERY]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_watching_reads_nothing_back_from_a_gpu() -> None:
+    objective = ProfileObjective(model_of(dim=32, key_dim=16).cuda()).cuda()
+    watch = watched(objective)
+    batch = batch_of().to("cuda")
+
+    def both() -> None:
+        objective.train()
+        with torch.autocast("cuda", torch.bfloat16):
+            objective.loss(batch).total.backward()
+        with torch.inference_mode():
+            objective.eval().loss(batch)
+
+    both()  # allocates the memory
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        both()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert watch.metrics()["experts/L1/max_load"] > 0
