@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cislens.cli import data_basenji, task
-from cislens.cli.options import AsJson, DryRun, Recipe, Seed, Workers, answer
+from cislens.cli.options import AsJson, DryRun, Seed, Workers, answer
 from cislens.errors import CislensError, nearest
+from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import DataRecipe
 
 if TYPE_CHECKING:
     from cislens.signal.plan import ProfilePlan
+
+_PACKAGED = "data"
 
 app = typer.Typer(help="Build what models train on and are judged by.", no_args_is_help=True)
 app.add_typer(task.app, name="task")
@@ -21,7 +24,12 @@ app.command("basenji")(data_basenji.command)
 
 @app.command("profile")
 def profile(
-    recipe: Recipe,
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help=f"Recipe (YAML), or a packaged one: {', '.join(packaged_names(_PACKAGED))}."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Store to write (a folder).")],
     workers: Workers = 1,
     dry_run: DryRun = False,
@@ -31,7 +39,7 @@ def profile(
     """Genomes and a track table -> ProfileStore. Resumes a build that was interrupted."""
     from cislens.signal.build import build_planned
 
-    read = read_recipe(recipe, DataRecipe)
+    read = read_recipe(recipe_path(_PACKAGED, recipe), DataRecipe)
     plan = plan_store(read if seed is None else read.model_copy(update={"seed": seed}))
     if not dry_run:
         store = build_planned(out, plan, workers=workers)

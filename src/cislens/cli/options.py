@@ -12,7 +12,6 @@ DryRun = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Seed = Annotated[int | None, typer.Option(help="Replaces the seed of the recipe.")]
 Workers = Annotated[int, typer.Option(min=1, help="How many work at the same time.")]
-Recipe = Annotated[Path, typer.Argument(help="Recipe (YAML).")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
 
 

@@ -5,22 +5,39 @@ from typing import Annotated, Any
 
 import typer
 
-from cislens.cli.options import AsJson, DryRun, Recipe, Seed, answer
+from cislens.cli.options import AsJson, DryRun, Seed, answer
+from cislens.recipes.ablations import PARTS, ablated
+from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import TrainRecipe
 
+_PACKAGED = "train"
+
 
 def command(
-    recipe: Recipe,
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help=f"Recipe (YAML), or a packaged one: {', '.join(packaged_names(_PACKAGED))}."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Run folder.")],
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Replaces the profile store of the recipe.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Replaces the number of steps of the recipe.")
+    ] = None,
+    without: Annotated[
+        str | None,
+        typer.Option("--without", help=f"Train the control without one part: {', '.join(PARTS)}."),
+    ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     seed: Seed = None,
 ) -> None:
     """Train the recipe's model. The same command again resumes a run that was interrupted."""
-    read = read_recipe(recipe, TrainRecipe)
-    if seed is not None:
-        read = read.model_copy(update={"seed": seed})
+    read = _recipe(recipe, store, steps, without, seed)
     if dry_run:
         answer(plan(read), as_json)
         return
@@ -28,6 +45,22 @@ def command(
 
     run = fit(read, out)
     answer({"run": str(run.folder), "model": str(run.model_folder), **run.manifest}, as_json)
+
+
+def _recipe(
+    name: str, store: Path | None, steps: int | None, without: str | None, seed: int | None
+) -> TrainRecipe:
+    """The recipe with what the command line changes."""
+    given = {} if store is None else {"store": str(store.resolve())}
+    read = read_recipe(recipe_path(_PACKAGED, name), TrainRecipe, given)
+    if without is not None:
+        read = ablated(read, without)
+    if seed is not None:
+        read = read.model_copy(update={"seed": seed})
+    if steps is None:
+        return read
+    training = read.training.model_copy(update={"steps": steps})
+    return read.model_copy(update={"training": training})
 
 
 def plan(recipe: TrainRecipe) -> dict[str, Any]:

@@ -1,16 +1,13 @@
 """Controls of a training recipe: the same run without one of its parts, at equal compute."""
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any
 
-from cislens.errors import CislensError
+from cislens.errors import CislensError, nearest
 from cislens.recipes.schema import PlusTerms, TrainRecipe
 
-Part = Literal["experts", "decoder", "information", "species"]
-PARTS: tuple[Part, ...] = get_args(Part)
 
-
-def ablated(recipe: TrainRecipe, part: Part) -> TrainRecipe:
+def ablated(recipe: TrainRecipe, part: str) -> TrainRecipe:
     """The recipe without one of its parts.
 
     Args:
@@ -20,8 +17,10 @@ def ablated(recipe: TrainRecipe, part: Part) -> TrainRecipe:
             random species of each window.
 
     Raises:
-        CislensError: if the recipe does not have the part.
+        CislensError: if there is no such part, or the recipe does not have it.
     """
+    if part not in PARTS:
+        raise CislensError(f"There is no part {part!r} to leave out. {nearest(part, PARTS)}")
     return _WITHOUT[part](recipe)
 
 
@@ -62,9 +61,10 @@ def _change_objective(recipe: TrainRecipe, **changes: Any) -> TrainRecipe:
     return recipe.model_copy(update={"objective": objective})
 
 
-_WITHOUT: dict[Part, Callable[[TrainRecipe], TrainRecipe]] = {
+_WITHOUT: dict[str, Callable[[TrainRecipe], TrainRecipe]] = {
     "experts": _without_experts,
     "decoder": _without_decoder,
     "information": _without_information,
     "species": _without_species,
 }
+PARTS = tuple(_WITHOUT)

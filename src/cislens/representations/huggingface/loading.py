@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cislens.errors import CislensError, MissingFileError
 from cislens.files import require_file
+from cislens.models.published.keys import translate
 
 Shape = TypeVar("Shape")
 Weights = dict[str, Tensor]
@@ -119,7 +120,7 @@ def rename(weights: Weights, keys: KeyMap, prefix: str, source: str) -> Weights:
     unknown = []
     for key, value in weights.items():
         try:
-            name = _target(key, keys)
+            name = translate(key, keys)
         except KeyError:
             unknown.append(key)
             continue
@@ -135,21 +136,6 @@ def rename(weights: Weights, keys: KeyMap, prefix: str, source: str) -> Weights:
             f"{', '.join(sorted(unknown)[:_NAMED])}{more}. Is it the folder of another family?"
         )
     return out
-
-
-def _target(key: str, keys: KeyMap) -> str | None:
-    parts = key.split(".")
-    for pattern, name in keys:
-        wanted = pattern.split(".")
-        if len(wanted) != len(parts):
-            continue
-        if any(w not in ("*", p) for w, p in zip(wanted, parts, strict=True)):
-            continue
-        filled = [p for w, p in zip(wanted, parts, strict=True) if w == "*"]
-        if name is None:
-            return None
-        return ".".join(filled.pop(0) if part == "*" else part for part in name.split("."))
-    raise KeyError(key)
 
 
 def constants(model: nn.Module) -> dict[str, Tensor]:
