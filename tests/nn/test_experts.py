@@ -122,6 +122,16 @@ def layer_inputs(dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return torch.randn(2, 16, dim), torch.randn(2, 8), species, valid
 
 
+def test_layer_runs_on_meta_tensors() -> None:
+    """Shapes and memory of large models are worked out there; it has no autocast."""
+    with torch.device("meta"):
+        layer, inputs = Experts(32, experts=8, kept=4, code_dim=8, dropout=0.0), layer_inputs(32)
+        update, routing = layer(*inputs)
+    update.sum().backward()
+    assert update.shape == (2, 16, 32)
+    assert routing.kept_TK.shape == (32, 4)
+
+
 def test_layer_compiles_whole() -> None:
     torch.manual_seed(0)
     layer, inputs = Experts(32, experts=8, kept=4, code_dim=8, dropout=0.0), layer_inputs(32)
