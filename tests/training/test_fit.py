@@ -73,6 +73,20 @@ def test_a_run_folder_is_complete_and_its_model_is_the_chosen_one(
     assert fit(recipe, tmp_path / "run").manifest == manifest
 
 
+def test_loss_of_validation_has_the_terms_of_training(recipe: TrainRecipe, tmp_path: Path) -> None:
+    """And where it is the Poisson likelihood, it is the metric of that name."""
+    metrics = pl.read_parquet(fit(recipe, tmp_path / "run").metrics_path)
+    last = {
+        split: dict(metrics.filter(split=split, step=8).select("metric", "value").iter_rows())
+        for split in ("train", "valid")
+    }
+    assert set(last["train"]) <= set(last["valid"])
+    assert {"poisson", "auxiliary", "balance", "z", "mutual_information"} <= set(last["train"])
+    for name in (name for name in last["train"] if name.startswith("poisson/")):
+        likelihood = last["valid"][name.replace("poisson", "poisson_nll")]
+        assert last["valid"][name] == pytest.approx(likelihood, rel=1e-5)
+
+
 def test_another_recipe_in_the_same_folder_is_refused(recipe: TrainRecipe, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("store: elsewhere\n")
     with pytest.raises(CislensError, match="holds results of another recipe"):

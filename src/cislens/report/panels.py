@@ -16,7 +16,7 @@ from cislens.report.words import counted, grouped, main_comparisons, number
 
 # Title of a training panel, the line below it, and the logged metrics that it shows.
 _CURVES = (
-    ("Loss", "lower is better", ("loss", "poisson", "poisson_nll")),
+    ("Loss", "lower is better", ("loss", "poisson")),
     ("Pearson, pooled", "over all bins of all windows, per track", ("pearson_pooled",)),
     ("Pearson, window", "inside each window, then averaged", ("pearson_window",)),
     ("Expert balance", "1 when all experts are used alike", ("balance",)),

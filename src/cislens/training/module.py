@@ -14,6 +14,42 @@ from cislens.randomness import seed_of
 from cislens.recipes.schema import Training
 
 
+class TermMeans:
+    """Means of loss terms over the windows of a pass: the formulas of training, on other windows.
+
+    A term `<name>/<species>` counts the windows of that species, any other one those of the batch.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.windows: dict[str, int] = {}
+
+    def add(self, terms: Mapping[str, Tensor], batch: Any) -> None:
+        """Take in the terms of a batch."""
+        for name, value in terms.items():
+            species = name.partition("/")[2]
+            windows = len(batch.targets[species] if species else batch.species_B)
+            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value * windows
+            self.windows[name] = self.windows.get(name, 0) + windows
+
+    def merge(self, other: "TermMeans") -> None:
+        """Take in what another process saw."""
+        for name, value in other.sums.items():
+            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
+            self.windows[name] = self.windows.get(name, 0) + other.windows[name]
+
+    def cpu(self) -> "TermMeans":
+        """The same on the CPU."""
+        moved = TermMeans()
+        moved.sums = {name: value.cpu() for name, value in self.sums.items()}
+        moved.windows = self.windows
+        return moved
+
+    def compute(self) -> dict[str, float]:
+        """The means."""
+        return {name: float(value) / self.windows[name] for name, value in self.sums.items()}
+
+
 class ObjectiveModule(LightningModule):
     """Trains an `Objective` with AdamW, warm-up and a cosine schedule.
 
@@ -27,7 +63,7 @@ class ObjectiveModule(LightningModule):
 
     Attributes:
         term_sums: sum of each loss term over the steps since `take_terms`, on the device.
-        valid_metrics: streaming metrics of the validation pass.
+        valid_metrics, valid_terms: streaming metrics and loss terms of the validation pass.
     """
 
     def __init__(
@@ -47,6 +83,7 @@ class ObjectiveModule(LightningModule):
         self.term_sums: dict[str, Tensor] = {}
         self.term_steps = 0
         self.valid_metrics: Metrics | None = None
+        self.valid_terms = TermMeans()
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -82,10 +119,13 @@ class ObjectiveModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.valid_metrics = self.objective.metrics()
+        self.valid_terms = TermMeans()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         assert self.valid_metrics is not None
-        self.valid_metrics.update(self.objective.loss(batch).predictions, batch.targets)
+        losses = self.objective.loss(batch)
+        self.valid_metrics.update(losses.predictions, batch.targets)
+        self.valid_terms.add(losses.terms, batch)
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from cislens.files import atomic_path
 from cislens.objectives.metrics import ProfileMetrics
 from cislens.signal.loader import ProfileLoader
-from cislens.training.module import ObjectiveModule
+from cislens.training.module import ObjectiveModule, TermMeans
 from cislens.training.watch import ExpertWatch
 
 SCHEMA = {"step": pl.Int64, "split": pl.String, "metric": pl.String, "value": pl.Float64}
@@ -24,9 +24,9 @@ logger = logging.getLogger("cislens")
 class Monitor(Callback):
     """Collects `step, split, metric, value` rows and writes `metrics.parquet` at validation.
 
-    Training terms are means over the steps since the rows before; what `watch` saw of the experts
-    is listed with the validation metrics. The rows travel in the
-    checkpoint, so a resumed run continues its own table.
+    Training terms are means over the steps since the rows before, those of validation over its
+    windows; what `watch` saw of the experts is listed with the validation metrics. The rows travel
+    in the checkpoint, so a resumed run continues its own table.
 
     Attributes:
         train_seconds: time in training steps, loading included, validation excluded.
@@ -62,7 +62,8 @@ class Monitor(Callback):
         self._add(step, "train", terms)
         metrics = pl_module.valid_metrics
         assert isinstance(metrics, ProfileMetrics)
-        self._add(step, "valid", _flat(_merged(trainer, metrics)) | self.watch.metrics())
+        metrics, means = _merged(trainer, (metrics, pl_module.valid_terms.cpu()))
+        self._add(step, "valid", means.compute() | _flat(metrics) | self.watch.metrics())
         value = self.last(SELECTION)
         pl_module.log(SELECTION, value, rank_zero_only=True, sync_dist=False)
         if trainer.is_global_zero and not trainer.sanity_checking:
@@ -122,16 +123,18 @@ def _flat(metrics: ProfileMetrics) -> dict[str, float]:
     return values
 
 
-def _merged(trainer: Trainer, metrics: ProfileMetrics) -> ProfileMetrics:
-    """The metrics of all devices together."""
+def _merged(
+    trainer: Trainer, seen: tuple[ProfileMetrics, TermMeans]
+) -> tuple[ProfileMetrics, TermMeans]:
+    """The metrics and terms of all devices together."""
     if trainer.world_size == 1:
-        return metrics
+        return seen
     import torch.distributed as dist
 
     gathered: list[Any] = [None] * trainer.world_size
-    dist.all_gather_object(gathered, metrics)
-    whole, *others = gathered
-    for other in others:
-        whole.merge(other)
-    assert isinstance(whole, ProfileMetrics)
-    return whole
+    dist.all_gather_object(gathered, seen)
+    (metrics, means), *others = gathered
+    for other_metrics, other_means in others:
+        metrics.merge(other_metrics)
+        means.merge(other_means)
+    return metrics, means
