@@ -329,11 +329,15 @@ def test_arms_are_read_from_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "a=b").mkdir()
     found = read_arms([f"{tmp_path}/run/model", f"x={tmp_path}/r1,{tmp_path}/r2"])
     assert found == {"run": [tmp_path / "run" / "model"], "x": [tmp_path / "r1", tmp_path / "r2"]}
-    assert read_arms([f"{tmp_path}/a=b"]) == {"a=b": [tmp_path / "a=b"]}
+    assert read_arms([f"x={tmp_path}/a=b"]) == {"x": [tmp_path / "a=b"]}
+    with pytest.raises(CislensError, match="arm 'a=b': names take"):
+        read_arms([f"{tmp_path}/a=b"])
     with pytest.raises(CislensError, match="another name"):
         read_arms([f"{tmp_path}/1/run", f"{tmp_path}/2/run"])
     with pytest.raises(CislensError, match="given twice"):
         read_arms([f"x={tmp_path},{tmp_path}"])
+    with pytest.raises(CislensError, match="names take letters"):
+        read_arms([f"a/b={tmp_path}"])
     with pytest.raises(CislensError, match="is not"):
         read_arms(["x="])
 

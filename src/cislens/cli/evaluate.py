@@ -1,5 +1,6 @@
 """`cislens evaluate`: how well models predict measured tracks of windows they have not seen."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from cislens.evaluation.profiles.run import EvaluateRecipe, Evaluation
 
 _PARTS = ("train", "valid", "test")
+_NAME = re.compile(r"[A-Za-z0-9._+-]+")
 
 
 def command(
@@ -67,7 +69,7 @@ def read_arms(given: list[str]) -> dict[str, list[Path]]:
     """`NAME=RUN,RUN` or `RUN`, which is named after its folder, as name -> folders.
 
     Raises:
-        CislensError: for an empty name or folder, or a name given twice.
+        CislensError: for a name that cannot name a folder, no folder, or one given twice.
     """
     arms: dict[str, list[Path]] = {}
     for text in given:
@@ -78,6 +80,8 @@ def read_arms(given: list[str]) -> dict[str, list[Path]]:
         runs = [part.strip() for part in folders.split(",")]
         if not name or not all(runs):
             raise CislensError(f"{text!r} is not [NAME=]RUN[,RUN...].")
+        if not _NAME.fullmatch(name):
+            raise CislensError(f"arm {name!r}: names take letters, digits and . _ + - only.")
         if name in arms:
             raise CislensError(
                 f"{text!r}: {name} is the name of {arms[name][0]} already; give NAME=RUN with "

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -59,7 +59,7 @@ class EvaluateRecipe(Section):
 
     store: Path
     store_digest: str
-    arms: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]+$")], list[Path]]
+    arms: dict[str, list[Path]]
     weights: dict[str, list[str]]
     split: Part = "test"
     average: str = "none"
