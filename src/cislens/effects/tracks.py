@@ -110,17 +110,15 @@ def predict_tracks(
     everything = np.arange(tiles.height)
     batches = [everything[i : i + batch_size] for i in range(0, tiles.height, batch_size)]
     for part in progress(batches, f"predict {species}"):
-        codes_BW = genome.windows(
-            tiles["chrom"].gather(part), start[part] - margin, length + 2 * margin
-        )
+        chroms, first = tiles["chrom"].gather(part), start[part] - margin
+        codes_BW = genome.windows(chroms, first, length + 2 * margin)
         bins_BNT[part] = view_rates(model, codes_BW, margin, species, pair, averaging)
     rates_RT = bins_BNT[rows, columns]
     values_RT = np.empty_like(rates_RT)
     for index, row in enumerate(table.rows()):
         values_RT[:, index] = untransform(rates_RT[:, index], row, bin_size=bin_size)
-    return RegionTracks(
-        values_RT, bins.drop("bin"), table, species, genome.name, bin_size, genome.chrom_sizes
-    )
+    where, sizes = bins.drop("bin"), genome.chrom_sizes
+    return RegionTracks(values_RT, where, table, species, genome.name, bin_size, sizes)
 
 
 def write_track_bigwigs(predicted: RegionTracks, folder: str | os.PathLike[str]) -> list[Path]:
