@@ -10,6 +10,8 @@ part, which is computed again, and the gradients in flight, for which three time
 tensor is set aside. Weights, gradients and the two moments of AdamW are 16 bytes a parameter.
 The bound is the inputs of the parts: they cannot be computed again.
 
+With two windows of 131,072 bp a step of space-plus-base needs 14 GB checkpointed and 25 GB without.
+
 Then the tiny preset really takes a step, in a process of its own: on a CPU the growth of the
 resident memory, on a GPU the allocator's peak.
 """
