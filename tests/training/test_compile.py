@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from cislens.recipes.schema import Training, TrainRecipe
 from cislens.signal.store import ProfileStore
 from cislens.training.fit import compile_model, fit
 
+# Traces and differentiates as the full compiler does; to write C++ for a CPU takes minutes.
+BACKEND = "aot_eager"
 SHAPE = {"dim": 24, "stem_dim": 8, "depth": 1, "heads": 2}
 
 
@@ -57,7 +60,7 @@ def test_compiled_losses_and_gradients_are_close(preset: str) -> None:
     for compiled in (False, True):
         model = model_of(preset)
         if compiled:
-            compile_model(model)
+            compile_model(model, backend=BACKEND)
         torch.manual_seed(2)
         loss = ProfileObjective(model).loss(batch()).total
         loss.backward()
@@ -69,8 +72,12 @@ def test_compiled_losses_and_gradients_are_close(preset: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_run_learns_and_resumes(small_store: ProfileStore, tmp_path: Path) -> None:
+def test_a_compiled_run_learns_and_resumes(
+    small_store: ProfileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Checkpoints of a compiled and of a plain run are the same kind of file."""
+    quick = partial(compile_model, backend=BACKEND)
+    monkeypatch.setattr("cislens.training.fit.compile_model", quick)
     model = {"preset": "space-plus-tiny", **SHAPE}
     training = Training(steps=4, batch_size=8, validate_every=2, ema_decay=0.5, compile=True)
     recipe = TrainRecipe(store=small_store.path, model=model, training=training)

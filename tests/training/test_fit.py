@@ -38,7 +38,7 @@ def weights(run: Run) -> bytes:
     return (run.model_folder / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("batches", ["mixed", "alternate"])
+@pytest.mark.parametrize("batches", ["mixed", pytest.param("alternate", marks=pytest.mark.slow)])
 def test_a_resumed_run_ends_with_the_same_bytes(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: str
 ) -> None:
