@@ -218,8 +218,9 @@ class EnformerEncoder(Encoder):
         called_BL = x_B4L.detach().ne(0).any(dim=1)
         valid_BN = called_BL.view(len(x_B4L), -1, self.bin_size).any(dim=2)
         mask_BN: Tensor | None = valid_BN
-        # On a CPU the look is free and saves a pass over every activation.
-        if x_B4L.device.type == "cpu" and bool(valid_BN.all()):
+        # On a CPU the look is free and saves a pass over every activation; a compiler cannot look.
+        look = x_B4L.device.type == "cpu" and not torch.compiler.is_compiling()
+        if look and bool(valid_BN.all()):
             mask_BN = None
         x_BND = self.tower(x_B4L.transpose(1, 2), mask_BN, self.checkpointing)
         return x_BND, valid_BN, mask_BN

@@ -22,6 +22,13 @@ def run(part: Callable[..., Result], *inputs: object, checkpointing: bool) -> Re
     """`part(*inputs)`; with checkpointing its activations are not kept for the gradient."""
     if not checkpointing or not torch.is_grad_enabled():
         return part(*inputs)
+    result: Result = _run_twice(part, *inputs)
+    return result
+
+
+# The compiler cannot tell a second run from a first: it leaves checkpointed parts as they are.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _run_twice(part: Callable[..., Result], *inputs: object) -> Result:
     result: Result = checkpoint(
         part, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _second_run())
     )
@@ -39,6 +46,6 @@ def _second_run() -> Iterator[None]:
 
 def spare_buffers(norm: nn.Module) -> dict[str, Tensor]:
     """Copies of a norm's running statistics to update in their stead; none in a first run."""
-    if not _SECOND_RUN.get():
+    if torch.compiler.is_compiling() or not _SECOND_RUN.get():
         return {}
     return {name: buffer.clone() for name, buffer in norm.named_buffers()}
