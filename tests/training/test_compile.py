@@ -40,14 +40,14 @@ def batch() -> TorchProfileBatch:
 
 
 def test_a_compiled_model_keeps_its_module_and_the_names_of_its_weights() -> None:
-    model = model_of("space-plus-tiny")
+    model = model_of("enformer-tiny")
     names = list(model.state_dict())
     compile_model(model, backend="eager")
     assert list(model.state_dict()) == names
     torch.manual_seed(2)
     compiled = ProfileObjective(model).loss(batch())
     torch.manual_seed(2)
-    plain = ProfileObjective(model_of("space-plus-tiny")).loss(batch())
+    plain = ProfileObjective(model_of("enformer-tiny")).loss(batch())
     assert compiled.total.item() == pytest.approx(plain.total.item(), rel=1e-6)
     compiled.total.backward()
     assert model.encoder.tower.stem[0].weight.grad.abs().sum() > 0
