@@ -87,7 +87,9 @@ class BalancedTerms(ExpertTerms):
         running_SE = memory * before_SE + (1 - memory) * everywhere_SE
         if self.training:
             self.mass_XSE[layer] = running_SE
-        now_SE = joint_of_mass(everywhere_SE + mass_SE - mass_SE.detach())
+        # Data-parallel training averages gradients, and this is one of a sum over devices.
+        own_SE = (mass_SE - mass_SE.detach()) * (world_size() if self.training else 1)
+        now_SE = joint_of_mass(everywhere_SE + own_SE)
         information = mutual_information(joint_of_mass(running_SE) + now_SE - now_SE.detach())
         # A batch of one species says nothing about how experts differ between species.
         return information * ((everywhere_SE.sum(dim=1) > 0).sum() > 1)
@@ -140,9 +142,14 @@ def joined(parts: tuple[Routing, ...]) -> list[Routing]:
     return [Routing.join(parts)] if parts else []
 
 
+def world_size() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 def sum_over_devices(value: Tensor) -> Tensor:
     """Sum of a detached tensor over all processes."""
-    if dist.is_available() and dist.is_initialized():
+    if world_size() > 1:
         value = value.clone()
         dist.all_reduce(value)
     return value
@@ -150,6 +157,4 @@ def sum_over_devices(value: Tensor) -> Tensor:
 
 def mean_over_devices(value: Tensor) -> Tensor:
     """Mean of a detached tensor over all processes."""
-    if dist.is_available() and dist.is_initialized():
-        return sum_over_devices(value) / dist.get_world_size()
-    return value
+    return sum_over_devices(value) / world_size()

@@ -118,7 +118,8 @@ def _experts(run: ReportInput) -> str:
     served = f"{counted(run.experts.top_k, 'expert')} of " if run.experts else ""
     total = run.experts.load_XE.shape[-1] if run.experts else 0
     return (
-        f"The router sends each bin to {served}{total} experts. A cell is the share, in percent, "
+        "The router sends each bin, in a decoder each assay group of a bin, to "
+        f"{served}{total} experts. A cell is the share, in percent, "
         "that an expert took; a row sums to 100. The effective number of "
         f"experts is exp(entropy) of a row: {total} when all are used alike, 1 when one takes "
         "everything. Rows that differ between species show experts that specialize."
