@@ -3,7 +3,8 @@
 #   benchmarks/tracks.sh DATA STEPS "SEEDS" OUT [ARM...]
 # e.g. benchmarks/tracks.sh yeasts 1000 "0 1" results/yeasts
 # An arm is RECIPE or RECIPE-without-PART; the first one is what the others are held against.
-# Two arms train at a time, one thread each. What is complete in OUT is kept.
+# Two arms train at a time, one thread each. What is complete in OUT is kept; the scores are in
+# OUT/evaluation-SEEDS.
 set -euo pipefail
 data=$1 steps=$2 seeds=$3 out=$4
 shift 4
@@ -32,4 +33,4 @@ for arm in "${arms[@]}"; do
   for seed in $seeds; do runs+="${runs:+,}$out/$arm-$seed"; done
   given+=("$arm=$runs")
 done
-cislens evaluate "${given[@]}" --store "$out/store" --out "$out/evaluation"
+cislens evaluate "${given[@]}" --store "$out/store" --out "$out/evaluation-${seeds// /-}"
