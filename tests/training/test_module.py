@@ -1,8 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
-from cislens.training.module import parameter_groups, warmup_cosine
+from cislens.models.presets import HeadTracks, preset_config
+from cislens.models.profile import build_model
+from cislens.training.module import TermMeans, parameter_groups, warmup_cosine
 
 
 def test_schedule_rises_to_one_and_falls_to_zero() -> None:
@@ -24,3 +28,33 @@ def test_only_matrices_decay_and_every_parameter_is_trained_once() -> None:
     trained = [id(p) for group in (decayed, kept) for p in group["params"]]
     assert sorted(trained) == sorted(id(p) for p in model.parameters() if p.requires_grad)
     assert torch.is_tensor(kept["params"][0])
+
+
+def test_biases_and_tokens_do_not_decay_whatever_their_shape() -> None:
+    tracks = {"fly": HeadTracks(("a",), ("TF",)), "yeast": HeadTracks(("b",), ("CAGE",))}
+    model = build_model(preset_config("space-paper-tiny", tracks, bins=4, dim=24, stem_dim=8))
+    names = {id(p): name for name, p in model.named_parameters()}
+    decayed, kept = (
+        [names[id(p)] for p in group["params"]] for group in parameter_groups(model, 1)
+    )
+    for part in (
+        "content_bias",
+        "position_bias",
+        "b_in",
+        "b_out",
+        "species_tokens",
+        "group_tokens",
+    ):
+        assert any(part in name for name in kept), part
+        assert not any(part in name for name in decayed), part
+    assert "decoder.pool.w_in" in decayed
+    assert "heads.0.weight" in decayed
+
+
+def test_terms_are_means_over_the_windows_that_have_them() -> None:
+    """A species that is in every other batch counts in those alone."""
+    means = TermMeans()
+    for species, windows, value in (("fly", 2, 1.0), ("yeast", 2, 9.0), ("fly", 4, 4.0)):
+        batch = SimpleNamespace(species_B=range(windows), targets={species: range(windows)})
+        means.add({f"poisson/{species}": torch.tensor(value), "z": torch.tensor(value)}, batch)
+    assert means.compute() == {"poisson/fly": 3.0, "poisson/yeast": 9.0, "z": 4.5}

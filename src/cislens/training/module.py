@@ -1,6 +1,7 @@
 """An objective as a Lightning module: optimizer, schedule, seeds of each step, metrics."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -12,6 +13,8 @@ from cislens.errors import CislensError
 from cislens.objectives.contract import Metrics, Objective
 from cislens.randomness import seed_of
 from cislens.recipes.schema import Training
+
+_VECTOR = re.compile(r"bias|\bb_(in|out)\b|tokens?\b")
 
 
 class TermMeans:
@@ -62,7 +65,7 @@ class ObjectiveModule(LightningModule):
             is refused.
 
     Attributes:
-        term_sums: sum of each loss term over the steps since `take_terms`, on the device.
+        train_terms: loss terms since `take_terms`.
         valid_metrics, valid_terms: streaming metrics and loss terms of the validation pass.
     """
 
@@ -80,8 +83,7 @@ class ObjectiveModule(LightningModule):
         self.objective = objective
         self.recipe = training
         self.seed = seed
-        self.term_sums: dict[str, Tensor] = {}
-        self.term_steps = 0
+        self.train_terms = TermMeans()
         self.valid_metrics: Metrics | None = None
         self.valid_terms = TermMeans()
 
@@ -106,16 +108,13 @@ class ObjectiveModule(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         torch.manual_seed(seed_of(self.seed, "dropout", self.global_step, self.global_rank))
         losses = self.objective.loss(batch)
-        for name, value in losses.terms.items():
-            self.term_sums[name] = self.term_sums.get(name, torch.zeros_like(value)) + value
-        self.term_steps += 1
+        self.train_terms.add(losses.terms, batch)
         return losses.total
 
     def take_terms(self) -> dict[str, float]:
-        """Mean of each loss term since the last call."""
-        terms = {name: float(value) / self.term_steps for name, value in self.term_sums.items()}
-        self.term_sums, self.term_steps = {}, 0
-        return terms
+        """Mean of each loss term over the windows since the last call."""
+        means, self.train_terms = self.train_terms.compute(), TermMeans()
+        return means
 
     def on_validation_epoch_start(self) -> None:
         self.valid_metrics = self.objective.metrics()
@@ -143,11 +142,16 @@ class ObjectiveModule(LightningModule):
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two AdamW groups: matrices and kernels decay, vectors (biases, norms) do not."""
-    parameters = [value for value in module.parameters() if value.requires_grad]
+    """Two AdamW groups: matrices and kernels decay; biases, norms, codes and tokens do not."""
+    decaying, others = [], []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            # Some vectors are kept as (1, H, 1, K), or as one row for each expert.
+            vector = parameter.ndim < 2 or _VECTOR.search(name) is not None
+            (others if vector else decaying).append(parameter)
     return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": decaying, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
 
 

@@ -58,7 +58,7 @@ class Monitor(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, ObjectiveModule)
         step = trainer.global_step
-        terms = pl_module.take_terms() if pl_module.term_steps else {}
+        terms = pl_module.take_terms()
         self._add(step, "train", terms)
         metrics = pl_module.valid_metrics
         assert isinstance(metrics, ProfileMetrics)
