@@ -26,6 +26,7 @@ SHAPE: dict[str, Any] = {"dim": 24, "depth": 1, "heads": 2, "key_dim": 4, "width
 TRACKS = {"human": 4, "mouse": 2}
 GROUPS = ("accessibility", "TF", "histone", "CAGE")
 LENGTH = 2_048
+POSITION = ("--positions", "position")
 
 
 @pytest.fixture
@@ -117,8 +118,9 @@ def test_space_with_tables_predicts(run: Run, published: Path, tmp_path: Path) -
 
 def test_enformer_records_its_positions(run: Run, published: Path, tmp_path: Path) -> None:
     source = published / "enformer.safetensors"
-    for given, told in (((), "position"), (("--positions", "feature-axis"), "feature-axis")):
-        code, _, err = run("model", "import", "enformer", source, "--out", tmp_path / told, *given)
+    for told in ("position", "feature-axis"):
+        given = ("--out", tmp_path / told, "--positions", told)
+        code, _, err = run("model", "import", "enformer", source, *given)
         assert code == 0, err
         model = load_model(tmp_path / told)
         assert model.config.encoder.model_dump()["positions"] == told
@@ -137,6 +139,7 @@ def test_export_and_import_give_the_same_bytes(
 ) -> None:
     source = published / f"{kind}.safetensors"
     import_ = ["--length", LENGTH, *targets(published)]
+    import_ += ["--positions", "position"] if kind == "enformer" else []
     assert run("model", "import", kind, source, "--out", tmp_path / "one", *import_)[0] == 0
     code, printed, err = run("model", "export", kind, tmp_path / "one", "--out", tmp_path / name)
     assert code == 0, err
@@ -189,27 +192,35 @@ def test_broken_files(run: Run, published: Path, tmp_path: Path, edit: Any, part
     [
         (["space", "{p}/none.bin"], ["none.bin does not exist"]),
         (["space", "{p}/enformer.safetensors"], ["looks like Enformer", "import enformer"]),
-        (["enformer", "{p}/space.safetensors"], ["looks like SPACE", "import space"]),
+        (["enformer", "{p}/space.safetensors", *POSITION], ["looks like SPACE", "import space"]),
         (["space", "{p}/space.safetensors"], ["4 tracks of human", "--targets human=FILE"]),
         (["space", "{p}/human.tsv"], ["human.tsv is no file of tensors by its name"]),
+        (
+            ["enformer", "{p}/enformer.safetensors"],
+            [
+                "--positions is missing, and the file does not say it",
+                "--positions position for weights converted from DeepMind's",
+                "--positions feature-axis for weights that enformer-pytorch trained",
+            ],
+        ),
         (
             ["enformer", "{p}/enformer.safetensors", "--positions", "positon"],
             ["--positions is 'positon'. Did you mean 'position'"],
         ),
         (
-            ["enformer", "{p}/enformer.safetensors", "--length", "196600"],
+            ["enformer", "{p}/enformer.safetensors", *POSITION, "--length", "196600"],
             ["196,600 bp", "nearest length that does is 196,608 bp"],
         ),
         (
-            ["enformer", "{p}/enformer.safetensors", "--targets", "{p}/human.tsv"],
+            ["enformer", "{p}/enformer.safetensors", *POSITION, "--targets", "{p}/human.tsv"],
             ["expected SPECIES=FILE"],
         ),
         (
-            ["enformer", "{p}/enformer.safetensors", "--targets", "human={p}/human.tsv"],
+            ["enformer", "{p}/enformer.safetensors", *POSITION, "--targets", "human={p}/human.tsv"],
             ["none of mouse"],
         ),
         (
-            ["enformer", "{p}/enformer.safetensors", "--targets", "human={p}/mouse.tsv"],
+            ["enformer", "{p}/enformer.safetensors", *POSITION, "--targets", "human={p}/mouse.tsv"],
             ["mouse.tsv has no tracks of human"],
         ),
     ],
@@ -225,11 +236,12 @@ def test_refusals(
 def test_another_folder_is_not_replaced(run: Run, published: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     source = published / "enformer.safetensors"
-    code, _, err = run("model", "import", "enformer", source, "--out", tmp_path)
+    import_ = ("model", "import", "enformer", source, *POSITION)
+    code, _, err = run(*import_, "--out", tmp_path)
     assert code == 2
     assert "holds 'notes.txt' and no model of cislens" in err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    assert run("model", "import", "enformer", source, "--out", tmp_path / "model")[0] == 0
+    assert run(*import_, "--out", tmp_path / "model")[0] == 0
     code, _, err = run("model", "export", "enformer", tmp_path / "model", "--out", tmp_path)
     assert code == 2
     assert "exists already" in err
@@ -262,7 +274,8 @@ def test_a_killed_import_leaves_no_model(
         "saving.save_file = slow\n"
         "from cislens.cli.app import main\n"
         f"sys.argv = {['cislens', 'model', 'import', 'enformer']!r}"
-        f" + [{str(published / 'enformer.safetensors')!r}, '--out', {str(out)!r}]\n"
+        f" + [{str(published / 'enformer.safetensors')!r}, '--out', {str(out)!r}]"
+        f" + {list(POSITION)!r}\n"
         "main()\n"
     )
     process = subprocess.Popen([sys.executable, "-c", waits], stderr=subprocess.DEVNULL)
@@ -295,9 +308,8 @@ def test_real_tables_give_ids(core_data: Path, tmp_path: Path, run: Run) -> None
         state[f"_heads.{species}.0.bias"] = torch.zeros(rows)
     save_file({k: v.clone() for k, v in state.items()}, tmp_path / "e.safetensors")
     out = tmp_path / "model"
-    code, _, err = run(
-        "model", "import", "enformer", tmp_path / "e.safetensors", "--out", out, *given
-    )
+    source = tmp_path / "e.safetensors"
+    code, _, err = run("model", "import", "enformer", source, *POSITION, "--out", out, *given)
     assert code == 0, err
     model = load_model(out)
     assert model.config.tracks["human"][0] == "ENCFF833POA"

@@ -13,6 +13,7 @@ from cislens.models.presets import preset_config
 from cislens.models.profile import ProfileModel, build_model
 from cislens.models.saving import load_model, save_model
 
+COUNTER = "encoder.tower.stem.1.inner.norm.num_batches_tracked"
 SMALL: dict[str, Any] = {
     "dim": 24,
     "stem_dim": 12,
@@ -83,6 +84,18 @@ def change_weights(folder: Path, change: Any) -> None:
         (
             lambda w: w.update({"heads.0.bias": torch.zeros(3)}),
             r"heads.0.bias \(found \(3,\), expected \(2,\)\)",
+        ),
+        (
+            lambda w: w.update({"heads.0.bias": torch.zeros(2).half()}),
+            r"1 of another type: heads.0.bias \(found float16, expected float32\)\.",
+        ),
+        (
+            lambda w: w.update({COUNTER: w[COUNTER].int()}),
+            r"1 of another type: .*num_batches_tracked \(found int32, expected int64\)\.",
+        ),
+        (
+            lambda w: w.update({k: v.double() for k, v in w.items() if k.startswith("heads.")}),
+            r"2 of another type: heads.0.bias \(found float64, .*, heads.0.weight \(",
         ),
         (lambda w: [w.pop(k) for k in list(w)[:9]], "9 missing: .* and 4 more"),
     ],

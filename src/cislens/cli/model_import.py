@@ -51,12 +51,12 @@ def import_enformer(
     source: Source,
     out: Out,
     positions: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="How position features were normalized in training: position (DeepMind's "
-            "weights, converted) or feature-axis (trained by enformer-pytorch)."
+            help="Must be given. How position features were normalized in training: position "
+            "(DeepMind's weights, converted) or feature-axis (trained by enformer-pytorch)."
         ),
-    ] = "position",
+    ] = None,
     targets: Targets = None,
     license_name: License = None,
     length: Length = 196_608,
@@ -66,6 +66,12 @@ def import_enformer(
     from cislens.models.published.importing import import_enformer as make
 
     known = ("position", "feature-axis")
+    if positions is None:
+        raise CislensError(
+            "--positions is missing, and the file does not say it: give --positions position for "
+            "weights converted from DeepMind's, --positions feature-axis for weights that "
+            "enformer-pytorch trained (use_tf_gamma=False)."
+        )
     if positions not in known:
         raise CislensError(f"--positions is {positions!r}. {nearest(positions, known)}")
     tables, checkpoint = _read(source, out, targets)

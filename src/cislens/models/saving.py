@@ -1,7 +1,7 @@
 """The model folder, in the shape of Hugging Face's: config.json, model.safetensors, README.md.
 
 No pickles, and no code is executed from the folder. Weights are read strictly: a key that is
-missing, extra or of another shape is an error that names it.
+missing, extra or of another shape or type is an error that names it.
 """
 
 import json
@@ -119,10 +119,10 @@ def load_model(folder: str | os.PathLike[str]) -> ProfileModel:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Put `weights` into `model`, whose keys and shapes must be exactly these.
+    """Put `weights` into `model`, whose keys, shapes and types must be exactly these.
 
     Raises:
-        CislensError: naming the missing, extra and mis-shaped keys.
+        CislensError: naming the missing, extra and mis-shaped keys, and those of another type.
     """
     expected: dict[str, Any] = model.state_dict()
     problems = name_keys("missing", [key for key in expected if key not in weights])
@@ -135,9 +135,23 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
             if key in weights and weights[key].shape != value.shape
         ],
     )
+    # The tensors take the place of the model's own, which would not be converted.
+    problems += name_keys(
+        "of another type",
+        [
+            f"{key} (found {type_name(weights[key])}, expected {type_name(value)})"
+            for key, value in expected.items()
+            if key in weights and weights[key].dtype != value.dtype
+        ],
+    )
     if problems:
         raise CislensError(f"{source} does not fit the model. {' '.join(problems)}")
     model.load_state_dict(dict(weights), strict=True, assign=True)
+
+
+def type_name(value: Tensor) -> str:
+    """The type of a tensor's numbers, such as float32."""
+    return str(value.dtype).removeprefix("torch.")
 
 
 def name_keys(what: str, keys: Sequence[str]) -> list[str]:

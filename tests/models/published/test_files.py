@@ -50,6 +50,25 @@ def test_shards(tmp_path: Path) -> None:
         read_checkpoint(tmp_path)
 
 
+def test_torch_shards(tmp_path: Path) -> None:
+    """All files that the index names are read, and no other."""
+    names = {}
+    for number, (key, value) in enumerate(TENSORS.items(), 1):
+        names[key] = f"pytorch_model-0000{number}-of-00002.bin"
+        torch.save({key: value}, tmp_path / names[key])
+    torch.save({"lr": 0.1}, tmp_path / "training_args.bin")
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": names}))
+    holds(tmp_path)
+    assert [file.name for file in read_checkpoint(tmp_path).files] == list(names.values())
+    (tmp_path / names["b"]).unlink()
+    with pytest.raises(MissingFileError, match=r"lacks pytorch_model-00002.* pytorch_model.bin.in"):
+        read_checkpoint(tmp_path)
+    index.write_text("{}")
+    with pytest.raises(CislensError, match=r"pytorch_model.bin.index.json is damaged"):
+        read_checkpoint(tmp_path)
+
+
 def test_a_tensor_under_two_names_is_written_twice(tmp_path: Path) -> None:
     twice = {"one": TENSORS["a.weight"], "two": TENSORS["a.weight"]}
     for suffix in (".safetensors", ".bin"):
@@ -68,8 +87,10 @@ class Harmful:
 def test_code_in_a_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"a": Harmful()}, tmp_path / "w.bin")
-    with pytest.raises(CislensError, match="no torch file of plain tensors"):
+    with pytest.raises(CislensError, match="no torch file of plain tensors") as raised:
         read_checkpoint(tmp_path / "w.bin")
+    assert "(Unsupported global: GLOBAL exec); it is not read" in str(raised.value)
+    assert "\x1b" not in str(raised.value)  # torch's own text has codes of a terminal
     assert not (tmp_path / "ran").exists()
 
 
@@ -83,6 +104,41 @@ def test_half_a_file(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(b"")
     with pytest.raises(CislensError, match="not a whole"):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("cut", [10, 50, 400, 0.5, 0.9, 0.97, 0.98, 0.99])
+def test_a_torch_file_cut_short(tmp_path: Path, cut: float, zipped: bool) -> None:
+    """Bytes, or a share of them, are missing at the end; torch 2 and torch 1.5 and before."""
+    path = tmp_path / "w.pt"
+    stored = {"state_dict": {f"k{i}": torch.zeros(9, 9) for i in range(20)}, "epoch": 3}
+    torch.save(stored, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) - int(cut if cut >= 1 else cut * len(whole))])
+    with pytest.raises(CislensError, match=r"w\.pt is not a whole torch file.*; get it again\.$"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "held", [b"\x80\x02.", b"\x80", b"", b"hello", b"\x80\x02]q.", b"PK\x03\x04"]
+)
+def test_bytes_that_are_no_torch_file(tmp_path: Path, held: bytes) -> None:
+    (tmp_path / "w.bin").write_bytes(held)
+    with pytest.raises(CislensError, match=r"w\.bin is not a whole torch file") as raised:
+        read_checkpoint(tmp_path / "w.bin")
+    assert "()" not in str(raised.value)
+
+
+def test_an_error_of_the_file_system_stays_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    torch.save(TENSORS, tmp_path / "w.bin")
+    monkeypatch.setattr(torch, "load", refuse)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        read_checkpoint(tmp_path / "w.bin")
 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:

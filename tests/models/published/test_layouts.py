@@ -25,6 +25,7 @@ from cislens.models.published.recognition import Kind
 
 State = dict[str, Tensor]
 Change = Callable[[State], Any]
+COUNTER = "1.fn.0.num_batches_tracked"
 BASE = {"dim": 1536, "depth": 11, "heads": 8, "key_dim": 64, "width_multiple": 128}
 ROWS = {"human": 5_313, "mouse": 1_643}
 
@@ -69,7 +70,7 @@ def test_enformer_round_trip_is_exact(names: str) -> None:
         "second": {k: v for k, v in both.items() if k.startswith(("_trunk", "_heads"))},
         "both": both,
     }[names]
-    back = published_state(import_enformer(as_read(stored)), "enformer")
+    back = published_state(import_enformer(as_read(stored), "position"), "enformer")
     assert back.keys() == both.keys()
     assert all(torch.equal(back[key], value) for key, value in both.items())
     assert len(both) == 2 * len(state) - 4  # the heads have one name
@@ -186,7 +187,13 @@ def test_wrong_space_files_name_their_keys(change: Change, parts: list[str]) -> 
         (lambda s: s.pop("transformer.1.1.fn.4.weight"), ["missing: transformer.1.1.fn.4.weight"]),
         (
             lambda s: s.update({"_trunk.1.0.bias": s["stem.0.bias"] + 1}),
-            ["two different tensors for one place: stem.0.bias and _trunk.1.0.bias"],
+            [
+                "different tensors for one place: stem.0.bias (float32) and _trunk.1.0.bias (float32)"
+            ],
+        ),
+        (
+            lambda s: s.update({f"_trunk.1.{COUNTER}": s[f"stem.{COUNTER}"].int()}),
+            [f"for one place: stem.{COUNTER} (int64) and _trunk.1.{COUNTER} (int32)."],
         ),
         (
             lambda s: s.update({"_heads.human.0.weight": torch.zeros(7, 96)}),
@@ -198,7 +205,7 @@ def test_wrong_enformer_files_name_their_keys(change: Change, parts: list[str]) 
     state = enformer_state()
     change(state)
     with pytest.raises(CislensError) as raised:
-        import_enformer(as_read(state))
+        import_enformer(as_read(state), "position")
     for part in parts:
         assert part in str(raised.value)
 
@@ -209,7 +216,7 @@ def test_missing_names_follow_the_file() -> None:
     second = {k: v for k, v in both.items() if k.startswith(("_trunk", "_heads"))}
     del second["_trunk.1.0.bias"]
     with pytest.raises(CislensError, match=r"1 missing: _trunk\.1\.0\.bias\."):
-        import_enformer(as_read(second))
+        import_enformer(as_read(second), "position")
 
 
 def test_batch_counters_may_be_missing(space_state: State) -> None:
@@ -247,7 +254,7 @@ def test_other_architectures_are_told_apart(keys: list[str], looks: str) -> None
 
 def test_space_is_no_enformer(space_state: State) -> None:
     with pytest.raises(CislensError, match=r"looks like SPACE .*`cislens model import space`"):
-        import_enformer(as_read(space_state))
+        import_enformer(as_read(space_state), "position")
 
 
 @pytest.mark.parametrize(
@@ -286,3 +293,32 @@ def test_models_without_a_published_form_are_not_exported(
         published_state(model, "enformer")
     with pytest.raises(CislensError, match="does not fit the published SPACE: its encoder is"):
         published_state(model, "space")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "message"),
+    [
+        ({"kept": 2}, {}, "its encoder keeps 2 experts of a token, not 3."),
+        ({"kept": 4}, {}, "its encoder keeps 4 experts of a token, not 3."),
+        ({}, {"kept": 2}, "its decoder keeps 2 experts of a router, not 3."),
+        ({"positions": "position"}, {}, "its positions are 'position', not 'feature-axis'."),
+        ({}, {}, None),
+    ],
+)
+def test_what_no_tensor_of_space_shows_must_be_as_published(
+    encoder: dict[str, Any], decoder: dict[str, Any], message: str | None
+) -> None:
+    """An import would read these weights as a model with other outputs."""
+    shape = {"dim": 24, "depth": 1, "heads": 2, "key_dim": 4, "width_multiple": 4}
+    config = {
+        "encoder": {"kind": "space-paper", **shape, "species": ("human",), **encoder},
+        "decoder": {"kind": "space-paper", "bins": 4, **decoder},
+        "heads": [{"species": "human", "tracks": ["a"], "groups": ["TF"]}],
+    }
+    model = build_model(config)
+    if message is None:
+        assert "model.tracks.input_proj.weight" in published_state(model, "space")
+        return
+    with pytest.raises(CislensError) as raised:
+        published_state(model, "space")
+    assert str(raised.value) == f"The model does not fit the published SPACE: {message}"

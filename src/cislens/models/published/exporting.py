@@ -8,12 +8,15 @@ from torch import Tensor
 
 from cislens.errors import CislensError
 from cislens.files import atomic_path
+from cislens.models.decoders.paper import PaperDecoderConfig
 from cislens.models.enformer import EnformerConfig
 from cislens.models.profile import ProfileModel
 from cislens.models.published import enformer, space
 from cislens.models.published.files import SAFETENSORS, TORCH, write_tensors
 from cislens.models.published.keys import published_names
 from cislens.models.published.recognition import NAMES, Kind
+from cislens.models.published.space import KEPT, POSITIONS
+from cislens.models.space_paper import SpacePaperConfig
 
 _ENCODERS: dict[Kind, str] = {"space": "space-paper", "enformer": "enformer"}
 
@@ -22,7 +25,8 @@ def published_state(model: ProfileModel, kind: Kind) -> dict[str, Tensor]:
     """The model's tensors under all their published names, sharing memory with the model.
 
     Raises:
-        CislensError: if the published architecture cannot compute what the model does.
+        CislensError: if the published architecture cannot compute what the model does, or if an
+            import would read the weights as another model.
     """
     _require_published_shape(model, kind)
     layout = space.space_keys if kind == "space" else enformer.enformer_keys
@@ -76,6 +80,13 @@ def published_config(model: ProfileModel, kind: Kind) -> dict[str, Any]:
 
 
 def _require_published_shape(model: ProfileModel, kind: Kind) -> None:
+    """Check that the published code computes the same from the model's tensors alone.
+
+    The kind of encoder and decoder, the width of the stem, dim / heads, one head per species and
+    names without dots. Then what tensors do not show: for Enformer one of the two published
+    positions; for SPACE "feature-axis" positions and three experts per token, in the encoder and
+    in the decoder, which its code and our import take for granted.
+    """
     config, encoder = model.config, model.config.encoder
     problems = []
     if not isinstance(encoder, EnformerConfig) or encoder.kind != _ENCODERS[kind]:
@@ -86,9 +97,17 @@ def _require_published_shape(model: ProfileModel, kind: Kind) -> None:
         problems.append(f"its stem has {encoder.stem_width} channels, not {encoder.dim} / 2")
     elif encoder.dim % (6 * encoder.heads):
         problems.append(f"its dim / heads is {encoder.dim // encoder.heads}, no multiple of 6")
-    decoder = None if config.decoder is None else config.decoder.kind
-    if decoder != (wanted := "space-paper" if kind == "space" else None):
-        problems.append(f"its decoder is {decoder or 'missing'}, not {wanted or 'none'}")
+    if isinstance(encoder, SpacePaperConfig):
+        if encoder.positions != POSITIONS:
+            problems.append(f"its positions are {encoder.positions!r}, not {POSITIONS!r}")
+        if encoder.kept != KEPT:
+            problems.append(f"its encoder keeps {encoder.kept} experts of a token, not {KEPT}")
+    decoder = config.decoder
+    found = None if decoder is None else decoder.kind
+    if found != (wanted := "space-paper" if kind == "space" else None):
+        problems.append(f"its decoder is {found or 'missing'}, not {wanted or 'none'}")
+    elif isinstance(decoder, PaperDecoderConfig) and decoder.kept != KEPT:
+        problems.append(f"its decoder keeps {decoder.kept} experts of a router, not {KEPT}")
     if len(config.heads) > len(config.species):
         problems.append("a species has several heads")
     if dotted := [name for name in config.species if "." in name]:

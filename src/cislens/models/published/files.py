@@ -20,6 +20,7 @@ from cislens.files import file_digest, require_file
 SAFETENSORS = ".safetensors"
 TORCH = (".bin", ".pt", ".pth", ".ckpt")
 _INDEX = "model.safetensors.index.json"
+_TORCH_INDEX = "pytorch_model.bin.index.json"
 # Names under which training programs nest the weights.
 _NESTED = ("state_dict", "model_state_dict", "model")
 
@@ -83,10 +84,12 @@ def _files(path: Path) -> tuple[Path, ...]:
             )
         return (path,)
     if (path / _INDEX).is_file():
-        return _shards(path)
+        return _shards(path, _INDEX)
     found = sorted(path.glob(f"*{SAFETENSORS}"))
     # A position table beside the weights is no part of them.
     found = [file for file in found if file.name != "gamma_table.safetensors"]
+    if not found and (path / _TORCH_INDEX).is_file():
+        return _shards(path, _TORCH_INDEX)
     found = found or sorted(file for kind in TORCH for file in path.glob(f"*{kind}"))
     named = [file for file in found if file.stem in ("model", "pytorch_model")]
     if not found:
@@ -97,8 +100,8 @@ def _files(path: Path) -> tuple[Path, ...]:
     return (named[0],) if named else (found[0],)
 
 
-def _shards(path: Path) -> tuple[Path, ...]:
-    index = path / _INDEX
+def _shards(path: Path, index_name: str) -> tuple[Path, ...]:
+    index = path / index_name
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         files = tuple(path / str(name) for name in sorted(names))
@@ -106,7 +109,7 @@ def _shards(path: Path) -> tuple[Path, ...]:
         raise CislensError(f"{index} is damaged ({error!r}); restore the folder.") from None
     for file in files:
         if not file.is_file():
-            raise MissingFileError(f"{path} lacks {file.name}, which {_INDEX} names.")
+            raise MissingFileError(f"{path} lacks {file.name}, which {index_name} names.")
     return files
 
 
@@ -119,15 +122,27 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         stored: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        why = str(error).split("\n")[0][:200]
         raise CislensError(
-            f"{path} is no torch file of plain tensors ({why}); it is not read, since code in it "
-            "would run. Save its state dict alone, where you trust it."
+            f"{path} is no torch file of plain tensors, or is cut short{_why(error)}; it is not "
+            "read, since code in it would run. Save its state dict alone, where you trust it."
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        why = str(error).split("\n")[0][:200]
-        raise CislensError(f"{path} is not a whole torch file ({why}).") from None
+    except Exception as error:
+        # Bytes that are cut short fail at whatever step they end in. An error that names a file
+        # is of the file system, such as a missing permission.
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise CislensError(
+            f"{path} is not a whole torch file{_why(error)}; get it again."
+        ) from None
     return _state_dict(stored, path)
+
+
+def _why(error: Exception) -> str:
+    """The first line of what went wrong, in parentheses; nothing for an error without text."""
+    # What torch says before this is advice to run the code in the file.
+    text = str(error).rpartition("WeightsUnpickler error:")[2].strip()
+    line = text.split("\n")[0].split(" was not an allowed")[0][:200]
+    return f" ({line})" if line else ""
 
 
 def _state_dict(stored: Any, path: Path) -> dict[str, Tensor]:

@@ -26,7 +26,6 @@ from cislens.signal.tracks import TrackTable
 CENTRAL_BINS = 896
 LENGTHS: dict[Kind, int] = {"space": 131_072, "enformer": 196_608}
 _DROPOUT = 0.4
-_KEPT = 3
 _BINS: Places = (
     ("tracks.layer_norm.weight", 0),
     ("tracks.layer_norm.bias", 0),
@@ -86,14 +85,19 @@ def import_space(
         **trunk_shape(tensors, "transformer.transformer.*.attention.fn", source),
         "dropout": _DROPOUT,
         "experts": size(tensors, _EXPERTS, source),
-        "kept": _KEPT,
-        "positions": "feature-axis",
+        "kept": space.KEPT,
+        "positions": space.POSITIONS,
         "species": layout.species,
     }
     track_experts = size(tensors, _TRACK_EXPERTS, source)
     config = {
         "encoder": encoder,
-        "decoder": {"kind": "space-paper", "bins": bins, "experts": track_experts, "kept": _KEPT},
+        "decoder": {
+            "kind": "space-paper",
+            "bins": bins,
+            "experts": track_experts,
+            "kept": space.KEPT,
+        },
         "heads": _heads(layout, tables, source),
         "crop": _crop(length, encoder["bin_size"], bins),
     }
@@ -102,7 +106,7 @@ def import_space(
 
 def import_enformer(
     checkpoint: Checkpoint,
-    positions: Positions = "position",
+    positions: Positions,
     tables: Tables | None = None,
     length: int = LENGTHS["enformer"],
 ) -> ProfileModel:

@@ -1,11 +1,16 @@
 """Keys of the published SPACE state dict (after its `model.`)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from cislens.models.published.enformer import TOWER
 from cislens.models.published.keys import KeyPairs
 
 PREFIX = "model."
+# What the published code fixes and no tensor shows: experts per token, in encoder and decoder,
+# and how position features are normalized.
+KEPT = 3
+POSITIONS: Literal["feature-axis"] = "feature-axis"
 _BLOCK = "transformer.transformer.*"
 # Order of the types of tracks in the published code, each with our name of the group.
 TYPES = {

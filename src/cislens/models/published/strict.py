@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cislens.errors import CislensError
-from cislens.models.saving import name_keys
+from cislens.models.saving import name_keys, type_name
 
 COUNTER = "num_batches_tracked"
 Shapes = Mapping[str, tuple[int, ...]]
@@ -21,15 +21,17 @@ def merge_names(
         first: from a key of the file to the one name; several keys may have the same.
 
     Raises:
-        CislensError: if two keys of one name hold different tensors.
+        CislensError: if two keys of one name hold different tensors, or the same values in
+            different types.
     """
     merged: dict[str, Tensor] = {}
     own: dict[str, str] = {}
     for key, value in tensors.items():
         name = first(key)
-        if name in merged and not torch.equal(merged[name], value):
+        if name in merged and not _same(merged[name], value):
             raise CislensError(
-                f"{source} has two different tensors for one place: {own[name]} and {key}."
+                f"{source} has two different tensors for one place: {own[name]} "
+                f"({type_name(merged[name])}) and {key} ({type_name(value)})."
             )
         merged.setdefault(name, value)
         own.setdefault(name, key)
@@ -66,7 +68,7 @@ def require_exactly(
     problems += name_keys("of another shape", shapes)
     if not problems:
         types = [
-            f"{own(key)} ({str(value.dtype).removeprefix('torch.')})"
+            f"{own(key)} ({type_name(value)})"
             for key, value in tensors.items()
             if value.is_complex() or value.is_floating_point() == key.endswith(COUNTER)
         ]
@@ -77,6 +79,10 @@ def require_exactly(
     if problems:
         raise CislensError(f"{source} is no whole {what} file. {' '.join(problems)}")
     return {key: _as_stored(key, tensors.get(key)) for key in expected}
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
 
 
 def _finite(value: Tensor) -> bool:
