@@ -107,9 +107,9 @@ def test_half_a_file(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("cut", [10, 50, 400, 0.5, 0.9, 0.97, 0.98, 0.99])
+@pytest.mark.parametrize("cut", [10, 50, 400, 0.5])
 def test_a_torch_file_cut_short(tmp_path: Path, cut: float, zipped: bool) -> None:
-    """Bytes, or a share of them, are missing at the end; torch 2 and torch 1.5 and before."""
+    """Bytes, or a share of them, are missing at the end; as torch saves now and up to 1.5."""
     path = tmp_path / "w.pt"
     stored = {"state_dict": {f"k{i}": torch.zeros(9, 9) for i in range(20)}, "epoch": 3}
     torch.save(stored, path, _use_new_zipfile_serialization=zipped)
@@ -127,6 +127,17 @@ def test_bytes_that_are_no_torch_file(tmp_path: Path, held: bytes) -> None:
     with pytest.raises(CislensError, match=r"w\.bin is not a whole torch file") as raised:
         read_checkpoint(tmp_path / "w.bin")
     assert "()" not in str(raised.value)
+
+
+def test_every_start_of_an_old_torch_file(tmp_path: Path) -> None:
+    """Also one that ends within the name of a type, which is then one that is not read."""
+    path = tmp_path / "w.pt"
+    torch.save(TENSORS, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CislensError, match="not a whole torch file|tensors, or is cut short"):
+            read_checkpoint(path)
 
 
 def test_an_error_of_the_file_system_stays_one(
