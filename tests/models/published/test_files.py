@@ -136,7 +136,8 @@ def test_every_start_of_an_old_torch_file(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(CislensError, match="not a whole torch file|tensors, or is cut short"):
+        either = r"not a whole torch file|tensors, or is cut short"
+        with pytest.raises(CislensError, match=either):
             read_checkpoint(path)
 
 
