@@ -125,6 +125,47 @@ def test_a_target_that_is_not_finite_is_named(barnyard, value):
         imported(barnyard)
 
 
+def test_a_negative_target_is_named_and_one_by_rounding_is_0(barnyard):
+    barnyard.targets[5][7, 1] = -0.0005
+    barnyard.write("train-0-9.tfr", range(4, 8))
+    found = imported(barnyard, out="rounded").targets("human", [5])[0]
+    assert found[7, 1] == 0 and (found[:7] == barnyard.targets[5][:7]).all()
+    barnyard.targets[5][7, 1] = -2
+    barnyard.write("train-0-9.tfr", range(4, 8))
+    message = r"train-0-9\.tfr record 1: bin 7 of track 'ENC2' is -2; profiles are counts"
+    with pytest.raises(CislensError, match=message):
+        imported(barnyard)
+
+
+def test_an_empty_file_stops_nothing_where_others_have_records(barnyard):
+    whole = imported(barnyard, out="whole")
+    barnyard.write("train-0-0.tfr", range(0))
+    np.testing.assert_array_equal(
+        imported(barnyard).targets("human", range(15)), whole.targets("human", range(15))
+    )
+    for file in (barnyard.folder / "tfrecords").iterdir():
+        barnyard.write(file.name, range(0))
+    with pytest.raises(CislensError, match=r"no record file of .* holds a record"):
+        plan_import([source(barnyard)])
+
+
+def test_a_part_without_a_record_is_refused_and_one_without_a_file_named(barnyard, caplog):
+    (barnyard.folder / "sequences.bed").unlink()
+    edit(barnyard, valid_seqs=0)
+    barnyard.write("valid-0-0.tfr", range(0))
+    with pytest.raises(CislensError, match=r"files of .* for valid hold no record"):
+        imported(barnyard)
+    (barnyard.folder / "tfrecords" / "valid-0-0.tfr").unlink()
+    assert imported(barnyard).windows("human").height == 13
+    assert "has no record for valid" in caplog.text
+
+
+def test_true_is_no_size(barnyard):
+    edit(barnyard, seq_length=True)
+    with pytest.raises(CislensError, match="seq_length is True, expected a whole number"):
+        open_basenji(barnyard.folder)
+
+
 def test_a_base_that_is_two_bases_is_named(barnyard, wire):
     raw = bytearray(wire.one_hot(barnyard.codes[0]))
     raw[40:44] = b"\x01\x00\x01\x00"

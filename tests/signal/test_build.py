@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 
 import numpy as np
 import pyBigWig
@@ -278,3 +279,12 @@ def test_an_infinite_value_is_named_with_its_place(toy, monkeypatch):
     message = r"'atac' \(.*atac\.bw\) sums to inf in bin 2 .* begins at chrA:1056\."
     with pytest.raises(CislensError, match=message):
         build_planned(toy.folder / "store", planned(toy))
+
+
+def test_a_minus_strand_below_zero_without_a_negative_scale_is_named_with_its_place(toy):
+    minus = next(row for row in toy.rows if row.id == "minus")
+    toy.rows[toy.rows.index(minus)] = replace(minus, scale=1.0)
+    message = r"'minus' \(.*minus\.bw\) with scale 1 is -\d+ in bin 0 .* begins at chr[ABC]:\d+\."
+    with pytest.raises(CislensError, match=message):
+        build_planned(toy.folder / "store", planned(toy))
+    assert not (toy.folder / "store").exists()

@@ -23,7 +23,7 @@ from cislens.genome.intervals import read_rows
 from cislens.signal.plan import Shape, nearest_lengths
 from cislens.signal.tfrecord import Feature, example_features, read_records
 from cislens.signal.tracks import TrackTable
-from cislens.signal.transforms import to_float16
+from cislens.signal.transforms import LOWEST, NEGATIVE, to_float16
 
 SPLITS = ("train", "valid", "test")
 UNPLACED = "unplaced"
@@ -121,7 +121,7 @@ def _read_statistics(path: Path) -> dict[str, Any]:
         raise CislensError(f"{path} must hold names and values; fetch it again.")
     for name in _SIZES:
         value = found.get(name, 1)
-        if not isinstance(value, int) or value < (name not in _COUNTS):
+        if isinstance(value, bool) or not isinstance(value, int) or value < (name not in _COUNTS):
             raise CislensError(f"{path}: {name} is {value!r}, expected a whole number.")
     return found
 
@@ -158,19 +158,20 @@ class RecordShape:
 def record_shape(
     folder: BasenjiFolder, tracks: TrackTable, *, bin_size: int = 128, crop: int | None = None
 ) -> RecordShape:
-    """Sizes of the records, from the first one and `statistics.json`.
+    """Sizes of the records, from the first one of all files and `statistics.json`.
 
     Args:
         bin_size: bp, unless the statistics have it (`pool_width`).
         crop: bins a side; needed only where the record and the statistics leave it open.
 
     Raises:
-        CislensError: if the record does not fit the track table, or its sizes leave a choice.
+        CislensError: if there is no record, it does not fit the track table, or its sizes leave a
+            choice.
     """
-    file = folder.files[0].path
-    record = next(read_records(file), None)
-    if record is None:
-        raise CislensError(f"{file} holds no record.")
+    firsts = ((each.path, next(read_records(each.path), None)) for each in folder.files)
+    file, record = next(((at, first) for at, first in firsts if first is not None), (None, None))
+    if file is None or record is None:
+        raise CislensError(f"no record file of {folder.path} holds a record; fetch them again.")
     bin_size = int(folder.statistics.get("pool_width", bin_size))
     stated = folder.statistics.get("num_targets")
     if stated is not None and stated != len(tracks):
@@ -231,8 +232,8 @@ def decode_record(
     """Codes (length,) and targets (bins, T) of a record.
 
     Raises:
-        CislensError: naming `where` and what is wrong; of a value that is not finite its bin and
-            track.
+        CislensError: naming `where` and what is wrong; of a value that is not finite or negative
+            its bin and track.
     """
     sequence, target = _features(record, where)
     codes = _decode_sequence(sequence, shape.length, where)
@@ -250,6 +251,16 @@ def decode_record(
             f"{where}: bin {at} of track {tracks.frame['id'][t]!r} is {values[at, t]}; targets "
             "must be finite, make the data again."
         )
+    below = values < 0
+    if below.any():
+        wrong = np.argwhere(values < LOWEST)
+        if wrong.size:
+            at, t = wrong[0].tolist()
+            raise CislensError(
+                f"{where}: bin {at} of track {tracks.frame['id'][t]!r} is {values[at, t]:.4g}; "
+                f"{NEGATIVE}"
+            )
+        values = np.where(below, np.zeros((), values.dtype), values)
     return codes, values if values.dtype == np.float16 else to_float16(values)
 
 

@@ -206,7 +206,13 @@ class _Import:
                     f"{self.source.folder.path} has {found[split]} records for {split}, its "
                     f"tables say {count}; a record file is missing or too many."
                 )
+        given = {file.split for file in self.source.folder.files}
         for split, count in found.items():
+            if not count and split in given:
+                raise CislensError(
+                    f"the record files of {self.source.folder.path} for {split} hold no record; "
+                    "fetch them again, or remove them to import the other parts alone."
+                )
             if not count:
                 logger.warning("%s has no record for %s", self.source.folder.path, split)
 

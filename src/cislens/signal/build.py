@@ -43,7 +43,7 @@ from cislens.signal.store import (
     write_tables,
 )
 from cislens.signal.tracks import Track, TrackTable
-from cislens.signal.transforms import NotFiniteError, to_float16, transform
+from cislens.signal.transforms import BinError, to_float16, transform
 
 # Below this many values to read, threads are done before new processes have started.
 _PROCESSES_PAY = 4_000_000_000
@@ -219,7 +219,7 @@ def _targets(job: _Job) -> npt.NDArray[np.float16]:
             calm(values, job.blacklist, job.chroms, job.starts)
         try:
             bins = transform(values, track, bin_size=job.bin_size, crop=job.crop)
-        except NotFiniteError as error:
+        except BinError as error:
             start = job.starts[error.row] + (job.crop + error.bin) * job.bin_size
             raise CislensError(f"{error} The bin begins at {chroms[error.row]}:{start}.") from None
         found[:, :, t] = to_float16(bins)
