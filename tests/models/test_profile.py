@@ -106,6 +106,66 @@ def test_rates_are_fp32_under_autocast() -> None:
     assert output.tracks["yeast"].dtype == torch.float32
 
 
+@pytest.mark.parametrize("width", [8, 0])
+def test_high_rates_keep_their_digits_in_bf16(width: int) -> None:
+    """At 300 the step of bf16 is 2: heads and decoder must not round to it."""
+    decoder: Any = {"width": width, "heads": 2} if width else False
+    torch.manual_seed(0)
+    config = preset_config("space-plus-tiny", TRACKS, crop=2, decoder=decoder, **SMALL)
+    net, x, species = build_model(config).eval(), random_dna(2, 256), torch.tensor([0, 0])
+    with torch.no_grad():
+        net.heads[0].bias.fill_(300.0)
+        if net.decoder is not None:
+            net.decoder.heads[0].write_UR.normal_(std=0.3)
+    exact = net.predict(x, species)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = net.predict(x, species)
+    spread = exact.tracks["yeast"].std()
+    error = (rough.tracks["yeast"] - exact.tracks["yeast"]).abs().max()
+    assert spread > 0.02
+    assert error < 0.05 * spread
+    if net.decoder is not None:
+        change = [out.tracks["yeast"] - out.auxiliary["yeast"] for out in (exact, rough)]
+        torch.testing.assert_close(
+            change[1], change[0], atol=0.02 * float(change[0].std().detach()), rtol=0
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_what_is_added_has_the_type_of_the_model(dtype: torch.dtype) -> None:
+    net, x = model().to(dtype), random_dna(1, 128).to(dtype)
+    net.add_species("rat", ("x",))
+    net.add_head("yeast", ("new",))
+    assert {p.dtype for p in net.parameters()} == {dtype}
+    assert net(x, "rat").shape == (1, 1, 8)
+    assert net(x, "yeast").shape == (1, 4, 8)
+
+
+def test_tracks_are_not_added_twice() -> None:
+    net = model()
+    for add in (net.add_head, net.add_species):
+        with pytest.raises(CislensError, match="two tracks 'x'"):
+            add("yeast" if add == net.add_head else "rat", ("x", "x"))
+    assert net.species == ("yeast", "fly")
+
+
+def test_model_with_a_decoder_is_traced_without_data() -> None:
+    with torch.device("meta"):
+        net = build_model(preset_config("space-plus-tiny", TRACKS, crop=2, **SMALL))
+        rates = net.predict(
+            torch.zeros(2, 4, 256), torch.zeros(2, dtype=torch.int64), {"yeast": 2}
+        ).tracks["yeast"]
+    assert (rates.shape, rates.device.type) == ((2, 12, 3), "meta")
+
+
+def test_a_decoder_for_a_number_of_bins_sees_the_central_ones_always() -> None:
+    tracks = {"yeast": HeadTracks(("a",), ("TF",))}
+    net = build_model(preset_config("space-paper-tiny", tracks, crop=2, bins=12, **SMALL)).eval()
+    x = random_dna(1, 256)
+    assert torch.equal(net.view("yeast")(x), net(x, "yeast", crop=True))
+    assert net(x, "yeast").shape == (1, 1, 12)
+
+
 def test_errors_name_species_and_remedy() -> None:
     net, x = model(), random_dna(1, 64)
     with pytest.raises(CislensError, match=r"several species \(yeast, fly\)"):

@@ -85,6 +85,27 @@ def test_total_is_the_weighted_sum_of_the_named_terms() -> None:
     assert set(dense.terms) == {"poisson", "poisson/yeast", "poisson/fly"}
 
 
+def test_information_in_evaluation_is_that_of_the_batch_alone() -> None:
+    """Whatever training has seen before."""
+    net, batch = objective(species_dropout=0.0), random_batch([0, 1, 0, 1])
+    fresh = net.eval().loss(batch).terms["mutual_information"]
+    net.train()
+    net.experts.mass_XSE.copy_(torch.rand_like(net.experts.mass_XSE))
+    assert torch.equal(net.eval().loss(batch).terms["mutual_information"], fresh)
+    assert "mutual_information" not in net.loss(random_batch([1, 1])).terms
+
+
+def test_terms_of_experts_are_fp32_under_autocast() -> None:
+    net, batch = objective(species_dropout=0.0).eval(), random_batch([0, 1, 0, 1])
+    with torch.autocast("cpu", torch.bfloat16):
+        output = net.model.predict(one_hot(batch.codes_BL), batch.species_B)
+        terms = net.loss(batch).terms
+    expected = net.experts(output)  # outside of autocast
+    for name, value in expected.items():
+        assert terms[name].dtype == torch.float32
+        torch.testing.assert_close(terms[name], value, rtol=1e-6, atol=1e-7)
+
+
 def test_same_names_and_formulas_in_training_and_evaluation() -> None:
     """With dropout off and the same norm statistics the numbers are the same."""
     net = objective(species_dropout=0.0)
@@ -112,7 +133,8 @@ def test_published_terms_are_weighted_as_published() -> None:
     net = objective("space-paper-tiny", PAPER_TRACKS, settings, bins=6).eval()
     losses = net.loss(random_batch([0, 1, 1, 0]))
     terms = losses.terms
-    expected = 0.5 * terms["poisson"] + 0.5 * terms["auxiliary"] + 1e-3 * terms["z"]
+    # The published likelihood is a sum over the two species, ours a mean over windows.
+    expected = terms["poisson"] + terms["auxiliary"] + 1e-3 * terms["z"]
     expected = expected + 5e-3 * terms["variation"] - 0.01 * terms["mutual_information"]
     torch.testing.assert_close(losses.total.detach(), expected)
 
@@ -142,6 +164,9 @@ def test_track_weights_count_by_their_ratio() -> None:
         batch.codes_BL, batch.species_B, {"yeast": batch.targets["yeast"][..., 1:]}
     )
     torch.testing.assert_close(only_b.loss(batch).total, alone.loss(of_b).total)
+    for wrong in ((1.0,), (1.0, -1.0), (1.0, math.nan)):
+        with pytest.raises(CislensError, match="must be 2 numbers of at least 0"):
+            ProfileObjective(net.model, track_weights={"yeast": wrong})
     with pytest.raises(CislensError, match="weights of all yeast tracks are 0"):
         ProfileObjective(net.model, track_weights={"yeast": (0.0, 0.0)})
 

@@ -39,7 +39,11 @@ def test_each_part_can_be_left_out_and_nothing_else_changes(name: str) -> None:
 
 
 def test_a_part_that_is_not_there_cannot_be_left_out() -> None:
-    with pytest.raises(CislensError, match="basenji-tiny has no experts"):
+    with pytest.raises(CislensError, match="basenji-tiny of the recipe has no experts"):
         ablated(packaged("basenji-tiny"), "experts")
-    with pytest.raises(CislensError, match="terms of kind plus"):
-        ablated(packaged("space-paper-base"), "information")
+    for part in PARTS:
+        for name in ("basenji-tiny", "enformer-base"):
+            with pytest.raises(CislensError, match="to leave out"):
+                ablated(packaged(name), part)
+        with pytest.raises(CislensError, match=r"already|to leave out"):
+            ablated(ablated(packaged("space-plus-tiny"), part), part)

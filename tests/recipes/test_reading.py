@@ -9,6 +9,7 @@ from cislens.recipes.packaged import recipe_path
 from cislens.recipes.reading import (
     RecipePath,
     Section,
+    check_claim,
     claim_folder,
     read_recipe,
     write_recipe,
@@ -107,3 +108,18 @@ def test_a_folder_may_gain_what_it_may_grow_by_and_nothing_else(tmp_path: Path) 
     for other in (Listing(runs={"a": 1}), Listing(runs={"a": 3, "b": 2}), Listing(seed=1)):
         with pytest.raises(CislensError, match="another recipe"):
             claim_folder(tmp_path, other, may_grow=["runs"])
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    (tmp_path / "shell.log").touch()
+    check_claim(tmp_path, Listing())
+    (tmp_path / "manifest.json").touch()
+    with pytest.raises(CislensError, match=r"holds manifest\.json but no recipe\.yaml"):
+        claim_folder(tmp_path, Listing())
+    assert not (tmp_path / "recipe.yaml").exists()
+    with pytest.raises(CislensError, match="is a file"):
+        claim_folder(tmp_path / "lock", Listing())
+    (tmp_path / "recipe.yaml").write_text("steps: 3\n")
+    with pytest.raises(CislensError, match="another recipe"):
+        check_claim(tmp_path, Listing(), may_grow=["runs"])

@@ -75,7 +75,8 @@ def preset_config(
         tracks: of each species, its tracks or their ids alone.
         crop: bins at either end for which nothing is predicted.
         decoder: False leaves out the preset's decoder, a mapping changes keys of it.
-        bins: of a window without crop; the published SPACE decoder is made for one number.
+        bins: that are left of a window after the crop; the published SPACE decoder is made for
+            that number.
         changes: keys of the encoder that differ from the preset, e.g. `ffn="dense"`.
 
     Raises:

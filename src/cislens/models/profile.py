@@ -4,6 +4,7 @@ Dimensions: B window, L base pair, N bin, D embedding channel, T track, S specie
 channel.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from cislens.errors import CislensError, nearest
 from cislens.models.contract import UNKNOWN, Embedding
 from cislens.models.decoders.contract import Decoded, HeadConfig
 from cislens.models.registry import AnyDecoderConfig, AnyEncoderConfig, build_decoder, build_encoder
+from cislens.nn.precision import full_precision
 from cislens.nn.routing import Routing
 from cislens.recipes.reading import Section, read_section
 
@@ -40,9 +42,9 @@ class ProfileModelConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> "ProfileModelConfig":
         for species, tracks in self.tracks.items():
-            if len(set(tracks)) < len(tracks):
-                twice = next(name for name in tracks if tracks.count(name) > 1)
-                raise ValueError(f"species {species!r} has two tracks {twice!r}")
+            track, uses = Counter(tracks).most_common(1)[0]
+            if uses > 1:
+                raise ValueError(f"species {species!r} has two tracks {track!r}")
         known = getattr(self.encoder, "species", None)
         if known is not None and known != self.species:
             raise ValueError(
@@ -126,12 +128,14 @@ class ProfileModel(nn.Module):
         Args:
             x_B4L: one-hot A, C, G, T; N is all zeros; any L > 0.
             species: whose tracks; may be left out when the model has one species only.
-            crop: only the central bins, as in training.
+            crop: only the central bins, as in training; always so with a decoder that is made
+                for a number of bins.
 
         Raises:
             CislensError: if the species is unknown, or not named where there are several.
         """
         index = self._species_index(species)
+        crop = crop or (self.decoder is not None and self.decoder.bins is not None)
         species_B = torch.full((x_B4L.shape[0],), index, dtype=torch.int64, device=x_B4L.device)
         embedding: Embedding = self.encoder(x_B4L, species_B)
         decoded = self._decode(index, _Bins.of(embedding, self.config.crop if crop else 0))
@@ -213,15 +217,15 @@ class ProfileModel(nn.Module):
         self._append(_head(species, tracks, groups, strand_pairs))
 
     def _append(self, head: HeadConfig) -> None:
-        device = next(self.parameters()).device
+        reference = next(self.parameters())
         if self.decoder is not None:
             self.decoder.add_head(head)
-            self.decoder.to(device)
         encoder = self.config.encoder
         if self.encoder.species and head.species not in self.species:
             self.encoder.add_species(head.species)
             encoder = encoder.model_copy(update={"species": self.encoder.species})
-        self.heads.append(nn.Linear(self.encoder.dim, len(head.tracks), device=device))
+        self.heads.append(nn.Linear(self.encoder.dim, len(head.tracks)))
+        self.to(reference.device, reference.dtype)
         # Not validated again: the parts are valid, and the encoder's own configuration is kept.
         changes = {"encoder": encoder, "heads": (*self.config.heads, head)}
         self.config = self.config.model_copy(update=changes)
@@ -232,7 +236,8 @@ class ProfileModel(nn.Module):
         for index, (head, linear) in enumerate(zip(self.config.heads, self.heads, strict=True)):
             if head.species != self.species[species]:
                 continue
-            logits_BNT: Tensor = linear(bins.values_BND)
+            assert isinstance(linear, nn.Linear)
+            logits_BNT = _logits(linear, bins.values_BND)
             if self.decoder is None:
                 decoded.append(Decoded(logits_BNT, logits_BNT, ()))
             else:
@@ -323,6 +328,13 @@ class _Bins:
     def rows(self, first: int, last: int) -> "_Bins":
         parts = (self.values_BND, self.valid_BN, self.species_BC)
         return _Bins(*(part[first:last] for part in parts))
+
+
+def _logits(head: nn.Linear, y_BND: Tensor) -> Tensor:
+    # Not in bf16: at a logit of 300, as CAGE peaks have, its step is 2.
+    with full_precision(y_BND.device):
+        logits_BNT: Tensor = head(y_BND.to(head.weight.dtype))
+        return logits_BNT
 
 
 def _rate(logits_BNT: Tensor) -> Tensor:

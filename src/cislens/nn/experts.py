@@ -7,7 +7,6 @@ device: experts are chosen by sorting, never by testing for nonzero.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from cislens.nn.precision import full_precision
 from cislens.nn.routing import Routing
 
 
@@ -60,7 +60,7 @@ class Experts(nn.Module):
     def route(self, z_BND: Tensor, code_BC: Tensor, species_B: Tensor, valid_BN: Tensor) -> Routing:
         """Router logits and kept experts, in fp32."""
         bins = z_BND.shape[1]
-        with _without_autocast(z_BND.device.type):
+        with full_precision(z_BND.device):
             by_token = F.linear(z_BND.float(), self.router.weight.float())
             by_species = F.linear(code_BC.float(), self.species_router.weight.float())
             logits_TE = (by_token + by_species[:, None, :]).flatten(0, 1)
@@ -77,13 +77,6 @@ class Experts(nn.Module):
             weight_T=valid_BN.flatten().to(logits_TE.dtype),
             species_T=species_B[:, None].expand(-1, bins).flatten(),
         )
-
-
-def _without_autocast(device: str) -> AbstractContextManager[None]:
-    # The meta device, on which shapes and memory are worked out, has no autocast.
-    if torch.amp.is_autocast_available(device):
-        return torch.autocast(device, enabled=False)
-    return nullcontext()
 
 
 def mix_experts(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cislens.nn.experts import choose_product
+from cislens.nn.precision import full_precision
 from cislens.nn.routing import Routing
 
 LEAK = 0.01
@@ -37,7 +38,7 @@ class ExpertPool(nn.Module):
     def forward(self, z_TD: Tensor, kept_TK: Tensor, weight_TK: Tensor) -> Tensor:
         """`sum_k weight_k expert_k(z)` over the kept experts of every token, (T, D)."""
         device, (tokens, kept) = z_TD.device.type, kept_TK.shape
-        if _under_autocast(device):
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             z_TD = z_TD.to(torch.get_autocast_dtype(device))
         expert_R, order_R = kept_TK.flatten().sort(stable=True)
         index_E = torch.arange(self.w_in.shape[0], device=z_TD.device)
@@ -135,9 +136,7 @@ def gate_logits(gate: nn.Module, x: Tensor) -> Tensor:
     assert isinstance(gate, nn.Linear)
     dtype = torch.promote_types(gate.weight.dtype, torch.float32)
     weight, bias = gate.weight.to(dtype), gate.bias.to(dtype)
-    if not _under_autocast(x.device.type):
-        return F.linear(x.to(dtype), weight, bias)
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x.device):
         return F.linear(x.to(dtype), weight, bias)
 
 
@@ -145,7 +144,3 @@ def keep_top(logits_TE: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     """Indices of the experts with the largest logits, (T, K), and the softmax over these."""
     logits_TK, kept_TK = logits_TE.topk(kept, dim=-1)
     return kept_TK, logits_TK.softmax(dim=-1)
-
-
-def _under_autocast(device: str) -> bool:
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

@@ -33,8 +33,8 @@ class Routing:
     species_T: Tensor
     group_T: Tensor | None = None
 
-    @classmethod
-    def join(cls, parts: Sequence["Routing"]) -> "Routing":
+    @staticmethod
+    def join(parts: Sequence["Routing"]) -> "Routing":
         """The tokens of several routings of one layer, one after the other."""
         if len(parts) == 1:
             return parts[0]
@@ -43,7 +43,7 @@ class Routing:
             values = [getattr(routing, name) for routing in parts]
             return None if values[0] is None else torch.cat(values)
 
-        return cls(*(column(part.name) for part in fields(cls)))
+        return Routing(*(column(part.name) for part in fields(Routing)))
 
     @property
     def load(self) -> Tensor:

@@ -37,8 +37,9 @@ class BalancedTerms(ExpertTerms):
 
     `balance` is 1 when balanced and n/k when collapsed, `z` the mean squared log-sum-exp of the
     router logits; both are means over all expert layers, those of a decoder included.
-    `mutual_information` of species and expert is the mean over the encoder's layers, of a running
-    joint distribution with the current batch's gradient (straight-through).
+    `mutual_information` of species and expert is the mean over the encoder's layers, in training
+    of a running joint distribution with the current batch's gradient (straight-through). A batch of
+    one species adds 0 to it in training, and has no such term in evaluation.
     """
 
     def __init__(self, model: ProfileModel, settings: PlusTerms) -> None:
@@ -67,7 +68,7 @@ class BalancedTerms(ExpertTerms):
             "balance": torch.stack(balance).mean(),
             "z": torch.stack([z_loss(routing) for routing in everything]).mean(),
         }
-        if layers:
+        if layers and (self.training or _several_species(layers[0], self.species)):
             information = [self._information(number, use) for number, use in enumerate(layers)]
             terms["mutual_information"] = torch.stack(information).mean()
         return terms
@@ -79,16 +80,15 @@ class BalancedTerms(ExpertTerms):
     def _information(self, layer: int, routing: Routing) -> Tensor:
         """MI of the running joint, with the current batch's gradient (straight-through)."""
         mass_SE = routing.species_mass(self.species)
-        everywhere_SE = mass_SE.detach()
-        if self.training:
-            everywhere_SE = sum_over_devices(everywhere_SE)
+        if not self.training:
+            return mutual_information(joint_of_mass(mass_SE))
+        everywhere_SE = sum_over_devices(mass_SE.detach())
         before_SE = self.mass_XSE[layer]
         memory = _MI_MEMORY * (before_SE.sum() > 0)
         running_SE = memory * before_SE + (1 - memory) * everywhere_SE
-        if self.training:
-            self.mass_XSE[layer] = running_SE
+        self.mass_XSE[layer] = running_SE
         # Data-parallel training averages gradients, and this is one of a sum over devices.
-        own_SE = (mass_SE - mass_SE.detach()) * (world_size() if self.training else 1)
+        own_SE = (mass_SE - mass_SE.detach()) * world_size()
         now_SE = joint_of_mass(everywhere_SE + own_SE)
         information = mutual_information(joint_of_mass(running_SE) + now_SE - now_SE.detach())
         # A batch of one species says nothing about how experts differ between species.
@@ -135,6 +135,10 @@ def expert_terms(model: ProfileModel, settings: PlusTerms | PublishedTerms) -> E
     if isinstance(settings, PublishedTerms):
         return GateTerms(model, settings)
     return BalancedTerms(model, settings)
+
+
+def _several_species(routing: Routing, species: int) -> bool:
+    return int((routing.species_mass(species).sum(dim=1) > 0).sum()) > 1
 
 
 def joined(parts: tuple[Routing, ...]) -> list[Routing]:

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from cislens.errors import CislensError
 from cislens.models.profile import ProfileModel, ProfileOutput
 from cislens.nn.losses import poisson_by_track, poisson_multinomial_by_track
+from cislens.nn.precision import full_precision
 from cislens.objectives.contract import Losses, Objective
 from cislens.objectives.expert_terms import ExpertTerms, expert_terms
 from cislens.objectives.metrics import ProfileMetrics
 from cislens.recipes.schema import Objective as ObjectiveSettings
+from cislens.recipes.schema import PublishedTerms
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,18 @@ class ProfileObjective(Objective):
             one_hot(batch.codes_BL), batch.species_B, windows, batch.shown_B
         )
         rates = {name: self.columns.select(name, rate) for name, rate in output.tracks.items()}
-        final, auxiliary = self.model.loss_weights
+        # The published loss is the sum over the species of a batch.
+        published = isinstance(self.settings.experts, PublishedTerms)
+        scale = len(rates) if published else 1
+        final, auxiliary = (scale * weight for weight in self.model.loss_weights)
         terms = self._likelihood(rates, batch.targets)
         total = final * terms["poisson"] + 0.0 * self._absent(output)
         if output.auxiliary:
             second = {n: self.columns.select(n, rate) for n, rate in output.auxiliary.items()}
             terms["auxiliary"] = self._likelihood(second, batch.targets)["poisson"]
             total = total + auxiliary * terms["auxiliary"]
-        experts = self.experts(output)
+        with full_precision(batch.codes_BL.device):
+            experts = self.experts(output)
         total = total + self.experts.weighted(experts)
         return Losses(
             total=total,
@@ -142,6 +148,17 @@ class ProfileObjective(Objective):
         )
 
 
+def _weights(given: Sequence[float], tracks: int, species: str) -> Tensor:
+    weight_T = torch.tensor(given, dtype=torch.float32)
+    if len(weight_T) != tracks or not bool((weight_T.isfinite() & (weight_T >= 0)).all()):
+        raise CislensError(
+            f"The weights of the {tracks} {species} tracks must be {tracks} numbers of at least 0."
+        )
+    if not weight_T.any():
+        raise CislensError(f"The weights of all {species} tracks are 0; raise one.")
+    return weight_T
+
+
 class _Columns(nn.Module):
     """Where the data's tracks stand among the model's, and their weights."""
 
@@ -169,9 +186,7 @@ class _Columns(nn.Module):
                 )
             columns = None if ids == known else torch.tensor([place[name] for name in ids])
             given = weights.get(species)
-            weight = None if given is None else torch.tensor(given, dtype=torch.float32)
-            if weight is not None and not weight.sum() > 0:
-                raise CislensError(f"The weights of all {species} tracks are 0; raise one.")
+            weight = None if given is None else _weights(given, len(ids), species)
             self.register_buffer(f"columns_{number}", columns, persistent=False)
             self.register_buffer(f"weight_{number}", weight, persistent=False)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cislens.errors import CislensError, nearest
-from cislens.recipes.schema import PlusTerms, TrainRecipe
+from cislens.recipes.schema import TrainRecipe
 
 
 def ablated(recipe: TrainRecipe, part: str) -> TrainRecipe:
@@ -25,35 +25,43 @@ def ablated(recipe: TrainRecipe, part: str) -> TrainRecipe:
 
 
 def _without_experts(recipe: TrainRecipe) -> TrainRecipe:
-    return _change_model(recipe, "experts", ffn="dense")
+    model = _model_with(recipe, "experts", "space-plus")
+    return recipe.model_copy(update={"model": {**model, "ffn": "dense"}})
 
 
 def _without_decoder(recipe: TrainRecipe) -> TrainRecipe:
-    return _change_model(recipe, "decoder", decoder=False)
+    model = _model_with(recipe, "decoder", "space-plus", "space-paper")
+    return recipe.model_copy(update={"model": {**model, "decoder": False}})
 
 
-def _change_model(recipe: TrainRecipe, part: str, **changes: Any) -> TrainRecipe:
+def _without_information(recipe: TrainRecipe) -> TrainRecipe:
+    terms = recipe.objective.experts
+    _model_with(recipe, "experts", "space-plus", "space-paper")
+    if not terms.mutual_information:
+        raise CislensError("The recipe's loss has no mutual information to leave out.")
+    terms = terms.model_copy(update={"mutual_information": 0.0})
+    return _change_objective(recipe, experts=terms)
+
+
+def _without_species(recipe: TrainRecipe) -> TrainRecipe:
+    _model_with(recipe, "species", "space-plus", "space-paper")
+    if recipe.objective.shuffle_species:
+        raise CislensError("The recipe tells no species already.")
+    return _change_objective(recipe, shuffle_species=True)
+
+
+def _model_with(recipe: TrainRecipe, part: str, *kinds: str) -> dict[str, Any]:
+    """The recipe's model as keys and values, if it has the part."""
     named = recipe.model
     if named is None:
         raise CislensError(
             f"A model that is trained further keeps its {part}; leave out init_from."
         )
     model = {"preset": named} if isinstance(named, str) else dict(named)
-    if not str(model.get("preset", "")).startswith("space-plus"):
-        raise CislensError(f"Model {model.get('preset')} has no {part} to leave out.")
-    return recipe.model_copy(update={"model": {**model, **changes}})
-
-
-def _without_information(recipe: TrainRecipe) -> TrainRecipe:
-    terms = recipe.objective.experts
-    if not isinstance(terms, PlusTerms):
-        raise CislensError("Only the terms of kind plus can be trained without information.")
-    terms = terms.model_copy(update={"mutual_information": 0.0})
-    return _change_objective(recipe, experts=terms)
-
-
-def _without_species(recipe: TrainRecipe) -> TrainRecipe:
-    return _change_objective(recipe, shuffle_species=True)
+    lacks = {"experts": model.get("ffn") == "dense", "decoder": model.get("decoder") is False}
+    if not str(model.get("preset", "")).startswith(kinds) or lacks.get(part, False):
+        raise CislensError(f"Model {model.get('preset')} of the recipe has no {part} to leave out.")
+    return model
 
 
 def _change_objective(recipe: TrainRecipe, **changes: Any) -> TrainRecipe:

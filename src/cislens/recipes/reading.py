@@ -122,18 +122,22 @@ def claim_folder(folder: Path, recipe: BaseModel, may_grow: Collection[str] = ()
 
 
 def check_claim(folder: Path, recipe: BaseModel, may_grow: Collection[str] = ()) -> None:
-    """Refuse a folder that holds results of another recipe.
+    """Refuse a folder that holds results of another recipe, or something else altogether.
 
     Args:
         may_grow: sections that may have entries which the folder's recipe does not have yet.
 
     Raises:
-        CislensError: that names the folder's recipe.
+        CislensError: that names the folder and its recipe, or what else is there.
     """
+    if folder.exists() and not folder.is_dir():
+        raise CislensError(f"--out {folder} is a file; name a folder, which is made if need be.")
     path = folder / "recipe.yaml"
+    if folder.is_dir() and not path.exists():
+        _require_empty(folder)
     if path.exists():
         then, now = yaml.safe_load(path.read_text()), recipe.model_dump(mode="json")
-        for key in may_grow:
+        for key in may_grow if isinstance(then, dict) and then.keys() == now.keys() else ():
             kept = {name: now[key][name] for name in then[key] if name in now[key]}
             if kept == then[key]:
                 then[key] = now[key]
@@ -142,6 +146,20 @@ def check_claim(folder: Path, recipe: BaseModel, may_grow: Collection[str] = ())
                 f"{folder} holds results of another recipe ({path} differs); choose another --out, "
                 "or remove the folder to start over."
             )
+
+
+def _require_empty(folder: Path) -> None:
+    """But for a lock, and a log that a shell may have opened before the command began."""
+    other = sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if not (entry.name == "lock" or entry.name.startswith(".") or entry.suffix == ".log")
+    )
+    if other:
+        raise CislensError(
+            f"{folder} holds {other[0]} but no recipe.yaml, so its content is not of this command; "
+            "choose another --out."
+        )
 
 
 def _refuse_repeated_keys(path: Path, node: yaml.Node | None) -> None:

@@ -96,6 +96,11 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     training = recipe.training
     trainer = _trainer(recipe, folder, [RunningMean(training.ema_decay), watch, monitor, best])
     place = (trainer.global_rank, trainer.world_size)
+    if training.batch_size < trainer.world_size:
+        raise CislensError(
+            f"batch_size {training.batch_size} is less than the {trainer.world_size} devices that "
+            "share a batch; raise it."
+        )
     labels = SpeciesLabels.of(
         store, start.model.species, recipe.objective.shuffle_species, recipe.seed
     )

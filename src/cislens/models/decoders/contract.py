@@ -4,6 +4,7 @@ Dimensions: B window, N bin, T track of the head, D embedding channel, C species
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass
 
 from pydantic import Field, model_validator
@@ -35,6 +36,9 @@ class HeadConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> "HeadConfig":
         count = len(self.tracks)
+        track, uses = Counter(self.tracks).most_common(1)[0]
+        if uses > 1:
+            raise ValueError(f"species {self.species!r} has two tracks {track!r}")
         for name, given in (("groups", self.groups), ("strand_pairs", self.strand_pairs)):
             if given and len(given) != count:
                 raise ValueError(f"{len(given)} {name} for {count} tracks of {self.species!r}")
@@ -75,10 +79,12 @@ class Decoder(nn.Module, ABC):
     Attributes:
         loss_weights: of the Poisson terms of the prediction and of the auxiliary rates.
         groups: names of the groups in the order that `Routing.group_T` counts.
+        bins: how many central bins it is made for; None for any number.
     """
 
     loss_weights: tuple[float, float]
     groups: tuple[str, ...]
+    bins: int | None = None
 
     @abstractmethod
     def forward(

@@ -93,6 +93,7 @@ class PaperDecoder(Decoder):
                 "knows nothing; take an encoder of kind space-paper, or no decoder."
             )
         self.config = config
+        self.bins = config.bins
         bins, gates = config.bins, len(PAPER_GROUPS) * ROUTERS
         self.sequence_gate = nn.Linear(dim, gates)
         self.species_gate = nn.Linear(species_dim, gates)

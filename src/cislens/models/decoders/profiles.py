@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cislens.errors import CislensError
 from cislens.models.decoders.contract import Decoded, Decoder, HeadConfig
 from cislens.nn.experts import Experts
+from cislens.nn.precision import full_precision
 from cislens.nn.routing import Routing
 from cislens.recipes.reading import Section
 
@@ -148,28 +149,32 @@ class HeadFactors(nn.Module):
 
     def read(self, logits_BNT: Tensor) -> Tensor:
         """|q|^-0.5 times the sum of A_t o_t over the tracks of every group, as (B, N, GR)."""
-        share_TG = self.own_TG * self.own_TG.sum(dim=0).rsqrt()
+        own_TG = self.own_TG.to(logits_BNT.device)
+        share_TG = own_TG * own_TG.sum(dim=0).rsqrt()
         # One product with zeros for the tracks of other groups: G times the multiplications of
         # a sum per group, but still far fewer than the head has, and no copy of the logits.
-        weight_TX = _by_group(self.read_UR[self.unit_T], share_TG)
+        weight_TX = _by_group(self.read_UR[self.unit_T.to(own_TG.device)], share_TG)
         tokens: Tensor = logits_BNT @ weight_TX
         return tokens
 
     def write(self, logits_BNT: Tensor, z_BNX: Tensor) -> Tensor:
         """o_t + B_t z + (o_t - o_pair) / 2 * tanh(b_t z), with z the token of the track's group."""
-        with torch.autocast(logits_BNT.device.type, enabled=False):
+        with full_precision(logits_BNT.device):
             z_NX = z_BNX.flatten(0, 1).to(logits_BNT.dtype)
-            weight_TX = _by_group(self.write_UR[self.unit_T], self.own_TG).to(z_NX.dtype)
+            own_TG, unit_T, strands_2P = (
+                index.to(z_NX.device) for index in (self.own_TG, self.unit_T, self.strands_2P)
+            )
+            weight_TX = _by_group(self.write_UR[unit_T], own_TG).to(z_NX.dtype)
             # The sum is part of the product: no second tensor of the size of the logits.
             decoded_NT = torch.addmm(logits_BNT.flatten(0, 1), z_NX, weight_TX.T)
             if self.tilt_PR is not None:
-                first_P, second_P = self.strands_2P
-                tilt_PX = _by_group(self.tilt_PR, self.own_TG[first_P]).to(z_NX.dtype)
+                first_P, second_P = strands_2P
+                tilt_PX = _by_group(self.tilt_PR, own_TG[first_P]).to(z_NX.dtype)
                 tilt_NP = torch.tanh(z_NX @ tilt_PX.T)
                 half_NP = (logits_BNT[..., first_P] - logits_BNT[..., second_P]).flatten(0, 1) / 2
                 change_NP = half_NP * tilt_NP
                 both = torch.cat([change_NP, -change_NP], dim=1)
-                decoded_NT.index_add_(1, self.strands_2P.flatten(), both)
+                decoded_NT.index_add_(1, strands_2P.flatten(), both)
         return decoded_NT.view_as(logits_BNT)
 
 
