@@ -325,6 +325,30 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     assert not out.exists()
 
 
+def test_what_is_no_folder_of_an_evaluation_is_left_alone(
+    runs: tuple[Path, Path], small_store: ProfileStore, tmp_path: Path
+) -> None:
+    before = sorted(path.name for path in small_store.path.iterdir())
+    tail = ("--store", small_store.path, "--out")
+    assert "holds manifest.json but no recipe.yaml" in refused(runs[0], *tail, small_store.path)
+    assert sorted(path.name for path in small_store.path.iterdir()) == before
+    file = tmp_path / "file"
+    file.write_text("kept")
+    assert "is a file; name a folder" in refused(runs[0], *tail, file)
+    (tmp_path / "recipe.yaml").write_text("store: elsewhere\n")
+    assert "another recipe" in refused(runs[0], *tail, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "recipe.yaml"]
+
+
+def test_the_valid_part_is_called_what_models_were_chosen_on(
+    make: Make, small_store: ProfileStore, tmp_path: Path
+) -> None:
+    fly = make("fly", small_store.tracks("fly").rows())
+    tail = ("--store", small_store.path, "--out", tmp_path / "out", "--draws", 100)
+    found = evaluate(fly, *tail, "--split", "valid")
+    assert any("were chosen on them" in note for note in found["notes"])
+
+
 def test_arms_are_read_from_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "a=b").mkdir()
     found = read_arms([f"{tmp_path}/run/model", f"x={tmp_path}/r1,{tmp_path}/r2"])
@@ -336,8 +360,9 @@ def test_arms_are_read_from_the_command_line(tmp_path: Path) -> None:
         read_arms([f"{tmp_path}/1/run", f"{tmp_path}/2/run"])
     with pytest.raises(CislensError, match="given twice"):
         read_arms([f"x={tmp_path},{tmp_path}"])
-    with pytest.raises(CislensError, match="names take letters"):
-        read_arms([f"a/b={tmp_path}"])
+    for name in ("a/b", ".", "..", "-a", ".a"):
+        with pytest.raises(CislensError, match="names take letters"):
+            read_arms([f"{name}={tmp_path}"])
     with pytest.raises(CislensError, match="is not"):
         read_arms(["x="])
 

@@ -38,7 +38,8 @@ def evaluation(blocks: int = 15) -> Evaluation:
     scores, scored = score_table([each], 200, 0)
     facts = {
         "split": "test", "average": "rc", "windows": {"yeast": W}, "blocks": {"yeast": blocks},
-        "tracks": {"yeast": 3}, "seeds": {"good": 1, "poor": 1},
+        "block_kinds": {"yeast": "single windows"}, "tracks": {"yeast": 3},
+        "seeds": {"good": 1, "poor": 1},
     }  # fmt: skip
     return Evaluation(scores, difference_table([each], scored), facts, each.notes())
 
@@ -91,6 +92,7 @@ def test_page_holds_every_part_and_no_markup_of_names(found: Evaluation, tmp_pat
     assert "CAGE &amp; co" in page
     # Three panels of scores, three of differences, two arms against the best baseline.
     assert page.count('role="img"') == 8
+    assert "whole blocks of windows (single windows), and" in page
     assert "2 tracks of the store are left out" in page
     assert ">nan" not in page and "None" not in page
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cislens.evaluation.profiles.run import EvaluateRecipe, Evaluation
 
 _PARTS = ("train", "valid", "test")
-_NAME = re.compile(r"[A-Za-z0-9._+-]+")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 def command(
@@ -81,7 +81,10 @@ def read_arms(given: list[str]) -> dict[str, list[Path]]:
         if not name or not all(runs):
             raise CislensError(f"{text!r} is not [NAME=]RUN[,RUN...].")
         if not _NAME.fullmatch(name):
-            raise CislensError(f"arm {name!r}: names take letters, digits and . _ + - only.")
+            raise CislensError(
+                f"arm {name!r}: names take letters, digits and . _ + - only, and begin with a "
+                "letter or digit."
+            )
         if name in arms:
             raise CislensError(
                 f"{text!r}: {name} is the name of {arms[name][0]} already; give NAME=RUN with "

@@ -72,6 +72,7 @@ def render_profiles(found: Evaluation) -> str:
         track_table=_track_table(found),
         seed_table=_seed_table(found),
         notes=found.notes,
+        blocks=_blocks(found.facts["block_kinds"]),
         jackknife="jackknife" in found.scores["method"].to_list(),
         manifest=groups(found.facts),
     )
@@ -127,6 +128,13 @@ def _facts(found: Evaluation) -> list[tuple[str, str]]:
         for species, windows in facts["windows"].items()
     ]  # fmt: skip
     return [("Part", facts["split"]), ("Averaged over", facts["average"]), *per_species]
+
+
+def _blocks(kinds: Mapping[str, str]) -> str:
+    """What blocks are, once if they are the same for all species."""
+    if len(set(kinds.values())) == 1:
+        return next(iter(kinds.values()))
+    return "; ".join(f"{species}: {kind}" for species, kind in kinds.items())
 
 
 def _groups(found: Evaluation, metric: str) -> pl.DataFrame:

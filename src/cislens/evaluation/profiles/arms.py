@@ -12,6 +12,7 @@ import torch
 from cislens.effects.averaging import Averaging
 from cislens.effects.tracks import head_order, view_rates
 from cislens.errors import CislensError
+from cislens.evaluation.profiles.lineage import lineage_of
 from cislens.evaluation.profiles.sums import WindowSums
 from cislens.files import file_digest, require_file
 from cislens.genome.codes import Codes
@@ -126,44 +127,32 @@ def open_predictor(trained: Trained, store: ProfileStore, averaging: Averaging) 
     return Predictor(model, averaging, store.margin, tracks, columns, pairs)
 
 
-def training_store(trained: Trained, store: ProfileStore) -> ProfileStore | None:
-    """The store that a model was trained on, if its run names it and it is still there."""
-    known = trained.run.manifest.get("store") if trained.run is not None else None
-    if known is None:
-        return None
-    if known["digest"] == store.digest:
-        return store
-    if not Path(known["path"]).is_dir():
-        return None
-    theirs = ProfileStore.open(known["path"])
-    return theirs if theirs.digest == known["digest"] else None
-
-
 def seen_windows(
     trained: Trained, store: ProfileStore, species: str, rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_]:
     """Which windows resemble one that the model was trained or chosen on, on either strand.
 
-    None of the store that it was trained on, whose parts are not homologous. Where that store is
-    not known or not there, none can be told, and a warning says so.
+    The models that it started from count, too. Nothing is looked for in `store` itself, whose
+    parts are not homologous. Where a store is not known or not there, a warning says so.
     """
-    theirs = training_store(trained, store)
-    if theirs is None:
+    lineage = lineage_of(trained.run, store)
+    if not lineage.whole:
         logger.warning(
-            "%s: the store that it was trained on is not known or not there; windows that it has "
-            "seen cannot be told from others", trained.model_folder,
+            "%s: a store that it or a model before it was trained on is not known or not there; "
+            "windows that it has seen cannot all be told from others", trained.model_folder,
         )  # fmt: skip
-    if theirs is None or theirs.digest == store.digest:
-        return np.zeros(len(rows), bool)
-    judged = list(_without_margin(store, species, rows))
+    others = [theirs for theirs in lineage.stores if theirs.digest != store.digest]
     learned = [
         window
+        for theirs in others
         for name in ([species] if species in theirs.species else theirs.species)
         for window in _without_margin(
             theirs, name, np.flatnonzero((theirs.windows(name)["split"] != "test").to_numpy())
         )
     ]
-    found = leaking(judged, learned)
+    if not learned:
+        return np.zeros(len(rows), bool)
+    found = leaking(list(_without_margin(store, species, rows)), learned)
     if found.any():
         logger.info(
             "%s: %d of %d windows of %s resemble windows it was trained on and are left out",

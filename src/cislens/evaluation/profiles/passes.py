@@ -115,3 +115,16 @@ def blocks_of(
     """Number of the block of each window, from 0 on."""
     block = store.windows(species)["block"].to_numpy()[rows]
     return np.asarray(np.unique(block, return_inverse=True)[1], dtype=np.int64)
+
+
+def block_kind(store: ProfileStore, species: str) -> str:
+    """What the blocks of a species are, as words in the plural."""
+    split = store.manifest["params"]["split"]
+    if split.get("from") == "records":
+        if store.placed(species):
+            return "runs of overlapping or touching windows"
+        return "single windows, whose places are not known"
+    if species in split["valid"] or species in split["test"]:
+        return "whole chromosomes"
+    size = split["block_bp"] or 16 * store.length
+    return f"stretches of {size:,} bp, of which homologous ones lie in one part"

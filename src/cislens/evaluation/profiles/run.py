@@ -25,10 +25,11 @@ from cislens.evaluation.profiles.arms import (
     Trained,
     open_predictor,
     require_same_targets,
-    training_store,
 )
 from cislens.evaluation.profiles.baselines import BASELINES
+from cislens.evaluation.profiles.lineage import lineage_of
 from cislens.evaluation.profiles.passes import (
+    block_kind,
     blocks_of,
     predict_baseline,
     predict_run,
@@ -39,12 +40,16 @@ from cislens.evaluation.profiles.sums import WindowSums
 from cislens.evaluation.profiles.tables import Judged, difference_table, score_table
 from cislens.files import atomic_path, claimed, write_atomic
 from cislens.genome.codes import decode
-from cislens.recipes.reading import Section, claim_folder
+from cislens.recipes.reading import Section, check_claim, claim_folder
 from cislens.signal.store import ProfileStore
 
 Part = Literal["train", "valid", "test"]
 _MAY_GROW = ("arms", "weights")
 _TRAINED_ON = "These are windows of the train part: nothing here says how a model generalizes."
+_CHOSEN_ON = (
+    "These are windows of the valid part: checkpoints, and the penalties and least rates of "
+    "baselines, were chosen on them, so that all of them do better here than on new windows."
+)
 
 
 class EvaluateRecipe(Section):
@@ -120,6 +125,7 @@ def evaluate(recipe: EvaluateRecipe, averaging: Averaging, out: Path) -> Evaluat
     for runs in arms.values():  # before anything is written
         for trained in runs:
             open_predictor(trained, store, averaging)
+    check_claim(out, recipe, _MAY_GROW)
     with claimed(out, "evaluating into"):
         claim_folder(out, recipe, _MAY_GROW)
         for name, runs in arms.items():
@@ -132,7 +138,9 @@ def evaluate(recipe: EvaluateRecipe, averaging: Averaging, out: Path) -> Evaluat
                     name, store, species, recipe.split, recipe.seed, out / "sums" / name / "seed0"
                 )
         found = _judged(recipe, store, arms, out)
-        notes = _unknown(arms, store) if recipe.split != "train" else [_TRAINED_ON]
+        notes = [_TRAINED_ON] if recipe.split == "train" else _unknown(arms, store)
+        if recipe.split == "valid":
+            notes = [_CHOSEN_ON, *notes]
         return _written(recipe, store, found, notes, out)
 
 
@@ -198,13 +206,13 @@ def _unknown(arms: Mapping[str, list[Trained]], store: ProfileStore) -> list[str
     names = [
         name
         for name, runs in arms.items()
-        if any(training_store(trained, store) is None for trained in runs)
+        if not all(lineage_of(trained.run, store).whole for trained in runs)
     ]
     if not names:
         return []
     return [
-        f"It is not known what {', '.join(names)} was trained on: windows that it has seen may be "
-        "among those it is judged on."
+        f"It is not known what {', '.join(names)} was trained on, or a model before it: windows "
+        "that it has seen may be among those it is judged on."
     ]
 
 
@@ -226,6 +234,7 @@ def _written(
         "average": recipe.average,
         "windows": {each.species: len(each.block_W) for each in judged},
         "blocks": {each.species: len(set(each.block_W.tolist())) for each in judged},
+        "block_kinds": {each.species: block_kind(store, each.species) for each in judged},
         "tracks": {each.species: len(each.tracks) for each in judged},
         "seeds": {name: len(runs) for name, runs in recipe.arms.items()},
         "draws": recipe.draws,
