@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from cislens.cli.train import plan
+from cislens.errors import CislensError
 from cislens.models.presets import preset_config
 from cislens.models.profile import build_model
 from cislens.models.saving import save_model
@@ -30,3 +31,13 @@ def test_a_plan_says_what_would_be_trained_of_an_older_model(recipe: Path) -> No
     assert found["species"] == {"yeast": 3, "fly": 1}
     assert 0 < found["trained"] < 0.2 * found["parameters"]
     assert found["epochs"] > 0
+
+
+def test_a_dry_run_refuses_what_training_would(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cislens.training.start.find_spec", lambda name: None)
+    read = read_recipe(recipe, TrainRecipe)
+    training = read.training.model_copy(update={"loggers": ["wandb"]})
+    with pytest.raises(CislensError, match="the package wandb is not installed"):
+        plan(read.model_copy(update={"training": training}))

@@ -16,6 +16,7 @@ from cislens.recipes.schema import Training, TrainRecipe
 from cislens.signal.datacard import FILE_NAME, DataCard
 from cislens.signal.store import ProfileStore
 from cislens.signal.tracks import Track, track_table
+from cislens.training.ancestor import load_ancestor, track_card
 from cislens.training.fit import Run, fit
 from cislens.training.start import model_for, start_of
 
@@ -240,6 +241,56 @@ def test_bins_of_another_size_are_refused(
     save_model(model, tmp_path / "model", "# other bins\n")
     with pytest.raises(CislensError, match="has bins of 64 bp"):
         fit(recipe_of(init_from=tmp_path / "model"), tmp_path / "out")
+
+
+def stranded_folder(folder: Path, store: ProfileStore, species: str) -> Path:
+    """A model of two tracks that are strands of one assay; the store has the first, unpaired."""
+    known = next(track for track in store.tracks("yeast").rows() if track.id == OLD)
+    plus = replace(known, species=species, strand="+", strand_pair="minus")
+    minus = replace(plus, id="minus", strand="-", strand_pair=OLD)
+    tracks = {species: HeadTracks([OLD, "minus"], ["accessibility"] * 2, [1, 0])}
+    model = build_model(preset_config("space-plus-tiny", tracks, **TINY))
+    card = DataCard(1024, track_table([plus, minus]))
+    save_model(model, folder, "# stranded\n", {FILE_NAME: card.to_json()})
+    return folder
+
+
+def test_a_strand_whose_partner_the_store_has_alone_becomes_single(
+    recipe_of: Recipes, small_store: ProfileStore, tmp_path: Path
+) -> None:
+    folder = stranded_folder(tmp_path / "model", small_store, "yeast")
+    tracks = start_of(recipe_of(init_from=folder), small_store).tracks
+    found = {track.id: track for track in tracks.rows()}
+    assert found["minus"].strand_pair == found[OLD].strand_pair == ""
+    assert found["minus"].strand == "-"
+    assert DataCard(1024, tracks).to_json()
+    # Partners that name each other stay a pair.
+    alone, ancestor = load_ancestor(folder)
+    nothing = ProfileStore.open(small_store.path)
+    nothing.species = ()
+    kept = track_card(alone, ancestor, nothing)
+    assert kept.frame["strand_pair"].to_list() == ["minus", OLD]
+
+
+def test_an_id_of_two_species_is_refused_before_training(
+    recipe_of: Recipes, small_store: ProfileStore, tmp_path: Path
+) -> None:
+    folder = stranded_folder(tmp_path / "model", small_store, "worm")
+    with pytest.raises(CislensError, match=f"worm and yeast would both have a track '{OLD}'"):
+        fit(recipe_of(init_from=folder), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_decoder_made_for_other_bins_is_refused(
+    recipe_of: Recipes, small_store: ProfileStore, tmp_path: Path
+) -> None:
+    bins = small_store.bins + 2
+    tracks = {"yeast": HeadTracks([OLD], ["accessibility"])}
+    model = build_model(preset_config("space-paper-tiny", tracks, bins=bins))
+    save_model(model, tmp_path / "model", "# other windows\n")
+    with pytest.raises(CislensError, match=f"made for {bins} central bins.* {small_store.bins};"):
+        fit(recipe_of(init_from=tmp_path / "model"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_metrics_are_of_the_store_alone(unfrozen: Run) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cislens.cli.options import AsJson, DryRun, Seed, answer
+from cislens.errors import CislensError
 from cislens.recipes.ablations import PARTS, ablated
 from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import read_recipe
@@ -51,8 +52,14 @@ def _recipe(
     name: str, store: Path | None, steps: int | None, without: str | None, seed: int | None
 ) -> TrainRecipe:
     """The recipe with what the command line changes."""
+    path = recipe_path(_PACKAGED, name)
+    if store is None and path != Path(name):
+        raise CislensError(
+            f"The packaged recipe {name} names no profile store; give --store, the folder that "
+            "`cislens data profile` made."
+        )
     given = {} if store is None else {"store": str(store.resolve())}
-    read = read_recipe(recipe_path(_PACKAGED, name), TrainRecipe, given)
+    read = read_recipe(path, TrainRecipe, given)
     if without is not None:
         read = ablated(read, without)
     if seed is not None:

@@ -1,7 +1,7 @@
 """A trained model that another one starts from, and what a store adds to it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -60,12 +60,20 @@ def grow(model: ProfileModel, ancestor: Ancestor, store: ProfileStore, seed: int
     Species and tracks of the model that the store does not have stay in the model.
 
     Raises:
-        CislensError: if the store has other bins, or scales a track of the model otherwise.
+        CislensError: if the store has bins of another size, or another number of them than the
+            decoder is made for, or scales a track of the model otherwise.
     """
     if model.encoder.bin_size != store.bin_size:
         raise CislensError(
             f"the model {ancestor.folder} has bins of {model.encoder.bin_size} bp and {store.path} "
             f"bins of {store.bin_size} bp; build the store with the model's bin size."
+        )
+    made_for = None if model.decoder is None else model.decoder.bins
+    if made_for is not None and made_for != store.bins:
+        raise CislensError(
+            f"the decoder of {ancestor.folder} is made for {made_for} central bins and windows of "
+            f"{store.path} have {store.bins}; build the store with a length and a crop that leave "
+            f"{made_for}."
         )
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(seed, "weights"))
@@ -81,7 +89,14 @@ def grow(model: ProfileModel, ancestor: Ancestor, store: ProfileStore, seed: int
 
 
 def track_card(model: ProfileModel, ancestor: Ancestor | None, store: ProfileStore) -> TrackTable:
-    """The tracks of a trained model in head order: the store's, and what an ancestor had before."""
+    """The tracks of a trained model in head order: the store's, and what an ancestor had before.
+
+    A track that names another strand which does not name it back, because the store has only
+    one of the two or pairs it otherwise, is single.
+
+    Raises:
+        CislensError: if two species have a track of one id.
+    """
     measured = {name: {t.id: t for t in store.tracks(name).rows()} for name in store.species}
     rows = []
     for head in model.config.heads:
@@ -91,7 +106,18 @@ def track_card(model: ProfileModel, ancestor: Ancestor | None, store: ProfileSto
             known.get(name) or Track(name, "", head.species, group=group)
             for name, group in zip(head.tracks, head.track_groups, strict=True)
         ]
-    return track_table(rows)
+    owner: dict[str, str] = {}
+    for track in rows:
+        if owner.setdefault(track.id, track.species) != track.species:
+            raise CislensError(
+                f"{owner[track.id]} and {track.species} would both have a track {track.id!r} in "
+                f"the model trained on {store.path}; give one of them another id."
+            )
+    pair_of = {track.id: track.strand_pair for track in rows}
+    return track_table(
+        track if pair_of.get(track.strand_pair) == track.id else replace(track, strand_pair="")
+        for track in rows
+    )
 
 
 def _model_folder(path: Path) -> Path:
@@ -120,7 +146,7 @@ def _alone(tracks: list[Track]) -> TrackTable:
     """New tracks of a known species; one whose other strand has a head already counts as single."""
     ids = {track.id for track in tracks}
     return track_table(
-        Track(**{**vars(track), "strand_pair": ""})
+        replace(track, strand_pair="")
         if track.strand_pair and track.strand_pair not in ids
         else track
         for track in tracks

@@ -14,27 +14,27 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from cislens.errors import CislensError
 from cislens.files import atomic_path, write_atomic
 from cislens.models.profile import ProfileModel
 from cislens.models.saving import save_model
+from cislens.objectives.expert_terms import BalancedTerms
 from cislens.objectives.profile import ProfileObjective
 from cislens.recipes.reading import check_claim, claim_folder
 from cislens.recipes.schema import TrainRecipe
 from cislens.signal.datacard import FILE_NAME, DataCard
 from cislens.signal.loader import ProfileLoader
 from cislens.signal.store import ProfileStore
-from cislens.training.ancestor import Ancestor, track_card
 from cislens.training.averaging import RunningMean
+from cislens.training.checkpoint import BestCheckpoint
 from cislens.training.data import SpeciesLabels, SplitPass, StepStream
 from cislens.training.experts import expert_use
 from cislens.training.manifest import run_manifest
 from cislens.training.module import ObjectiveModule
-from cislens.training.monitor import SELECTION, Monitor
-from cislens.training.start import start_of
+from cislens.training.monitor import Monitor
+from cislens.training.start import Start, start_of
 from cislens.training.watch import ExpertWatch
 
 logger = logging.getLogger("cislens")
@@ -86,13 +86,11 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     start = start_of(recipe, store)
     objective = _objective(recipe, store, start.model)
     loader, valid = _loaders(recipe, store)
+    _say_what_has_no_effect(recipe, objective)
     claim_folder(folder, recipe)
     watch = ExpertWatch(objective)
     monitor = Monitor(folder / "metrics.parquet", loader, watch)
-    best = ModelCheckpoint(
-        folder / "checkpoints", filename="best", monitor=SELECTION, save_last=True,
-        enable_version_counter=False,
-    )  # fmt: skip
+    best = BestCheckpoint(folder / "checkpoints")
     training = recipe.training
     trainer = _trainer(recipe, folder, [RunningMean(training.ema_decay), watch, monitor, best])
     place = (trainer.global_rank, trainer.world_size)
@@ -127,7 +125,7 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     if trainer.global_step < training.steps:
         raise KeyboardInterrupt
     if trainer.is_global_zero:
-        _finish(recipe, store, folder, module, monitor, SplitPass(valid, labels), start.ancestor)
+        _finish(recipe, store, folder, module, monitor, SplitPass(valid, labels), start)
     trainer.strategy.barrier()
     run = Run.open(folder)
     assert run is not None
@@ -158,6 +156,20 @@ def _objective(recipe: TrainRecipe, store: ProfileStore, model: ProfileModel) ->
     weights = {name: table["weight"].to_list() for name, table in tables.items()}
     uneven = {name: given for name, given in weights.items() if set(given) != {1.0}}
     return ProfileObjective(model, recipe.objective, tracks, uneven)
+
+
+def _say_what_has_no_effect(recipe: TrainRecipe, objective: ProfileObjective) -> None:
+    terms = objective.experts
+    if (
+        recipe.training.batches == "alternate"
+        and isinstance(terms, BalancedTerms)
+        and len(terms.mass_XSE)
+        and terms.weights["mutual_information"]
+    ):
+        logger.info(
+            "training: with batches: alternate every batch is of one species, so "
+            "objective.experts.mutual_information has no effect"
+        )
 
 
 def _loaders(recipe: TrainRecipe, store: ProfileStore) -> tuple[ProfileLoader, ProfileLoader]:
@@ -214,7 +226,7 @@ def _finish(
     module: ObjectiveModule,
     monitor: Monitor,
     valid: SplitPass,
-    ancestor: Ancestor | None,
+    start: Start,
 ) -> None:
     """Keep the weights of the best validation, then write expert use, model and manifest."""
     best = folder / "checkpoints" / "best.ckpt"
@@ -224,10 +236,15 @@ def _finish(
     model = copy.deepcopy(module.objective.model).cpu().eval()
     assert isinstance(model, ProfileModel)
     manifest = run_manifest(
-        recipe, store, model, monitor, chosen_step=int(state["global_step"]), ancestor=ancestor
+        recipe,
+        store,
+        model,
+        monitor,
+        chosen_step=int(state["global_step"]),
+        ancestor=start.ancestor,
     )
     with atomic_path(folder / "experts.parquet") as aside:
         expert_use(model, valid).write_parquet(aside)
-    data = DataCard(store.length, track_card(model, ancestor, store))
+    data = DataCard(store.length, start.tracks)
     save_model(model, folder / "model", manifest.pop("card"), {FILE_NAME: data.to_json()})
-    write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False) + "\n")

@@ -1,5 +1,6 @@
 """What a run folder says about itself, so that it can be understood and repeated."""
 
+import math
 import platform
 from importlib.metadata import version
 from typing import Any
@@ -26,6 +27,8 @@ def run_manifest(
 ) -> dict[str, Any]:
     """Versions, data, seeds, devices and the compute ledger; `card` is the model card's text.
 
+    A metric that could not be measured is None.
+
     Args:
         ancestor: the model that this one was trained from, if any; its digest is recorded.
     """
@@ -34,7 +37,7 @@ def run_manifest(
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     bases = training.steps * training.batch_size * store.length
     chosen = {
-        row["metric"]: row["value"]
+        row["metric"]: row["value"] if math.isfinite(row["value"]) else None
         for row in monitor.rows
         if row["split"] == "valid" and row["step"] == chosen_step
     }
@@ -82,7 +85,8 @@ def _card(recipe: TrainRecipe, store: ProfileStore, manifest: dict[str, Any]) ->
         for name in store.species
     )
     scores = "\n".join(
-        f"| {name} | {value:.4f} |" for name, value in sorted(manifest["valid"].items())
+        f"| {name} | {'not measured' if value is None else f'{value:.4f}'} |"
+        for name, value in sorted(manifest["valid"].items())
     )
     if ancestor := manifest.get("ancestor"):
         origin = f"trained further from weights `{ancestor['digest']}`, freeze {recipe.freeze}"

@@ -143,7 +143,8 @@ class ObjectiveModule(LightningModule):
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two AdamW groups: matrices and kernels decay; biases, norms, codes and tokens do not."""
-    decaying, others = [], []
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             # Some vectors are kept as (1, H, 1, K), or as one row for each expert.

@@ -1,6 +1,7 @@
 """What a run reports while it goes: one tidy table, and how long the loader kept it waiting."""
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import polars as pl
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from cislens.errors import CislensError
 from cislens.files import atomic_path
 from cislens.objectives.metrics import ProfileMetrics
 from cislens.signal.loader import ProfileLoader
@@ -26,7 +28,8 @@ class Monitor(Callback):
 
     Training terms are means over the steps since the rows before, those of validation over its
     windows; what `watch` saw of the experts is listed with the validation metrics. The rows travel
-    in the checkpoint, so a resumed run continues its own table.
+    in the checkpoint, so a resumed run continues its own table. A validation that is not finite
+    ends the run with a CislensError, before it becomes a checkpoint.
 
     Attributes:
         train_seconds: time in training steps, loading included, validation excluded.
@@ -63,12 +66,17 @@ class Monitor(Callback):
         metrics = pl_module.valid_metrics
         assert isinstance(metrics, ProfileMetrics)
         metrics, means = _merged(trainer, (metrics, pl_module.valid_terms.cpu()))
-        self._add(step, "valid", means.compute() | _flat(metrics) | self.watch.metrics())
+        likelihoods = means.compute()
+        self._add(step, "valid", likelihoods | _flat(metrics) | self.watch.metrics())
         value = self.last(SELECTION)
         pl_module.log(SELECTION, value, rank_zero_only=True, sync_dist=False)
         if trainer.is_global_zero and not trainer.sanity_checking:
             self._write()
             self._say(step, trainer.max_steps, terms)
+        # The metric leaves out what it cannot measure, the likelihood nothing.
+        for name, found in ((SELECTION, value), ("poisson", likelihoods.get("poisson", 0.0))):
+            if not math.isfinite(found):
+                raise self._diverged(step, name, found, pl_module.recipe.learning_rate)
 
     def last(self, metric: str) -> float:
         """The newest validation value of a metric, averaged over species."""
@@ -91,6 +99,20 @@ class Monitor(Callback):
             {"step": step, "split": split, "metric": name, "value": value}
             for name, value in values.items()
         ]
+
+    def _diverged(self, step: int, metric: str, value: float, rate: float) -> CislensError:
+        folder = self.path.parent
+        last = folder / "checkpoints" / "last.ckpt"
+        before = [row["step"] for row in self.rows if row["step"] < step]
+        kept = "there is no checkpoint before it"
+        if before:
+            kept = f"the last good checkpoint, of step {max(before)}, is {last}"
+        return CislensError(
+            f"{folder}: training diverged. At step {step}, with learning_rate {rate:g}, {metric} "
+            f"of the validation is {value}; {kept}. Lower training.learning_rate and train into "
+            "another --out; if it diverges at a low rate too, check the targets of the store for "
+            "extreme values."
+        )
 
     def _write(self) -> None:
         with atomic_path(self.path) as aside:

@@ -1,6 +1,7 @@
 """What a run starts from: a fresh model or a trained one, and which part of it is trained."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from torch import nn
@@ -11,7 +12,15 @@ from cislens.models.profile import ProfileModel, build_model
 from cislens.randomness import seed_of
 from cislens.recipes.schema import TrainRecipe
 from cislens.signal.store import ProfileStore
-from cislens.training.ancestor import Ancestor, grow, load_ancestor
+from cislens.signal.tracks import TrackTable
+from cislens.training.ancestor import Ancestor, grow, load_ancestor, track_card
+
+# The modules of which the logger of that name needs one.
+_LOGGERS = {
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow",),
+}
 
 
 @dataclass(frozen=True)
@@ -19,11 +28,13 @@ class Start:
     """A model before its first step.
 
     Attributes:
+        tracks: of all its heads, in their order; what the trained model is saved with.
         ancestor: where its weights come from, if they are not fresh.
         frozen: modules that stay in eval mode, so that neither dropout nor statistics touch them.
     """
 
     model: ProfileModel
+    tracks: TrackTable
     ancestor: Ancestor | None = None
     frozen: tuple[nn.Module, ...] = ()
 
@@ -38,19 +49,44 @@ def start_of(recipe: TrainRecipe, store: ProfileStore) -> Start:
 
     Raises:
         CislensError: on an unknown preset or key, a folder that holds no model, bins that the
-            store does not have, or if nothing is left to train.
+            store does not have, a logger that is not installed, labels that cannot be shuffled,
+            or if nothing is left to train.
     """
+    _refuse_missing_loggers(recipe)
+    _refuse_one_species_to_shuffle(recipe, store)
     if recipe.init_from is None:
-        return Start(_fresh(recipe, store))
+        fresh = _fresh(recipe, store)
+        return Start(fresh, track_card(fresh, None, store))
     model, ancestor = load_ancestor(recipe.init_from)
     grow(model, ancestor, store, recipe.seed)
     model.train()
-    return Start(model, ancestor, _freeze(model, recipe, ancestor))
+    tracks = track_card(model, ancestor, store)
+    return Start(model, tracks, ancestor, _freeze(model, recipe, ancestor))
 
 
 def model_for(recipe: TrainRecipe, store: ProfileStore) -> ProfileModel:
     """The model of `start_of`."""
     return start_of(recipe, store).model
+
+
+def _refuse_missing_loggers(recipe: TrainRecipe) -> None:
+    for name in recipe.training.loggers:
+        found = [find_spec(module) for module in _LOGGERS[name]]
+        # A folder of that name in the current one is found as well, but comes from no file.
+        if not any(spec is not None and spec.origin is not None for spec in found):
+            raise CislensError(
+                f"training.loggers: the package {name} is not installed. Install it (`pip install "
+                f"{name}`) or leave {name} out: metrics.parquet has all metrics without it."
+            )
+
+
+def _refuse_one_species_to_shuffle(recipe: TrainRecipe, store: ProfileStore) -> None:
+    if recipe.objective.shuffle_species and len(store.species) < 2:
+        raise CislensError(
+            f"objective.shuffle_species (--without species): {store.path} has one species, "
+            f"{store.species[0]}, so shuffling its labels changes nothing; give a store of two "
+            "species or more."
+        )
 
 
 def _fresh(recipe: TrainRecipe, store: ProfileStore) -> ProfileModel:

@@ -1,0 +1,41 @@
+"""The checkpoints of a run, in a folder that may be moved while the run is interrupted."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from cislens.training.monitor import SELECTION
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the best and the last validation of a run as `best.ckpt` and `last.ckpt`.
+
+    Lightning's own class forgets the best score of a folder that has another path than when it
+    was saved; a resumed run could then choose other weights.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            folder, filename="best", monitor=SELECTION, save_last=True,
+            enable_version_counter=False,
+        )  # fmt: skip
+
+    @property
+    def state_key(self) -> str:
+        # The name under which runs that are still interrupted have saved it.
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        assert self.dirpath is not None
+        here = Path(self.dirpath)
+
+        def moved(path: str) -> str:
+            return str(here / Path(path).name) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        changed = {name: moved(state_dict[name]) for name in paths if name in state_dict}
+        scores = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(
+            {**state_dict, **changed, "best_k_models": scores, "dirpath": self.dirpath}
+        )
