@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 
 import numpy as np
 import pyBigWig
@@ -281,10 +280,17 @@ def test_an_infinite_value_is_named_with_its_place(toy, monkeypatch):
         build_planned(toy.folder / "store", planned(toy))
 
 
-def test_a_minus_strand_below_zero_without_a_negative_scale_is_named_with_its_place(toy):
-    minus = next(row for row in toy.rows if row.id == "minus")
-    toy.rows[toy.rows.index(minus)] = replace(minus, scale=1.0)
-    message = r"'minus' \(.*minus\.bw\) with scale 1 is -\d+ in bin 0 .* begins at chr[ABC]:\d+\."
-    with pytest.raises(CislensError, match=message):
-        build_planned(toy.folder / "store", planned(toy))
-    assert not (toy.folder / "store").exists()
+def test_bins_below_zero_are_named_with_their_place_and_kept(toy, monkeypatch, caplog):
+    read = build.read_windows
+
+    def with_negative(source, chroms, starts, width, **settings):
+        values = read(source, chroms, starts, width, **settings)
+        if "atac" in str(source) and chroms[0] == "chrA" and starts[0] == 0:
+            values[1, 96:128] = -2  # bin 3, which is the second behind one of crop
+        return values
+
+    monkeypatch.setattr(build, "read_windows", with_negative)
+    store = build_planned(toy.folder / "store", planned(toy))
+    said = [text for text in caplog.messages if "is below 0" in text]
+    assert len(said) == 1 and "first -64 at chrA:1056;" in said[0] and "'atac'" in said[0]
+    assert store.targets("toy", [1])[0, 2, 2] == -64

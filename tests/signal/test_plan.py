@@ -118,9 +118,9 @@ def test_a_shorter_chromosome_is_warned_about(toy, tmp_path):
         plan_profile_store(toy.genomes, track_table([short]), **toy.settings)
 
 
-def test_a_minus_strand_with_a_positive_scale_is_warned_about(toy):
+def test_a_minus_strand_with_a_positive_scale_is_refused(toy):
     rows = [replace(t, scale=1.0, strand_pair="") for t in toy.tracks.rows() if t.id == "minus"]
-    with pytest.warns(CislensWarning, match="negative scale"):
+    with pytest.raises(CislensError, match=r"negative on the whole .* a negative scale"):
         plan_profile_store(toy.genomes, track_table(rows), **toy.settings)
 
 

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from cislens.signal.tracks import Track
 from cislens.signal.transforms import (
-    NegativeError,
     NotFiniteError,
     clip,
     fill_uncovered,
@@ -96,19 +95,6 @@ def test_infinite_values_are_refused_before_a_clip_hides_them():
     values[2, 4] = -np.inf
     with pytest.raises(NotFiniteError, match="sums to nan in bin 2"):
         transform(values, hard, bin_size=2)
-
-
-def test_negative_bins_are_refused_after_the_scale():
-    values = np.ones((3, 8), np.float32)
-    values[2, 4:] = -2
-    with pytest.raises(
-        NegativeError, match=r"'t' \(t\.bw\) with scale 3 is -12 in bin 2"
-    ) as caught:
-        transform(values, track(scale=3), bin_size=2)
-    assert (caught.value.row, caught.value.bin) == (2, 2)
-    assert "a negative scale for a minus strand" in str(caught.value)
-    values[2, 4:] = -1e-5
-    assert transform(values, track(), bin_size=2)[2].tolist() == [2, 2, 0, 0]
 
 
 def test_untransform_to_a_mean_per_base_divides_sums_alone():

@@ -43,7 +43,7 @@ from cislens.signal.store import (
     write_tables,
 )
 from cislens.signal.tracks import Track, TrackTable
-from cislens.signal.transforms import BinError, to_float16, transform
+from cislens.signal.transforms import LOWEST, NotFiniteError, to_float16, transform
 
 # Below this many values to read, threads are done before new processes have started.
 _PROCESSES_PAY = 4_000_000_000
@@ -219,11 +219,28 @@ def _targets(job: _Job) -> npt.NDArray[np.float16]:
             calm(values, job.blacklist, job.chroms, job.starts)
         try:
             bins = transform(values, track, bin_size=job.bin_size, crop=job.crop)
-        except BinError as error:
+        except NotFiniteError as error:
             start = job.starts[error.row] + (job.crop + error.bin) * job.bin_size
             raise CislensError(f"{error} The bin begins at {chroms[error.row]}:{start}.") from None
+        _warn_of_negatives(bins, track, job, chroms)
         found[:, :, t] = to_float16(bins)
     return found
+
+
+def _warn_of_negatives(
+    bins: npt.NDArray[np.float32], track: Track, job: _Job, chroms: npt.NDArray[Any]
+) -> None:
+    """Name the first bin below 0; a file whose sum is below 0 was refused before."""
+    below = np.argwhere(bins < LOWEST)
+    if below.size:
+        row, at = below[0].tolist()
+        start = job.starts[row] + (job.crop + at) * job.bin_size
+        logger.warning(
+            "track %r (%s) with scale %g is below 0 in %d of %d bins, first %.4g at %s:%d; "
+            "profiles are counts, look at the file",
+            track.id, track.file, track.scale, len(below), bins.size, bins[row, at],
+            chroms[row], start,
+        )  # fmt: skip
 
 
 def _run(partial: Path, plan: ProfilePlan, todo: list[_Unit], workers: int) -> None:

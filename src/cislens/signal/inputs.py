@@ -13,6 +13,7 @@ from cislens.genome.codes import N
 from cislens.genome.reference import Genome
 from cislens.signal.bigwig import BigWigSummary
 from cislens.signal.tracks import Track
+from cislens.signal.transforms import NEGATIVE
 
 
 def chromosome_names(
@@ -46,12 +47,15 @@ def chromosome_names(
 
 
 def resolve(track: Track, summary: BigWigSummary) -> Track:
-    """The track with `uncovered` decided by its file; warns of a sign that looks wrong."""
+    """The track with `uncovered` decided by its file.
+
+    Raises:
+        CislensError: if its sum is negative after the scale.
+    """
     if summary.total * track.scale < 0:
-        warnings.warn(
+        raise CislensError(
             f"track {track.id!r} ({track.file}) is negative on the whole after its scale of "
-            f"{track.scale:g}; a minus strand stored below zero needs a negative scale.",
-            CislensWarning,
+            f"{track.scale:g}; {NEGATIVE}"
         )
     if track.uncovered == "auto":
         track = replace(track, uncovered="zero" if summary.leaves_zeros_out else "baseline")

@@ -25,38 +25,19 @@ NEGATIVE = (
 )
 
 
-class BinError(CislensError):
-    """Values that cannot be a target.
+class NotFiniteError(CislensError):
+    """Values that are infinite.
 
     Attributes:
         row, bin: the window and its bin where they were first met.
     """
 
-    def __init__(self, row: int, at: int, message: str) -> None:
+    def __init__(self, track: Track, row: int, at: int, value: float) -> None:
         self.row, self.bin = row, at
-        super().__init__(message)
-
-
-class NotFiniteError(BinError):
-    """Values that are infinite."""
-
-    def __init__(self, track: Track, row: int, at: int, value: float) -> None:
         super().__init__(
-            row, at,
             f"track {track.id!r} ({track.file}) sums to {value} in bin {at} of window {row}; "
-            "its values must be finite, write the file again.",
-        )  # fmt: skip
-
-
-class NegativeError(BinError):
-    """Values below 0 once they are scaled."""
-
-    def __init__(self, track: Track, row: int, at: int, value: float) -> None:
-        super().__init__(
-            row, at,
-            f"track {track.id!r} ({track.file}) with scale {track.scale:g} is {value:.4g} in bin "
-            f"{at} of window {row}; {NEGATIVE}",
-        )  # fmt: skip
+            "its values must be finite, write the file again."
+        )
 
 
 def transform(values: Values, track: Track, *, bin_size: int, crop: int = 0) -> Values:
@@ -72,7 +53,6 @@ def transform(values: Values, track: Track, *, bin_size: int, crop: int = 0) -> 
 
     Raises:
         NotFiniteError: if a bin is infinite, or the sum of infinities of both signs.
-        NegativeError: if a bin is negative after the scale, beyond what rounding explains.
     """
     pooled = _pool(values, bin_size, crop)
     uncovered = np.flatnonzero(np.isnan(pooled).any(axis=1))
@@ -80,7 +60,6 @@ def transform(values: Values, track: Track, *, bin_size: int, crop: int = 0) -> 
         pooled[uncovered] = _pool(fill_uncovered(values[uncovered], track), bin_size, crop)
     _require_finite(pooled, track)
     pooled *= np.float32(track.scale / (bin_size if track.sum_stat == "mean" else 1))
-    _require_counts(pooled, track)
     return clip(pooled, track)
 
 
@@ -97,17 +76,6 @@ def _require_finite(pooled: Values, track: Track) -> None:
     if wrong.size:
         row, at = wrong[0].tolist()
         raise NotFiniteError(track, row, at, float(pooled[row, at]))
-
-
-def _require_counts(pooled: Values, track: Track) -> None:
-    """Refuse negative bins; those that rounding explains become 0, in place."""
-    below = pooled < 0
-    if below.any():
-        wrong = np.argwhere(pooled < LOWEST)
-        if wrong.size:
-            row, at = wrong[0].tolist()
-            raise NegativeError(track, row, at, float(pooled[row, at]))
-        pooled[below] = 0
 
 
 def fill_uncovered(values: Values, track: Track) -> Values:
