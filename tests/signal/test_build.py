@@ -280,7 +280,7 @@ def test_an_infinite_value_is_named_with_its_place(toy, monkeypatch):
         build_planned(toy.folder / "store", planned(toy))
 
 
-def test_bins_below_zero_are_named_with_their_place_and_kept(toy, monkeypatch, caplog):
+def test_bins_below_zero_are_refused_with_their_place(toy, monkeypatch):
     read = build.read_windows
 
     def with_negative(source, chroms, starts, width, **settings):
@@ -290,7 +290,6 @@ def test_bins_below_zero_are_named_with_their_place_and_kept(toy, monkeypatch, c
         return values
 
     monkeypatch.setattr(build, "read_windows", with_negative)
-    store = build_planned(toy.folder / "store", planned(toy))
-    said = [text for text in caplog.messages if "is below 0" in text]
-    assert len(said) == 1 and "first -64 at chrA:1056;" in said[0] and "'atac'" in said[0]
-    assert store.targets("toy", [1])[0, 2, 2] == -64
+    with pytest.raises(CislensError, match=r"'atac' .* is -64 in the bin at chrA:1056, and"):
+        build_planned(toy.folder / "store", planned(toy))
+    assert not (toy.folder / "store").exists()

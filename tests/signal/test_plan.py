@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
 from cislens.errors import CislensError, CislensWarning
@@ -44,6 +45,18 @@ def test_a_split_by_blocks_shares_no_base_between_parts(toy):
     assert not parts["train"] & parts["valid"]
     assert not parts["train"] & parts["test"]
     assert not parts["valid"] & parts["test"]
+
+
+def test_excluding_a_chromosome_moves_no_other_window(toy):
+    spec = SplitSpec({"train": 0.6, "valid": 0.2, "test": 0.2}, block_bp=3000)
+    whole, part = (
+        plan_profile_store(toy.genomes, toy.tracks, **(toy.settings | {"split": split}))
+        for split in (spec, replace(spec, exclude={"toy": ["chrC"]}))
+    )
+    windows = whole.species["toy"].windows
+    assert "chrC" in windows["chrom"]
+    assert part.species["toy"].windows.equals(windows.filter(pl.col("chrom") != "chrC"))
+    assert part.digest != whole.digest
 
 
 def test_a_dry_run_says_what_will_be_built(toy):
@@ -163,6 +176,11 @@ def test_sizes_that_do_not_fit_are_refused(toy, changes, message):
             SplitSpec({"train": 0.9, "valid": 0.1, "test": 0.0}),
             "split of species 'toy': the fractions of a split must be positive",
         ),
+        (
+            SplitSpec(valid={"toy": ["chrB"]}, test={"toy": ["chrC"]}, exclude={"toy": ["chrC"]}),
+            "split of species 'toy': exclude leaves no window for test",
+        ),
+        (SplitSpec(exclude={"toy": ["chrM"]}), "exclude names chromosome 'chrM', which .* not"),
         (SplitSpec(block_bp=500), "split of species 'toy': blocks of 500 bp cannot hold"),
     ],
 )

@@ -70,7 +70,7 @@ def plan_store(recipe: DataRecipe) -> "ProfilePlan":
         crop=recipe.crop,
         margin=recipe.margin,
         stride=recipe.stride,
-        split=SplitSpec(split.fractions, split.block_bp, split.valid, split.test),
+        split=SplitSpec(split.fractions, split.block_bp, split.valid, split.test, split.exclude),
         seed=recipe.seed,
         blacklist={
             name: read_blacklist(path, genomes[name]) for name, path in recipe.blacklist.items()

@@ -18,6 +18,7 @@ class Split(Section):
     block_bp: int | None = Field(default=None, ge=1)  # 16 windows, unless given
     valid: dict[str, list[str]] = {}  # species -> chromosomes
     test: dict[str, list[str]] = {}
+    exclude: dict[str, list[str]] = {}  # species -> chromosomes without windows, e.g. chrM
 
     @field_validator("fractions")
     @classmethod

@@ -222,25 +222,25 @@ def _targets(job: _Job) -> npt.NDArray[np.float16]:
         except NotFiniteError as error:
             start = job.starts[error.row] + (job.crop + error.bin) * job.bin_size
             raise CislensError(f"{error} The bin begins at {chroms[error.row]}:{start}.") from None
-        _warn_of_negatives(bins, track, job, chroms)
+        _refuse_negatives(bins, track, job, chroms)
         found[:, :, t] = to_float16(bins)
     return found
 
 
-def _warn_of_negatives(
+def _refuse_negatives(
     bins: npt.NDArray[np.float32], track: Track, job: _Job, chroms: npt.NDArray[Any]
 ) -> None:
-    """Name the first bin below 0; a file whose sum is below 0 was refused before."""
+    """Of a count below 0 the likelihood has no maximum; rounding may leave a little."""
     below = np.argwhere(bins < LOWEST)
     if below.size:
         row, at = below[0].tolist()
         start = job.starts[row] + (job.crop + at) * job.bin_size
-        logger.warning(
-            "track %r (%s) with scale %g is below 0 in %d of %d bins, first %.4g at %s:%d; "
-            "profiles are counts, look at the file",
-            track.id, track.file, track.scale, len(below), bins.size, bins[row, at],
-            chroms[row], start,
-        )  # fmt: skip
+        raise CislensError(
+            f"track {track.id!r} ({track.file}) with scale {track.scale:g} is {bins[row, at]:.4g} "
+            f"in the bin at {chroms[row]}:{start}, and profiles are counts. Give a negative scale "
+            "if the file stores a minus strand below zero, exclude the chromosome (split: "
+            "exclude), or leave the track out."
+        )
 
 
 def _run(partial: Path, plan: ProfilePlan, todo: list[_Unit], workers: int) -> None:

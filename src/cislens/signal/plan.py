@@ -38,7 +38,7 @@ class SplitSpec:
 
     A species with chromosomes named in `valid` and `test` (species -> names) is split by
     chromosome; others by contiguous blocks of `block_bp` (by default 16 windows), joined where
-    they are homologous, in `fractions`.
+    they are homologous, in `fractions`. Of chromosomes named in `exclude` there are no windows.
     """
 
     fractions: Mapping[str, float] = field(
@@ -47,6 +47,22 @@ class SplitSpec:
     block_bp: int | None = None
     valid: Mapping[str, list[str]] = field(default_factory=dict)
     test: Mapping[str, list[str]] = field(default_factory=dict)
+    exclude: Mapping[str, list[str]] = field(default_factory=dict)
+
+    def excluded(self, species: str, genome: Genome) -> list[str]:
+        """The chromosomes without windows.
+
+        Raises:
+            CislensError: if the genome does not have one.
+        """
+        excluded = self.exclude.get(species, [])
+        for chrom in excluded:
+            if chrom not in genome.chrom_sizes:
+                raise CislensError(
+                    f"split: exclude names chromosome {chrom!r}, which {genome.path} does not "
+                    f"have. {nearest(chrom, genome.chrom_sizes)}"
+                )
+        return list(excluded)
 
 
 @dataclass(frozen=True)
@@ -249,7 +265,7 @@ def nearest_lengths(length: int, step: int) -> str:
 
 
 def _check_species(genomes: Mapping[str, Genome], tracks: TrackTable, split: SplitSpec) -> None:
-    _check_named("split", (*split.valid, *split.test), genomes)
+    _check_named("split", (*split.valid, *split.test, *split.exclude), genomes)
     _check_named("track table", tracks.species(), genomes)
     for name in genomes:
         if not SPECIES_NAME.fullmatch(name):
@@ -292,7 +308,17 @@ def _plan_species(
         raise CislensError(
             f"all {tiled.height} windows of {genome.path} are more than half N; check the genome."
         )
+    # Left out after the split: to exclude a chromosome moves no other window to another part.
+    excluded = split.excluded(name, genome)
     windows = _split(name, genome, called, shape, split, seed)
+    kept = windows.filter(~pl.col("chrom").is_in(excluded))
+    empty = [part for part in split.fractions if part not in kept["split"]]
+    if empty:
+        raise CislensError(
+            f"split of species {name!r}: exclude leaves no window for {empty[0]}; name fewer "
+            "chromosomes."
+        )
+    windows, dropped_split = kept, called.height - windows.height
     first = windows.row(0, named=True)
     bases = decode(genome.fetch(first["chrom"], first["start"], first["start"] + 30))
     return SpeciesPlan(
@@ -305,7 +331,7 @@ def _plan_species(
         track_digests={track.id: file_digest(track.file) for track in resolved},
         tiled=tiled.height,
         dropped_n=tiled.height - called.height,
-        dropped_split=called.height - windows.height,
+        dropped_split=dropped_split,
         first_bases=f"{first['chrom']}:{first['start']} {bases}",
     )
 
