@@ -193,7 +193,7 @@ def test_hidden_layers_follow_from_one_another(space: EncoderEmbedding) -> None:
         basis = encoder.basis.table(4, x.device)
         out = layers["out"]
         second, _ = encoder.blocks[1](
-            layers["L1"].values_BND, basis, out.valid_BN, encoder._code(species), species
+            layers["L1"].values_BND, basis, out.valid_BN, None, encoder._code(species), species
         )
         assert torch.equal(encoder(x, species).values_BND, out.values_BND)
         assert torch.equal(encoder.pointwise(layers["L2"].values_BND), out.values_BND)
