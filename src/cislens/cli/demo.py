@@ -6,6 +6,8 @@ the output folder to be changed and run again.
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -96,11 +98,25 @@ def _main_job(
     logger.info("1/4 data: genomes and tracks to a profile store")
     build_planned(out / "store", plan_store(data), workers=workers)
     logger.info("2/4 train: %s for %d steps", train.model, train.training.steps)
-    fit(train, out / "run")
+    with _one_thread():
+        fit(train, out / "run")
     logger.info("3/4 predict: tracks of the held-out windows")
     _predict(out, data)
     logger.info("4/4 bench: against one-hot, k-mers and random weights")
     return judge(bench, out / "bench", out / "report.html")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The products of experts this small take 0.27 s a step on two threads and 0.18 s on one."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _predict(out: Path, data: DataRecipe) -> None:
