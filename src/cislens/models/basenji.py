@@ -9,11 +9,10 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from cislens.models.contract import Embedding, Encoder
+from cislens.models.contract import Embedding, Encoder, whole_bins
 from cislens.models.enformer import Pointwise
 from cislens.nn.convolution import SLOPE, ConvBlock, Convolution, position_mask
 from cislens.recipes.reading import Section
@@ -157,14 +156,7 @@ class BasenjiEncoder(Encoder):
         return ("embed", *(f"L{block}" for block in range(1, len(self.blocks) + 1)), "out")
 
     def hidden(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Iterator[Embedding]:
-        missing = -x_B4L.shape[2] % self.bin_size
-        x_B4L = F.pad(x_B4L, (0, missing)) if missing else x_B4L
-        called_BL = x_B4L.detach().ne(0).any(dim=1)
-        valid_BN = called_BL.view(len(x_B4L), -1, self.bin_size).any(dim=2)
-        mask_BN: Tensor | None = valid_BN
-        # On a CPU the look is free and saves a pass over every activation.
-        if x_B4L.device.type == "cpu" and bool(valid_BN.all()):
-            mask_BN = None
+        x_B4L, valid_BN, mask_BN = whole_bins(x_B4L, self.bin_size)
         x_BND = self.tower(x_B4L.transpose(1, 2), mask_BN)
         yield Embedding(x_BND, self.bin_size, valid_BN)
         for block in self.blocks:

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cislens.errors import CislensError
@@ -88,3 +90,17 @@ class Encoder(nn.Module, ABC):
             CislensError: if the encoder has it, or tells no species apart.
         """
         raise CislensError(f"This encoder tells no species apart; {name!r} needs no place in it.")
+
+
+def whole_bins(x_B4L: Tensor, bin_size: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """One-hot windows padded with N to whole bins, which bins are valid, and these as a mask.
+
+    The mask is None where every bin is known to be valid.
+    """
+    missing = -x_B4L.shape[2] % bin_size
+    x_B4L = F.pad(x_B4L, (0, missing)) if missing else x_B4L
+    called_BL = x_B4L.detach().ne(0).any(dim=1)
+    valid_BN = called_BL.view(len(x_B4L), -1, bin_size).any(dim=2)
+    # On a CPU the look is free and saves a pass over every activation; a compiler cannot look.
+    look = x_B4L.device.type == "cpu" and not torch.compiler.is_compiling()
+    return x_B4L, valid_BN, None if look and bool(valid_BN.all()) else valid_BN

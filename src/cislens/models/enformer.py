@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from cislens.models.contract import Embedding, Encoder
+from cislens.models.contract import Embedding, Encoder, whole_bins
 from cislens.nn.attention import RelativeAttention
 from cislens.nn.checkpointing import Result, run
 from cislens.nn.convolution import SLOPE, ConvBlock, Convolution, Residual, position_mask
@@ -213,14 +212,6 @@ class EnformerEncoder(Encoder):
 
     def embed_bins(self, x_B4L: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Output of the tower, which bins are valid, and the same as a mask if one is needed."""
-        missing = -x_B4L.shape[2] % self.bin_size
-        x_B4L = F.pad(x_B4L, (0, missing)) if missing else x_B4L
-        called_BL = x_B4L.detach().ne(0).any(dim=1)
-        valid_BN = called_BL.view(len(x_B4L), -1, self.bin_size).any(dim=2)
-        mask_BN: Tensor | None = valid_BN
-        # On a CPU the look is free and saves a pass over every activation; a compiler cannot look.
-        look = x_B4L.device.type == "cpu" and not torch.compiler.is_compiling()
-        if look and bool(valid_BN.all()):
-            mask_BN = None
+        x_B4L, valid_BN, mask_BN = whole_bins(x_B4L, self.bin_size)
         x_BND = self.tower(x_B4L.transpose(1, 2), mask_BN, self.checkpointing)
         return x_BND, valid_BN, mask_BN
