@@ -16,6 +16,7 @@ ROOT = Path(cislens.__file__).parent
 LAYERS = [
     {"genome"},
     {"signal", "nn"},
+    {"motifs"},
     {"models"},
     {"objectives"},
     {"training", "representations"},

@@ -1,0 +1,1 @@
+"""Sequence and (transcription factor x region) matrices: the models."""

@@ -1,0 +1,90 @@
+"""What the sequence and the region half of a multi-modal model give each other.
+
+Dimensions: B locus, L base pair, J token, R region, T motif, D and E channels.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from cislens.models.contract import Embedding, Encoder
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an encoder makes of sequences.
+
+    Attributes:
+        embedding: one vector per base.
+        tokens_BJD: the vectors that the head of masked bases reads; one per base or per k-mer.
+        pooled_BD: one vector per sequence: [CLS], or the mean over its called bases.
+    """
+
+    embedding: Embedding
+    tokens_BJD: Tensor
+    pooled_BD: Tensor
+
+
+class ReadingEncoder(Encoder, ABC):
+    """An encoder that can be kept from seeing bases, and asked for them."""
+
+    @abstractmethod
+    def read(self, x_B4L: Tensor, hidden_BL: Tensor | None = None, pair: bool = False) -> Reading:
+        """Read one-hot sequences.
+
+        Args:
+            hidden_BL: bases of which nothing may be seen; other than N and than padding.
+            pair: the sequence is two segments of L / 2 bp, one after the other.
+        """
+
+    @abstractmethod
+    def base_head(self) -> nn.Module:
+        """A fresh head: `head(reading)` gives logits of A, C, G, T, (B, L, 4)."""
+
+
+@dataclass(frozen=True)
+class RegionContext:
+    """`cislens.motifs.batch.RegionContext` as tensors."""
+
+    row_BR: Tensor
+    motif_BRT: Tensor
+    access_BR: Tensor
+    expression_BT: Tensor | None
+    offset_BR: Tensor
+    pad_BR: Tensor
+    center_B: Tensor
+    hidden_BR: Tensor
+    access_hidden_BR: Tensor
+    gc_B: Tensor
+
+
+@dataclass(frozen=True)
+class RegionTokens:
+    """What an encoder of regions makes of a context.
+
+    Attributes:
+        values_BRE: one vector per region.
+        pad_BR: no region; its vector is finite and means nothing.
+        center_BE: the vector of the central region.
+        pooled_BE: one vector of the whole context.
+    """
+
+    values_BRE: Tensor
+    pad_BR: Tensor
+    center_BE: Tensor
+    pooled_BE: Tensor
+
+
+class RegionEncoder(nn.Module, ABC):
+    """(Motif x region) matrix -> one vector per region.
+
+    Attributes:
+        dim: channels of the vectors.
+    """
+
+    dim: int
+
+    @abstractmethod
+    def forward(self, context: RegionContext) -> RegionTokens:
+        """Encode contexts; nothing of hidden values and of padding reaches another vector."""

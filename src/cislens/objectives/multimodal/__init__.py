@@ -1,0 +1,1 @@
+"""Multi-modal pre-training on sequence and (transcription factor x region) matrices."""
