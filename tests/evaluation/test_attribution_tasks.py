@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 from sklearn.metrics import average_precision_score
 
-from cislens.effects.sites import consensus_motif
 from cislens.errors import CislensError
 from cislens.evaluation.attribution import (
     agreement,
@@ -22,6 +21,7 @@ from cislens.evaluation.metrics import metric_value
 from cislens.evaluation.targets import site_mask
 from cislens.genome.codes import decode
 from cislens.genome.shuffling import dinucleotide_shuffle
+from cislens.motifs.sites import consensus_motif
 from cislens.randomness import generator
 from cislens.representations.baselines import GCContent, KmerCounts
 

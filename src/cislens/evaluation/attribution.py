@@ -13,12 +13,12 @@ import polars as pl
 from torch import nn
 
 from cislens.effects.attribution import BothStrands, Predict, at_sequence, ism, saliency
-from cislens.effects.sites import Motif, annotate_sites
 from cislens.errors import CislensError
 from cislens.evaluation.metrics import metric_draws
 from cislens.evaluation.tasks.card import Metric
 from cislens.evaluation.tasks.task import SITES, Fold, Task
 from cislens.genome.codes import Codes, encode
+from cislens.motifs.sites import Motif, annotate_sites
 from cislens.randomness import generator
 
 Map = npt.NDArray[np.float32]

@@ -7,7 +7,6 @@ import pytest
 from judged import Model, matches
 from plants import MOTIF, motif_task
 
-from cislens.effects.sites import consensus_motif
 from cislens.errors import CislensError
 from cislens.evaluation.arms.contract import Arm, Ground
 from cislens.evaluation.arms.features import Embedded
@@ -23,6 +22,7 @@ from cislens.evaluation.bench import run_bench
 from cislens.evaluation.heads.onehot_cnn import PooledShape
 from cislens.evaluation.heads.tuning import trials
 from cislens.genome.codes import decode
+from cislens.motifs.sites import consensus_motif
 from cislens.recipes.schema import BenchSettings
 from cislens.representations.baselines import GCContent
 

@@ -4,7 +4,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cislens.effects.sites import consensus_motif, find_motif, read_meme
 from cislens.errors import CislensError
 from cislens.evaluation.attribution import attribution_task
 from cislens.evaluation.tasks.builders import accessibility, peaks, profile_windows, promoters
@@ -16,6 +15,7 @@ from cislens.evaluation.tasks.task import Task
 from cislens.genome.annotation import read_genes
 from cislens.genome.intervals import read_intervals
 from cislens.genome.reference import Genome, open_genome
+from cislens.motifs.sites import consensus_motif, find_motif, read_meme
 from cislens.recipes.schema import (
     AccessibilityTask,
     AnyTask,

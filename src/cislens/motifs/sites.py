@@ -3,6 +3,7 @@
 Dimensions: n sequence, L base, W column of the motif.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +23,16 @@ _IUPAC = {
 _PSEUDO = 1e-4  # added to each probability, as FIMO implementations do
 _STEP = 0.01  # bits; scores are whole multiples of it, so that their distribution is exact
 _NEVER = -(10**8)
+# AHR.H12CORE.0.P.B, AHR_HUMAN.H11MO.0.B: the gene stands before the release.
+_HOCOMOCO = re.compile(r"^(.+?)(?:_[A-Z0-9]+)?\.H\d+[A-Z]+\.")
+_VARIANT = re.compile(r"\(var\.\d+\)$", re.IGNORECASE)
 
 Scores = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Motif:
-    """A motif: name (identifier and, in MEME files, a second name) and base probabilities.
+    """A motif: name (identifier and, in many files, a second name) and base probabilities.
 
     Attributes:
         probabilities_W4: of A, C, G, T in each column; rows sum to 1.
@@ -39,6 +43,22 @@ class Motif:
 
     def __len__(self) -> int:
         return len(self.probabilities_W4)
+
+    @property
+    def id(self) -> str:
+        """The identifier, e.g. "MA0139.2"."""
+        return self.name.split()[0]
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Gene symbols of the proteins that bind it, in upper case; of a dimer each of them.
+
+        The second name of the motif, or what stands for the gene in an identifier of HOCOMOCO.
+        """
+        symbol = self.name.split()[-1]
+        if found := _HOCOMOCO.match(symbol):
+            symbol = found[1]
+        return tuple(dict.fromkeys(_VARIANT.sub("", part).upper() for part in symbol.split("::")))
 
     @property
     def consensus(self) -> Codes:
@@ -73,11 +93,13 @@ def read_meme(path: str | Path) -> list[Motif]:
 
     Raises:
         MissingFileError: if there is no such file.
-        CislensError: with file and line, for a matrix whose rows are not four probabilities, or
-            a file without motifs.
+        CislensError: with file and line, for a matrix whose rows are not four probabilities, that
+            has no rows or fewer than it says, a second motif of the same identifier, or a file
+            without motifs.
     """
     rows = read_rows(path, "motif file", separator=None)
     motifs: list[Motif] = []
+    seen: dict[str, int] = {}
     name = ""
     at = 0
     while at < len(rows.fields):
@@ -85,9 +107,19 @@ def read_meme(path: str | Path) -> list[Motif]:
         at += 1
         if fields[0] == "MOTIF" and len(fields) > 1:
             name = " ".join(fields[1:])
+            if fields[1] in seen:
+                raise rows.error(
+                    at - 1,
+                    f"a second motif {fields[1]!r}, the first is on line {seen[fields[1]]}; "
+                    "identifiers must be unique.",
+                )
+            seen[fields[1]] = rows.numbers[at - 1]
         elif fields[0] == "letter-probability":
+            if not name:
+                raise rows.error(at - 1, "a matrix without a MOTIF line before it.")
             matrix, at = _matrix(rows, at)
             motifs.append(Motif(name, matrix))
+            name = ""
     if not motifs:
         raise CislensError(f"{rows.path} holds no motif in MEME format.")
     return motifs
@@ -188,6 +220,7 @@ def threshold(motif: Motif, p_value: float) -> int:
 
 
 def _matrix(rows: Rows, at: int) -> tuple[npt.NDArray[np.float64], int]:
+    header = at - 1
     values: list[list[float]] = []
     while at < len(rows.fields) and _numeric(rows.fields[at][0]):
         try:
@@ -196,12 +229,17 @@ def _matrix(rows: Rows, at: int) -> tuple[npt.NDArray[np.float64], int]:
             row = []
         if len(row) != 4 or min(row) < 0 or not 0.98 < sum(row) < 1.02:
             raise rows.error(
-                at, f"{' '.join(rows.fields[at])!r} is not four probabilities of A, C, G, T."
+                at,
+                f"{' '.join(rows.fields[at])!r} is not four probabilities of A, C, G, T that sum "
+                "to one.",
             )
         values.append([value / sum(row) for value in row])
         at += 1
     if not values:
-        raise rows.error(at - 1, "a letter-probability matrix without rows.")
+        raise rows.error(header, "a letter-probability matrix without rows.")
+    said = re.search(r"\bw=\s*(\d+)", " ".join(rows.fields[header]))
+    if said and int(said[1]) != len(values):
+        raise rows.error(header, f"the matrix has {len(values)} rows, not w= {said[1]}.")
     return np.array(values), at
 
 
