@@ -107,13 +107,7 @@ def read_meme(path: str | Path) -> list[Motif]:
         at += 1
         if fields[0] == "MOTIF" and len(fields) > 1:
             name = " ".join(fields[1:])
-            if fields[1] in seen:
-                raise rows.error(
-                    at - 1,
-                    f"a second motif {fields[1]!r}, the first is on line {seen[fields[1]]}; "
-                    "identifiers must be unique.",
-                )
-            seen[fields[1]] = rows.numbers[at - 1]
+            refuse_second(fields[1], rows, at - 1, seen)
         elif fields[0] == "letter-probability":
             if not name:
                 raise rows.error(at - 1, "a matrix without a MOTIF line before it.")
@@ -123,6 +117,21 @@ def read_meme(path: str | Path) -> list[Motif]:
     if not motifs:
         raise CislensError(f"{rows.path} holds no motif in MEME format.")
     return motifs
+
+
+def refuse_second(identifier: str, rows: Rows, row: int, seen: dict[str, int]) -> None:
+    """Note in `seen` the line of a motif's identifier.
+
+    Raises:
+        CislensError: with file and line, if it was there.
+    """
+    if identifier in seen:
+        raise rows.error(
+            row,
+            f"a second motif {identifier!r}, the first is on line {seen[identifier]}; identifiers "
+            "must be unique.",
+        )
+    seen[identifier] = rows.numbers[row]
 
 
 def find_motif(motifs: Sequence[Motif], name: str) -> Motif:
