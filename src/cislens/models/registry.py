@@ -10,11 +10,12 @@ from cislens.models.decoders.contract import Decoder, HeadConfig
 from cislens.models.decoders.paper import PaperDecoder, PaperDecoderConfig
 from cislens.models.decoders.profiles import ProfilesDecoder, ProfilesDecoderConfig
 from cislens.models.enformer import EnformerConfig, EnformerEncoder
+from cislens.models.genebert.plus import GenebertPlusConfig, GenebertPlusEncoder
 from cislens.models.space_paper import SpacePaperConfig, SpacePaperEncoder
 from cislens.models.space_plus import SpacePlusConfig, SpacePlusEncoder
 
 AnyEncoderConfig = Annotated[
-    EnformerConfig | SpacePlusConfig | SpacePaperConfig | BasenjiConfig,
+    EnformerConfig | SpacePlusConfig | SpacePaperConfig | BasenjiConfig | GenebertPlusConfig,
     Field(discriminator="kind"),
 ]
 AnyDecoderConfig = Annotated[
@@ -26,6 +27,7 @@ _ENCODERS: dict[type, Any] = {
     SpacePlusConfig: SpacePlusEncoder,
     SpacePaperConfig: SpacePaperEncoder,
     BasenjiConfig: BasenjiEncoder,
+    GenebertPlusConfig: GenebertPlusEncoder,
 }
 _DECODERS: dict[type, Any] = {
     ProfilesDecoderConfig: ProfilesDecoder,
