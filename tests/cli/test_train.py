@@ -36,7 +36,7 @@ def test_a_plan_says_what_would_be_trained_of_an_older_model(recipe: Path) -> No
 def test_a_dry_run_refuses_what_training_would(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cislens.training.start.find_spec", lambda name: None)
+    monkeypatch.setattr("cislens.training.courses.find_spec", lambda name: None)
     read = read_recipe(recipe, TrainRecipe)
     training = read.training.model_copy(update={"loggers": ["wandb"]})
     with pytest.raises(CislensError, match="the package wandb is not installed"):

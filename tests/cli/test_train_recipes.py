@@ -23,7 +23,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         _recipe("space-plus-tiny", tmp_path, None, "expert", None)
     with pytest.raises(CislensError, match="Did you mean 'space-plus-tiny'"):
         _recipe("space-plus-tin", tmp_path, None, None, None)
-    with pytest.raises(CislensError, match="space-plus-tiny names no profile store; give --store"):
+    with pytest.raises(CislensError, match="space-plus-tiny names no store; give --store"):
         _recipe("space-plus-tiny", None, None, None, None)
     own = tmp_path / "own.yaml"
     own.write_text("model: space-plus-tiny\ntraining: {steps: 1}\n")

@@ -129,7 +129,7 @@ def test_foreign_configurations(folder: Path) -> None:
     with pytest.raises(CislensError, match="format 99; this cislens reads 2"):
         load_model(folder)
     path.write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(CislensError, match="does not describe a cislens profile model"):
+    with pytest.raises(CislensError, match="does not describe a model of cislens"):
         load_model(folder)
     path.write_text(json.dumps({**good, "config": {**good["config"], "crops": 3}}))
     with pytest.raises(CislensError, match=r"unknown key 'crops'\. Did you mean 'crop'"):

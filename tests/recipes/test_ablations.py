@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from cislens.errors import CislensError
-from cislens.recipes.ablations import PARTS, ablated
+from cislens.recipes.ablations import ablated
 from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import TrainRecipe
+
+PARTS = ("experts", "decoder", "information", "species")
 
 
 def packaged(name: str) -> TrainRecipe:

@@ -212,7 +212,7 @@ def test_a_damaged_or_foreign_model_is_explained(
         fit(recipe_of(init_from=cut), tmp_path / "out")
     foreign = copy("foreign")
     (foreign / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(CislensError, match="does not describe a cislens profile model"):
+    with pytest.raises(CislensError, match="does not describe a model of cislens"):
         fit(recipe_of(init_from=foreign), tmp_path / "out")
     other = copy("other")
     config = json.loads((other / "config.json").read_text())

@@ -11,7 +11,7 @@ from cislens.models.saving import load_model
 from cislens.objectives.profile import ProfileObjective, TorchProfileBatch
 from cislens.recipes.schema import Training, TrainRecipe
 from cislens.signal.store import ProfileStore
-from cislens.training.fit import compile_model, fit
+from cislens.training.fit import compile_modules, fit
 
 # Traces and differentiates as the full compiler does; to write C++ for a CPU takes minutes.
 BACKEND = "aot_eager"
@@ -42,7 +42,7 @@ def batch() -> TorchProfileBatch:
 def test_a_compiled_model_keeps_its_module_and_the_names_of_its_weights() -> None:
     model = model_of("enformer-tiny")
     names = list(model.state_dict())
-    compile_model(model, backend="eager")
+    compile_modules([model.encoder], backend="eager")
     assert list(model.state_dict()) == names
     torch.manual_seed(2)
     compiled = ProfileObjective(model).loss(batch())
@@ -60,7 +60,9 @@ def test_compiled_losses_and_gradients_are_close(preset: str) -> None:
     for compiled in (False, True):
         model = model_of(preset)
         if compiled:
-            compile_model(model, backend=BACKEND)
+            compile_modules(
+                [model.encoder, *([model.decoder] if model.decoder else [])], backend=BACKEND
+            )
         torch.manual_seed(2)
         loss = ProfileObjective(model).loss(batch()).total
         loss.backward()
@@ -76,8 +78,8 @@ def test_a_compiled_run_learns_and_resumes(
     small_store: ProfileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Checkpoints of a compiled and of a plain run are the same kind of file."""
-    quick = partial(compile_model, backend=BACKEND)
-    monkeypatch.setattr("cislens.training.fit.compile_model", quick)
+    quick = partial(compile_modules, backend=BACKEND)
+    monkeypatch.setattr("cislens.training.fit.compile_modules", quick)
     model = {"preset": "space-plus-tiny", **SHAPE}
     training = Training(steps=4, batch_size=8, validate_every=2, ema_decay=0.5, compile=True)
     recipe = TrainRecipe(store=small_store.path, model=model, training=training)

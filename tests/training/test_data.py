@@ -1,10 +1,13 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from cislens.signal.loader import ProfileLoader
 from cislens.signal.store import ProfileStore
-from cislens.training.data import SpeciesLabels, SplitPass, StepStream, to_tensors
+from cislens.training.data import SpeciesLabels, to_tensors
+from cislens.training.stream import SplitPass, StepStream
 
 
 @pytest.fixture
@@ -16,8 +19,12 @@ def labels_of(loader: ProfileLoader) -> SpeciesLabels:
     return SpeciesLabels.of(loader.store, loader.store.species)
 
 
+def convert(loader: ProfileLoader) -> partial:
+    return partial(to_tensors, labels=labels_of(loader))
+
+
 def codes_of(loader: ProfileLoader, steps: int, interval: int, done: int) -> list[torch.Tensor]:
-    stream = StepStream(loader, labels_of(loader), steps, interval, lambda: done)
+    stream = StepStream(loader, convert(loader), steps, interval, lambda: done)
     return [batch.codes_BL for batch in stream]
 
 
@@ -39,7 +46,7 @@ def test_a_pass_begins_at_any_step_and_ends_with_its_interval(loader: ProfileLoa
 
 
 def test_what_was_fetched_and_not_used_comes_again(loader: ProfileLoader) -> None:
-    stream = StepStream(loader, labels_of(loader), 8, 8, lambda: 0)
+    stream = StepStream(loader, convert(loader), 8, 8, lambda: 0)
     ahead = next(iter(stream)).codes_BL
     assert torch.equal(next(iter(stream)).codes_BL, ahead)
 
@@ -64,7 +71,7 @@ def test_devices_share_a_batch_and_together_hold_all_of_it(loader: ProfileLoader
 
 def test_a_split_pass_sees_every_window_once(small_store: ProfileStore) -> None:
     loader = ProfileLoader(small_store, "valid", 32, shift=0, reverse_complement=False)
-    seen = sum(len(batch.species_B) for batch in SplitPass(loader, labels_of(loader)))
+    seen = sum(len(batch.species_B) for batch in SplitPass(loader, convert(loader)))
     expected = sum(
         (small_store.windows(name)["split"] == "valid").sum() for name in small_store.species
     )

@@ -15,6 +15,7 @@ from cislens.training import fit as fitting
 from cislens.training.fit import Run, fit
 from cislens.training.monitor import Monitor
 from cislens.training.start import model_for
+from cislens.training.watch import ExpertWatch
 
 TINY = {"preset": "space-plus-tiny", "dim": 24, "stem_dim": 8, "depth": 1, "heads": 2}
 
@@ -178,9 +179,9 @@ def test_a_late_divergence_names_the_last_good_checkpoint(
 def test_a_metric_that_could_not_be_measured_is_null(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = fitting.ExpertWatch.metrics
+    real = ExpertWatch.metrics
     monkeypatch.setattr(
-        fitting.ExpertWatch, "metrics", lambda self: {**real(self), "experts/none": float("nan")}
+        ExpertWatch, "metrics", lambda self: {**real(self), "experts/none": float("nan")}
     )
     training = recipe.training.model_copy(update={"steps": 1})
     run = fit(recipe.model_copy(update={"training": training}), tmp_path / "run")
@@ -193,7 +194,7 @@ def test_a_metric_that_could_not_be_measured_is_null(
 def test_a_logger_that_is_not_installed_is_named_before_the_folder_is_claimed(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("cislens.training.start.find_spec", lambda module: None)
+    monkeypatch.setattr("cislens.training.courses.find_spec", lambda module: None)
     training = recipe.training.model_copy(update={"loggers": [name]})
     with pytest.raises(CislensError, match=f"the package {name} is not installed"):
         fit(recipe.model_copy(update={"training": training}), tmp_path / "run")

@@ -55,6 +55,6 @@ def test_terms_are_means_over_the_windows_that_have_them() -> None:
     """A species that is in every other batch counts in those alone."""
     means = TermMeans()
     for species, windows, value in (("fly", 2, 1.0), ("yeast", 2, 9.0), ("fly", 4, 4.0)):
-        batch = SimpleNamespace(species_B=range(windows), targets={species: range(windows)})
+        batch = SimpleNamespace(windows=lambda part, count=windows: count)
         means.add({f"poisson/{species}": torch.tensor(value), "z": torch.tensor(value)}, batch)
     assert means.compute() == {"poisson/fly": 3.0, "poisson/yeast": 9.0, "z": 4.5}

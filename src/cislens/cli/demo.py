@@ -125,10 +125,10 @@ def _predict(out: Path, data: DataRecipe) -> None:
 
     from cislens.effects.tracks import predict_tracks, write_track_bigwigs
     from cislens.genome.reference import open_genome
-    from cislens.models.saving import load_model
+    from cislens.models.saving import load_profile_model
     from cislens.signal.store import ProfileStore
 
-    store, model = ProfileStore.open(out / "store"), load_model(out / "run" / "model")
+    store, model = ProfileStore.open(out / "store"), load_profile_model(out / "run" / "model")
     for species in store.species:
         predicted = predict_tracks(
             model,

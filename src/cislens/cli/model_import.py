@@ -160,7 +160,7 @@ def _save(
 
 def _export(folder: Path, kind: "Kind", out: Path, as_json: bool) -> None:
     from cislens.models.published.exporting import export
-    from cislens.models.saving import load_model
+    from cislens.models.saving import load_profile_model
 
-    file = export(load_model(folder), kind, out)
+    file = export(load_profile_model(folder), kind, out)
     answer({"file": str(file)}, as_json, str(file))

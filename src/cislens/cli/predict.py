@@ -33,11 +33,11 @@ def command(
     from cislens.effects.averaging import read_averaging
     from cislens.effects.tracks import predict_tracks, write_track_bigwigs
     from cislens.genome.reference import open_genome
-    from cislens.models.saving import load_model
+    from cislens.models.saving import load_profile_model
     from cislens.signal.datacard import DataCard
 
     averaging = read_averaging(average)
-    net, card = load_model(model), DataCard.read(model)
+    net, card = load_profile_model(model), DataCard.read(model)
     net.view(species)  # refuses a species that the model does not have
     reference = open_genome(genome, species)
     where = _regions(regions, reference)

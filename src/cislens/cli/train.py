@@ -24,7 +24,7 @@ def command(
     ],
     out: Annotated[Path, typer.Option("--out", help="Run folder.")],
     store: Annotated[
-        Path | None, typer.Option("--store", help="Replaces the profile store of the recipe.")
+        Path | None, typer.Option("--store", help="Replaces the store of the recipe.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Replaces the number of steps of the recipe.")
@@ -55,8 +55,8 @@ def _recipe(
     path = recipe_path(_PACKAGED, name)
     if store is None and path != Path(name):
         raise CislensError(
-            f"The packaged recipe {name} names no profile store; give --store, the folder that "
-            "`cislens data profile` made."
+            f"The packaged recipe {name} names no store; give --store, the folder that "
+            "`cislens data profile` or `cislens data regions` made."
         )
     given = {} if store is None else {"store": str(store.resolve())}
     read = read_recipe(path, TrainRecipe, given)
@@ -71,29 +71,20 @@ def _recipe(
 
 
 def plan(recipe: TrainRecipe) -> dict[str, Any]:
-    """What training would do: windows, steps, parameters, and the first bases it would see."""
-    from cislens.genome.codes import decode
-    from cislens.signal.loader import ProfileLoader
-    from cislens.signal.store import ProfileStore
-    from cislens.training.start import start_of
+    """What training would do: data, steps, parameters, and the first bases it would see."""
+    from cislens.training.courses import course_of
 
-    store = ProfileStore.open(recipe.store)
-    start = start_of(recipe, store)
-    model = start.model
-    training = recipe.training
-    loader = ProfileLoader(
-        store, "train", training.batch_size, recipe.seed, training.shift, batches=training.batches
-    )
-    first = loader.batch(0, 0)
+    course = course_of(recipe)
+    facts = course.facts()
+    model, training = course.objective.model, recipe.training
     parameters = list(model.parameters())
     return {
-        "store": str(store.path),
-        **({} if start.ancestor is None else {"init_from": str(start.ancestor.folder)}),
-        "species": {name: len(store.tracks(name)) for name in store.species},
+        "store": facts["store"]["path"],
+        **({"init_from": facts["ancestor"]["path"]} if "ancestor" in facts else {}),
         "parameters": sum(value.numel() for value in parameters),
         "trained": sum(value.numel() for value in parameters if value.requires_grad),
         "steps": training.steps,
-        "epochs": round(training.steps / len(loader), 2),
-        "bases": training.steps * training.batch_size * store.length,
-        "first_window": decode(first.codes_BL[0, :60]),
+        "epochs": round(training.steps / len(course.loader), 2),
+        "bases": training.steps * course.bases,
+        **course.preview(),
     }

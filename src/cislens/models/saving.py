@@ -19,15 +19,21 @@ from cislens import __version__
 from cislens.errors import CislensError
 from cislens.files import atomic_path, require_file
 from cislens.models.profile import ProfileModel, ProfileModelConfig
-from cislens.recipes.reading import read_section
+from cislens.recipes.reading import Section, read_section
 
 FORMAT = 2
-MODEL_TYPE = "cislens-profile"
 _NAMED_KEYS = 5
+
+TrainedModel = ProfileModel
+
+# Name in config.json -> configuration and class.
+_KINDS: dict[str, tuple[type[Section], Any]] = {
+    "cislens-profile": (ProfileModelConfig, ProfileModel),
+}
 
 
 def save_model(
-    model: ProfileModel,
+    model: TrainedModel,
     folder: str | os.PathLike[str],
     card: str,
     beside: Mapping[str, str] | None = None,
@@ -45,7 +51,7 @@ def save_model(
     config = {
         "format": FORMAT,
         "cislens_version": __version__,
-        "model_type": MODEL_TYPE,
+        "model_type": next(name for name, kind in _KINDS.items() if type(model) is kind[1]),
         "config": model.config.model_dump(mode="json"),
     }
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
@@ -81,15 +87,15 @@ def _is_model(folder: Path) -> bool:
         stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(stored, dict) and stored.get("model_type") == MODEL_TYPE
+    return isinstance(stored, dict) and stored.get("model_type") in _KINDS
 
 
-def load_model(folder: str | os.PathLike[str]) -> ProfileModel:
-    """The model of a folder, on the CPU, in eval mode.
+def load_model(folder: str | os.PathLike[str]) -> TrainedModel:
+    """The model of a folder, of whatever kind, on the CPU, in eval mode; its `encoder` embeds.
 
     Raises:
         MissingFileError: if the folder or a file of it is missing.
-        CislensError: if it is of another format or kind, damaged, or its weights do not fit.
+        CislensError: if it is of another format, damaged, or its weights do not fit.
     """
     path = require_file(folder, "model folder")
     config_path = require_file(path / "config.json", "model configuration")
@@ -98,14 +104,15 @@ def load_model(folder: str | os.PathLike[str]) -> ProfileModel:
         stored = json.loads(config_path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CislensError(f"{config_path} is not JSON ({error}); restore the folder.") from None
-    if not isinstance(stored, dict) or stored.get("model_type") != MODEL_TYPE:
-        raise CislensError(f"{config_path} does not describe a cislens profile model.")
+    if not isinstance(stored, dict) or stored.get("model_type") not in _KINDS:
+        raise CislensError(f"{config_path} does not describe a model of cislens.")
     if stored.get("format") != FORMAT:
         raise CislensError(
             f"{config_path} has format {stored.get('format')!r}; this cislens reads {FORMAT}. "
             f"It was written by cislens {stored.get('cislens_version')}."
         )
-    config = read_section(stored.get("config", {}), ProfileModelConfig, str(config_path))
+    config_class, model_class = _KINDS[stored["model_type"]]
+    config = read_section(stored.get("config", {}), config_class, str(config_path))
     try:
         weights = load_file(weights_path)
     except SafetensorError as error:
@@ -113,9 +120,21 @@ def load_model(folder: str | os.PathLike[str]) -> ProfileModel:
             f"{weights_path} is not a whole safetensors file ({error}); restore the folder."
         ) from None
     with torch.device("meta"):
-        model = ProfileModel(config)
+        model: TrainedModel = model_class(config)
     load_weights(model, weights, str(weights_path))
     return model.eval()
+
+
+def load_profile_model(folder: str | os.PathLike[str]) -> ProfileModel:
+    """The model of a folder, which predicts profiles.
+
+    Raises:
+        CislensError: as `load_model`, or if it is a model of another kind.
+    """
+    model = load_model(folder)
+    if not isinstance(model, ProfileModel):
+        raise CislensError(f"{folder} holds a {type(model).__name__}, which predicts no profiles.")
+    return model
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

@@ -33,6 +33,9 @@ class Metrics(Protocol):
     def merge(self, other: Any) -> None:
         """Take in what another process saw."""
 
+    def summary(self) -> dict[str, float]:
+        """All of them by name; NaN for what could not be measured."""
+
 
 class Objective(nn.Module, ABC):
     """A model together with its loss.

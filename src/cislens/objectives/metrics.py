@@ -260,6 +260,21 @@ class ProfileMetrics:
             for species, metrics in self.metrics.items()
         }
 
+    def summary(self) -> dict[str, float]:
+        """`metric/species` for each, and their mean over species under the metric's own name."""
+        computed = self.compute()
+        values = {
+            f"{name}/{species}": value.mean
+            for species, by_name in computed.items()
+            for name, value in by_name.items()
+        }
+        for name in next(iter(computed.values())):
+            # A species without a validation window has no value.
+            parts = [by_name[name].mean for by_name in computed.values()]
+            parts = [part for part in parts if part == part]
+            values[name] = sum(parts) / len(parts) if parts else float("nan")
+        return values
+
 
 def _correlation(xx_T: Tensor, yy_T: Tensor, xy_T: Tensor) -> Values:
     scale_T = (xx_T * yy_T).sqrt()

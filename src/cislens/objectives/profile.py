@@ -37,6 +37,10 @@ class TorchProfileBatch:
     targets: Mapping[str, Tensor]
     shown_B: Tensor | None = None
 
+    def windows(self, species: str = "") -> int:
+        """Number of windows, of one species or of all."""
+        return len(self.targets[species] if species else self.species_B)
+
     def to(self, device: torch.device | str) -> "TorchProfileBatch":
         """The same batch on `device`."""
 

@@ -1,10 +1,12 @@
 """Controls of a training recipe: the same run without one of its parts, at equal compute."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cislens.errors import CislensError, nearest
-from cislens.recipes.schema import TrainRecipe
+from cislens.recipes.multimodal import TERMS, MultimodalTerms
+from cislens.recipes.schema import Objective, TrainRecipe
 
 
 def ablated(recipe: TrainRecipe, part: str) -> TrainRecipe:
@@ -14,7 +16,8 @@ def ablated(recipe: TrainRecipe, part: str) -> TrainRecipe:
         part: "experts" makes the feed-forward layers dense, with as many multiplications a bin;
             "decoder" predicts by the linear heads alone; "information" leaves the mutual
             information of species and expert out of the loss; "species" tells the encoder a
-            random species of each window.
+            random species of each window; "masked", "next", "match", "contrast", "regions" and
+            "motifs" leave that term out of a multi-modal objective.
 
     Raises:
         CislensError: if there is no such part, or the recipe does not have it.
@@ -35,7 +38,7 @@ def _without_decoder(recipe: TrainRecipe) -> TrainRecipe:
 
 
 def _without_information(recipe: TrainRecipe) -> TrainRecipe:
-    terms = recipe.objective.experts
+    terms = _profile(recipe).experts
     _model_with(recipe, "experts", "space-plus", "space-paper")
     if not terms.mutual_information:
         raise CislensError("The recipe's loss has no mutual information to leave out.")
@@ -45,9 +48,24 @@ def _without_information(recipe: TrainRecipe) -> TrainRecipe:
 
 def _without_species(recipe: TrainRecipe) -> TrainRecipe:
     _model_with(recipe, "species", "space-plus", "space-paper")
-    if recipe.objective.shuffle_species:
+    if _profile(recipe).shuffle_species:
         raise CislensError("The recipe tells no species already.")
     return _change_objective(recipe, shuffle_species=True)
+
+
+def _without_term(recipe: TrainRecipe, term: str) -> TrainRecipe:
+    terms = recipe.objective
+    if not isinstance(terms, MultimodalTerms) or not getattr(terms, term):
+        raise CislensError(f"The recipe's objective has no term {term!r} to leave out.")
+    return recipe.model_copy(
+        update={"objective": MultimodalTerms(**terms.model_dump() | {term: 0.0})}
+    )
+
+
+def _profile(recipe: TrainRecipe) -> Objective:
+    if not isinstance(recipe.objective, Objective):
+        raise CislensError(f"A {recipe.objective.name} objective has no such part.")
+    return recipe.objective
 
 
 def _model_with(recipe: TrainRecipe, part: str, *kinds: str) -> dict[str, Any]:
@@ -74,5 +92,6 @@ _WITHOUT: dict[str, Callable[[TrainRecipe], TrainRecipe]] = {
     "decoder": _without_decoder,
     "information": _without_information,
     "species": _without_species,
+    **{term: partial(_without_term, term=term) for term in TERMS},
 }
 PARTS = tuple(_WITHOUT)

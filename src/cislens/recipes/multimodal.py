@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from cislens.recipes.reading import Section
 
+TERMS = ("masked", "next", "match", "contrast", "regions", "motifs")
+
 Weight = Annotated[float, Field(ge=0)]
 
 
@@ -41,7 +43,7 @@ class MultimodalTerms(Section):
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> "MultimodalTerms":
-        if not any((self.masked, self.next, self.match, self.contrast, self.regions, self.motifs)):
+        if not any(getattr(self, term) for term in TERMS):
             raise ValueError("every term has weight 0; give one a weight")
         low, high = self.mask_rate
         if not 0 < low <= high < 1:

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from cislens.recipes.multimodal import MultimodalTerms
 from cislens.recipes.reading import RecipeName, RecipePath, Section
 from cislens.recipes.task_basics import TaskSection
 from cislens.recipes.task_sections import BuiltTask, GenomeSection, ImportedTask
@@ -103,6 +104,19 @@ class Objective(Section):
     shuffle_species: bool = False
 
 
+def _objective_name(given: Any) -> Any:
+    """Of a section of YAML or a read one; a section without a name is a profile objective."""
+    if isinstance(given, dict):
+        return given.get("name", "profile")
+    return getattr(given, "name", None)
+
+
+AnyObjective = Annotated[
+    Annotated[Objective, Tag("profile")] | Annotated[MultimodalTerms, Tag("multimodal")],
+    Discriminator(_objective_name),
+]
+
+
 class TrainRecipe(Section):
     """`cislens train`: a store, a model and an objective.
 
@@ -117,7 +131,7 @@ class TrainRecipe(Section):
     model: str | dict[str, Any] | None = None
     init_from: RecipePath | None = None
     freeze: Literal["nothing", "encoder", "old"] = "nothing"
-    objective: Objective = Objective()
+    objective: AnyObjective = Objective()
     training: Training
     seed: int = 0
 
@@ -132,13 +146,6 @@ class TrainRecipe(Section):
 
 class _GenomeTask(GenomeSection):
     width: int = Field(default=512, ge=1)  # bp of an example
-
-
-class PromoterTask(_GenomeTask):
-    """Promoters of annotated genes against matched background."""
-
-    kind: Literal["promoters"]
-    genes: RecipePath  # GTF, GFF3 or BED
 
 
 class PeakTask(_GenomeTask):
@@ -172,7 +179,7 @@ class SavedTask(Section):
 
 
 LabelledTask = Annotated[
-    PromoterTask | PeakTask | AccessibilityTask | SavedTask | ImportedTask | BuiltTask,
+    PeakTask | AccessibilityTask | SavedTask | ImportedTask | BuiltTask,
     Field(discriminator="kind"),
 ]
 
@@ -197,8 +204,7 @@ class AttributionTask(Section):
 
 
 AnyTask = Annotated[
-    PromoterTask
-    | PeakTask
+    PeakTask
     | AccessibilityTask
     | WindowTask
     | SavedTask

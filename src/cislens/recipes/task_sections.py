@@ -249,6 +249,60 @@ class GenomeSection(TaskSection):
     split: Literal["store", "anew"] = "store"
 
 
+class TataBox(Section):
+    """A motif whose hits upstream of the TSS tell promoters with a TATA box from those without.
+
+    Attributes:
+        motif: a consensus in IUPAC letters, or the name of a motif of `motifs`.
+        motifs: file of motifs in MEME format.
+        p_value: share of random words that score as a hit does.
+        keep: promoters of one class; all if None.
+    """
+
+    motif: str = "TATAWAWR"
+    motifs: RecipePath | None = None
+    p_value: float = Field(default=1e-3, gt=0, lt=1)
+    keep: Literal["only", "without"] | None = None
+
+
+class PromoterTask(GenomeSection):
+    """Promoters of annotated genes against other sequence of the same genome, or of themselves.
+
+    Attributes:
+        genes: GTF, GFF3 or BED; several files of one genome as a list.
+        downstream: bp of the window from the TSS on, the TSS included; a quarter unless given.
+        jitter: move each window at random, for annotations that begin genes at the start codon.
+            Without, the TSS is at one place in all windows.
+        collapse: take the TSS of every transcript, and of those within so many bp on one strand
+            the one that most transcripts have. None: the first base of every gene.
+        negatives: genomic (alike in GC, CpG and repeats), accessible (windows of `open` away from
+            every TSS, alike in GC), or shuffled (promoters with segments of them rearranged).
+        open: peaks of accessible chromatin.
+        away: least bp between an accessible negative and any TSS.
+        tata: marks the TATA boxes of promoters, and may keep one class.
+        stranded: read the promoter's strand, and the negative on that of its promoter.
+    """
+
+    kind: Literal["promoters"]
+    genes: RecipePath | list[RecipePath]
+    width: int = Field(default=512, ge=1)
+    downstream: int | None = Field(default=None, ge=0)
+    jitter: bool = True
+    collapse: int | None = Field(default=None, ge=0)
+    negatives: Literal["genomic", "accessible", "shuffled"] = "genomic"
+    open: RecipePath | None = None
+    away: int = Field(default=2000, ge=0)
+    tata: TataBox | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PromoterTask":
+        if (self.negatives == "accessible") != (self.open is not None):
+            raise ValueError("accessible negatives, and no others, need `open`")
+        if self.downstream is not None and self.downstream > self.width:
+            raise ValueError("`downstream` is part of `width`")
+        return self
+
+
 class TfbsTask(GenomeSection):
     """Binding sites: summit +- width / 2 of ChIP peaks against matched background.
 
@@ -257,6 +311,14 @@ class TfbsTask(GenomeSection):
         named: keep the peaks of this name only (a pooled file).
         column: where the names are, by the names that `intervals.read_intervals` gives.
         summit: column of the summit's offset from the start, where the file is no narrowPeak.
+        negatives: genomic, or accessible: open in the same cell and not bound there, alike in GC
+            and in accessibility.
+        open: peaks of accessible chromatin of the cell; `peaks` itself unless given.
+        open_named: pattern of the names of the peaks that are open regions, e.g. "K562|*".
+        relaxed: peaks of a relaxed threshold; what only they hold is neither bound nor unbound.
+        signal: bigWig of accessibility by which negatives are matched. Unless given, the signal
+            of the open peaks, or in a pooled file how many other names have a peak there.
+        natural: test on all unbound open windows, not on as many as there are sites.
     """
 
     kind: Literal["tfbs"]
@@ -265,6 +327,26 @@ class TfbsTask(GenomeSection):
     column: str = "name"
     summit: str | None = None
     width: int = Field(default=200, ge=1)
+    negatives: Literal["genomic", "accessible"] = "genomic"
+    open: RecipePath | None = None
+    open_named: str | None = None
+    relaxed: RecipePath | None = None
+    signal: RecipePath | None = None
+    natural: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TfbsTask":
+        accessible = self.negatives == "accessible"
+        extra = [self.open, self.open_named, self.relaxed, self.signal]
+        if not accessible and (self.natural or any(value is not None for value in extra)):
+            raise ValueError(
+                "open, open_named, relaxed, signal and natural are of accessible negatives"
+            )
+        if accessible and self.open is None and self.open_named is None:
+            raise ValueError("accessible negatives need `open`, `open_named` or both")
+        if accessible and isinstance(self.peaks, dict):
+            raise ValueError("accessible negatives are of one peak file")
+        return self
 
 
 class RbpTask(GenomeSection):
@@ -277,13 +359,24 @@ class RbpTask(GenomeSection):
 
 
 class SpliceTask(GenomeSection):
-    """Splice sites of an annotation against decoys, GT and AG of the same genes; stranded."""
+    """Splice sites of an annotation against decoys, GT and AG of the same genes; stranded.
+
+    Attributes:
+        genes: GTF or GFF3 with exons, or BED12; several files of one genome as a list.
+        reach: bp at either side of the boundary.
+        binary: only sites of this kind; None for donor, acceptor and neither.
+        decoys: how many for each site.
+        apart: least bp between a decoy and any annotated site, on either strand.
+        alike: take the decoys of a gene that are nearest to its sites in GC, not any.
+    """
 
     kind: Literal["splice"]
-    genes: RecipePath  # GTF or GFF3 with exons, or BED12
-    reach: int = Field(default=200, ge=10)  # bp at either side
-    binary: Literal["donor", "acceptor"] | None = None  # None: donor, acceptor and neither
-    decoys: int = Field(default=1, ge=1)  # for each site
+    genes: RecipePath | list[RecipePath]
+    reach: int = Field(default=200, ge=10)
+    binary: Literal["donor", "acceptor"] | None = None
+    decoys: int = Field(default=1, ge=1)
+    apart: int = Field(default=0, ge=0)
+    alike: bool = False
 
 
 class ShuffledTask(Section):
@@ -306,4 +399,4 @@ ImportedTask = (
     | TraitGymTask
     | VcfTask
 )
-BuiltTask = VariantTask | TfbsTask | RbpTask | SpliceTask | ShuffledTask
+BuiltTask = VariantTask | PromoterTask | TfbsTask | RbpTask | SpliceTask | ShuffledTask

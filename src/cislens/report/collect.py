@@ -12,7 +12,7 @@ from cislens.files import read_parquet, require_file
 from cislens.genome.annotation import read_genes
 from cislens.genome.intervals import read_intervals
 from cislens.genome.reference import open_genome
-from cislens.models.saving import load_model
+from cislens.models.saving import load_profile_model
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import BenchRecipe, Loci
 from cislens.report.expert_use import expert_use_of
@@ -91,7 +91,7 @@ def audits_of(path: Path) -> list[dict[str, Any]]:
 
 
 def _loci(recipe: BenchRecipe, run: Run, store: ProfileStore) -> list[Locus]:
-    model = load_model(run.model_folder)
+    model = load_profile_model(run.model_folder)
     found = []
     for species, wanted in recipe.loci.items():
         found += held_out_loci(

@@ -9,7 +9,7 @@ import torch
 from cislens.errors import CislensError
 from cislens.files import file_digest, require_file
 from cislens.models.profile import ProfileModel
-from cislens.models.saving import load_model
+from cislens.models.saving import load_profile_model
 from cislens.randomness import seed_of
 from cislens.signal.datacard import FILE_NAME, DataCard
 from cislens.signal.store import ProfileStore
@@ -42,8 +42,8 @@ def load_ancestor(path: Path) -> tuple[ProfileModel, Ancestor]:
         CislensError: if it is neither, the run is not finished, or the model is damaged or of
             another kind.
     """
-    folder = _model_folder(require_file(path, "init_from"))
-    model = load_model(folder)
+    folder = model_folder(require_file(path, "init_from"))
+    model = load_profile_model(folder)
     tracks: dict[str, dict[str, Track]] = {name: {} for name in model.species}
     if (folder / FILE_NAME).exists():
         for track in DataCard.read(folder).tracks.rows():
@@ -120,7 +120,12 @@ def track_card(model: ProfileModel, ancestor: Ancestor | None, store: ProfileSto
     )
 
 
-def _model_folder(path: Path) -> Path:
+def model_folder(path: Path) -> Path:
+    """The model folder of a run folder, or `path` if it is one.
+
+    Raises:
+        CislensError: if it is neither, or the run is not finished.
+    """
     if path.is_file():
         raise CislensError(
             f"init_from {path} is a file; name a run folder of `cislens train` or a model folder."

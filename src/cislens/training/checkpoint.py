@@ -5,8 +5,6 @@ from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from cislens.training.monitor import SELECTION
-
 
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the best and the last validation of a run as `best.ckpt` and `last.ckpt`.
@@ -15,9 +13,9 @@ class BestCheckpoint(ModelCheckpoint):
     was saved; a resumed run could then choose other weights.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, selection: str) -> None:
         super().__init__(
-            folder, filename="best", monitor=SELECTION, save_last=True,
+            folder, filename="best", monitor=selection, save_last=True,
             enable_version_counter=False,
         )  # fmt: skip
 

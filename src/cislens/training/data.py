@@ -1,11 +1,6 @@
-"""A profile store as a stream of training steps.
+"""Batches of a profile store as tensors, with the species as the model counts them."""
 
-Step s of a run is step s % n of epoch s // n of the loader, whatever happened in between: an
-interrupted run that is resumed sees the windows that it would have seen.
-"""
-
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +9,7 @@ import torch
 
 from cislens.objectives.profile import TorchProfileBatch
 from cislens.randomness import generator
-from cislens.signal.loader import ProfileBatch, ProfileLoader
+from cislens.signal.loader import ProfileBatch
 from cislens.signal.store import ProfileStore
 
 
@@ -52,71 +47,13 @@ class SpeciesLabels:
         return cls(store.species, number_S, shown_W)
 
 
-class StepStream:
-    """Batches from the current step to the end of its interval, or of the run.
-
-    On several devices each gets every `world`-th window of a batch, so the batch of a step does
-    not depend on their number.
-
-    Args:
-        labels: how the model counts the species.
-        steps: of the whole run.
-        interval: steps between validations.
-        position: the number of steps done; asked at the start of each pass, since what was
-            fetched ahead and never used must come again.
-    """
-
-    def __init__(
-        self,
-        loader: ProfileLoader,
-        labels: SpeciesLabels,
-        steps: int,
-        interval: int,
-        position: Callable[[], int],
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        self.loader = loader
-        self.labels = labels
-        self.steps = steps
-        self.interval = interval
-        self.position = position
-        self.rank = rank
-        self.world = world
-
-    def __iter__(self) -> Iterator[TorchProfileBatch]:
-        step = self.position()
-        end = min((step // self.interval + 1) * self.interval, self.steps)
-        while step < end:
-            epoch, first = divmod(step, len(self.loader))
-            batches = self.loader.epoch(epoch, first)
-            for batch in itertools.islice(batches, end - step):
-                step += 1
-                yield to_tensors(batch, self.labels, self.rank, self.world)
-
-
-class SplitPass:
-    """One pass over a split in store order, without augmentation."""
-
-    def __init__(
-        self, loader: ProfileLoader, labels: SpeciesLabels, rank: int = 0, world: int = 1
-    ) -> None:
-        self.loader = loader
-        self.labels = labels
-        self.rank = rank
-        self.world = world
-
-    def __iter__(self) -> Iterator[TorchProfileBatch]:
-        for batch in self.loader.epoch(0):
-            if len(batch.index_B) > self.rank:
-                yield to_tensors(batch, self.labels, self.rank, self.world)
-
-
 def to_tensors(
     batch: ProfileBatch, labels: SpeciesLabels, rank: int = 0, world: int = 1
-) -> TorchProfileBatch:
-    """The batch as CPU tensors; of `world` devices, the share of device `rank`."""
+) -> TorchProfileBatch | None:
+    """The batch as CPU tensors; of `world` devices, the share of device `rank`, if it has one."""
     mine = np.arange(len(batch.species_B)) % world == rank
+    if not mine.any():
+        return None
     targets = {}
     for name, values in batch.targets.items():
         here = mine[batch.species_B == labels.names.index(name)]

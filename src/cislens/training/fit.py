@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,27 +16,19 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
+from torch import nn
 
 from cislens.errors import CislensError
-from cislens.files import atomic_path, write_atomic
-from cislens.models.profile import ProfileModel
-from cislens.models.saving import save_model
-from cislens.objectives.expert_terms import BalancedTerms
-from cislens.objectives.profile import ProfileObjective
+from cislens.files import write_atomic
 from cislens.recipes.reading import check_claim, claim_folder
 from cislens.recipes.schema import TrainRecipe
-from cislens.signal.datacard import FILE_NAME, DataCard
-from cislens.signal.loader import ProfileLoader
-from cislens.signal.store import ProfileStore
 from cislens.training.averaging import RunningMean
 from cislens.training.checkpoint import BestCheckpoint
-from cislens.training.data import SpeciesLabels, SplitPass, StepStream
-from cislens.training.experts import expert_use
+from cislens.training.course import Course
+from cislens.training.courses import course_of
 from cislens.training.manifest import run_manifest
 from cislens.training.module import ObjectiveModule
 from cislens.training.monitor import Monitor
-from cislens.training.start import Start, start_of
-from cislens.training.watch import ExpertWatch
 
 logger = logging.getLogger("cislens")
 
@@ -78,109 +71,57 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
         CislensError: if `folder` holds a run of another recipe, or the recipe does not fit the
             store.
     """
-    store = ProfileStore.open(recipe.store)
     check_claim(folder, recipe)
     if finished := Run.open(folder):
         logger.info("training: %s is already finished", folder)
         return finished
-    start = start_of(recipe, store)
-    objective = _objective(recipe, store, start.model)
-    loader, valid = _loaders(recipe, store)
-    _say_what_has_no_effect(recipe, objective)
+    course = course_of(recipe)
+    course.say()
     claim_folder(folder, recipe)
-    watch = ExpertWatch(objective)
-    monitor = Monitor(folder / "metrics.parquet", loader, watch)
-    best = BestCheckpoint(folder / "checkpoints")
+    monitor = Monitor(folder / "metrics.parquet", course)
+    best = BestCheckpoint(folder / "checkpoints", course.selection)
     training = recipe.training
-    trainer = _trainer(recipe, folder, [RunningMean(training.ema_decay), watch, monitor, best])
+    callbacks = [RunningMean(training.ema_decay), *course.watches, monitor, best]
+    trainer = _trainer(recipe, folder, callbacks)
     place = (trainer.global_rank, trainer.world_size)
     if training.batch_size < trainer.world_size:
         raise CislensError(
             f"batch_size {training.batch_size} is less than the {trainer.world_size} devices that "
             "share a batch; raise it."
         )
-    labels = SpeciesLabels.of(
-        store, start.model.species, recipe.objective.shuffle_species, recipe.seed
-    )
-    stream = StepStream(
-        loader, labels, training.steps, training.validate_every, lambda: trainer.global_step,
-        *place,
-    )  # fmt: skip
-    passes = SplitPass(valid, labels, *place)
     seed_everything(recipe.seed, verbose=False)
-    origin = {"store": store.digest, "init_from": start.origin}
-    module = ObjectiveModule(objective, training, recipe.seed, start.frozen, origin)
+    module = ObjectiveModule(course.objective, training, recipe.seed, course.frozen, course.origin)
     if training.compile:
-        compile_model(start.model)
+        compile_modules(course.compiled)
     last = folder / "checkpoints" / "last.ckpt"
     if last.exists():
         logger.info("training: resuming %s", folder)
+    stream = course.stream(lambda: trainer.global_step, *place)
     with warnings.catch_warnings():
         # What Lightning says of a run that is resumed or partly frozen, and of its dependencies.
         for message in (
             "not empty", "could not find the monitored key", "LeafSpec", "in eval mode",
         ):  # fmt: skip
             warnings.filterwarnings("ignore", message=f".*{message}")
-        trainer.fit(module, stream, passes, ckpt_path=last if last.exists() else None)
+        resume = last if last.exists() else None
+        trainer.fit(module, stream, course.passes(*place), ckpt_path=resume)
     if trainer.global_step < training.steps:
         raise KeyboardInterrupt
     if trainer.is_global_zero:
-        _finish(recipe, store, folder, module, monitor, SplitPass(valid, labels), start)
+        _finish(recipe, folder, course, module, monitor)
     trainer.strategy.barrier()
     run = Run.open(folder)
     assert run is not None
     return run
 
 
-def compile_model(model: ProfileModel, backend: str = "inductor") -> None:
-    """Let torch.compile translate encoder and decoder at their first call, in place.
+def compile_modules(modules: Sequence[nn.Module], backend: str = "inductor") -> None:
+    """Let torch.compile translate modules at their first call, in place.
 
-    The module and the names of its weights stay as they are, and so do checkpoints.
+    The modules and the names of their weights stay as they are, and so do checkpoints.
     """
-    for part in (model.encoder, model.decoder):
-        if part is not None:
-            part.compile(backend=backend)
-
-
-def _objective(recipe: TrainRecipe, store: ProfileStore, model: ProfileModel) -> ProfileObjective:
-    """The recipe's objective over the store's tracks, weighted as the store says."""
-    if recipe.training.checkpointing:
-        if not hasattr(model.encoder, "checkpointing"):
-            raise CislensError(
-                f"training.checkpointing: the encoder {type(model.encoder).__name__} cannot "
-                "recompute its activations; leave the key out."
-            )
-        setattr(model.encoder, "checkpointing", True)  # noqa: B010 - not of every encoder
-    tables = {name: store.tracks(name).frame for name in store.species}
-    tracks = {name: table["id"].to_list() for name, table in tables.items()}
-    weights = {name: table["weight"].to_list() for name, table in tables.items()}
-    uneven = {name: given for name, given in weights.items() if set(given) != {1.0}}
-    return ProfileObjective(model, recipe.objective, tracks, uneven)
-
-
-def _say_what_has_no_effect(recipe: TrainRecipe, objective: ProfileObjective) -> None:
-    terms = objective.experts
-    if (
-        recipe.training.batches == "alternate"
-        and isinstance(terms, BalancedTerms)
-        and len(terms.mass_XSE)
-        and terms.weights["mutual_information"]
-    ):
-        logger.info(
-            "training: with batches: alternate every batch is of one species, so "
-            "objective.experts.mutual_information has no effect"
-        )
-
-
-def _loaders(recipe: TrainRecipe, store: ProfileStore) -> tuple[ProfileLoader, ProfileLoader]:
-    """Of the training and of the validation part."""
-    training = recipe.training
-    loader = ProfileLoader(
-        store, "train", training.batch_size, recipe.seed, training.shift,
-        training.reverse_complement, batches=training.batches,
-    )  # fmt: skip
-    valid = ProfileLoader(store, "valid", training.batch_size, shift=0, reverse_complement=False)
-    return loader, valid
+    for module in modules:
+        module.compile(backend=backend)
 
 
 def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[Any]) -> Trainer:
@@ -220,31 +161,14 @@ def _loggers(recipe: TrainRecipe, folder: Path) -> list[Logger]:
 
 
 def _finish(
-    recipe: TrainRecipe,
-    store: ProfileStore,
-    folder: Path,
-    module: ObjectiveModule,
-    monitor: Monitor,
-    valid: SplitPass,
-    start: Start,
+    recipe: TrainRecipe, folder: Path, course: Course, module: ObjectiveModule, monitor: Monitor
 ) -> None:
-    """Keep the weights of the best validation, then write expert use, model and manifest."""
+    """Keep the weights of the best validation, then write the model and the manifest."""
     best = folder / "checkpoints" / "best.ckpt"
     state = torch.load(best, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
     # A copy, because copies are not compiled.
-    model = copy.deepcopy(module.objective.model).cpu().eval()
-    assert isinstance(model, ProfileModel)
-    manifest = run_manifest(
-        recipe,
-        store,
-        model,
-        monitor,
-        chosen_step=int(state["global_step"]),
-        ancestor=start.ancestor,
-    )
-    with atomic_path(folder / "experts.parquet") as aside:
-        expert_use(model, valid).write_parquet(aside)
-    data = DataCard(store.length, start.tracks)
-    save_model(model, folder / "model", manifest.pop("card"), {FILE_NAME: data.to_json()})
+    model: Any = copy.deepcopy(module.objective.model).cpu().eval()
+    manifest = run_manifest(recipe, course, model, monitor, int(state["global_step"]))
+    course.save(folder, model, manifest)
     write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False) + "\n")

@@ -2,55 +2,54 @@
 
 import math
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
 import torch
 
 from cislens import __version__
-from cislens.models.profile import ProfileModel
 from cislens.recipes.schema import TrainRecipe
-from cislens.signal.store import ProfileStore
-from cislens.training.ancestor import Ancestor
-from cislens.training.monitor import SELECTION, Monitor
+from cislens.training.course import Course
+from cislens.training.monitor import Monitor
 
 _LIBRARIES = ("torch", "lightning", "numpy", "polars", "zarr", "figwig", "pysam")
 
 
 def run_manifest(
     recipe: TrainRecipe,
-    store: ProfileStore,
-    model: ProfileModel,
+    course: Course,
+    model: Any,
     monitor: Monitor,
     chosen_step: int,
-    ancestor: Ancestor | None = None,
 ) -> dict[str, Any]:
-    """Versions, data, seeds, devices and the compute ledger; `card` is the model card's text.
+    """Versions, data, seeds, devices and the compute ledger.
 
     A metric that could not be measured is None.
 
     Args:
-        ancestor: the model that this one was trained from, if any; its digest is recorded.
+        model: as trained; a module with a `config`.
     """
     training = recipe.training
     parameters = sum(value.numel() for value in model.parameters())
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
-    bases = training.steps * training.batch_size * store.length
+    bases = training.steps * course.bases
     chosen = {
         row["metric"]: row["value"] if math.isfinite(row["value"]) else None
         for row in monitor.rows
         if row["split"] == "valid" and row["step"] == chosen_step
     }
-    manifest: dict[str, Any] = {
+    return {
         "cislens": __version__,
         "libraries": {name: version(name) for name in _LIBRARIES},
         "python": platform.python_version(),
         "device": _device(),
         "threads": torch.get_num_threads(),
         "seed": recipe.seed,
-        "store": {"path": str(store.path), "digest": store.digest},
+        "objective": recipe.objective.name,
+        **course.facts(),
         "model": model.config.model_dump(mode="json"),
-        "selection": {"metric": SELECTION, "split": "valid", "step": chosen_step},
+        "selection": {"metric": course.selection, "split": "valid", "step": chosen_step},
         "valid": chosen,
         "ledger": {
             "parameters": parameters,
@@ -64,12 +63,6 @@ def run_manifest(
             "bases_per_second": bases / max(monitor.train_seconds, 1e-9),
         },
     }
-    if ancestor is not None:
-        manifest["ancestor"] = {
-            "path": str(ancestor.folder), "digest": ancestor.digest, "freeze": recipe.freeze
-        }  # fmt: skip
-    manifest["card"] = _card(recipe, store, manifest)
-    return manifest
 
 
 def _device() -> str:
@@ -78,12 +71,12 @@ def _device() -> str:
     return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
-def _card(recipe: TrainRecipe, store: ProfileStore, manifest: dict[str, Any]) -> str:
-    tracks = "\n".join(
-        f"- {name}: {len(store.tracks(name))} tracks, "
-        f"{store.windows(name).height} windows of {store.length} bp"
-        for name in store.species
-    )
+def model_card(recipe: TrainRecipe, manifest: Mapping[str, Any], title: str, about: str) -> str:
+    """The model card: what the model is and was trained on, how, and how good it is on valid.
+
+    Args:
+        about: Markdown on what it is and its data.
+    """
     scores = "\n".join(
         f"| {name} | {'not measured' if value is None else f'{value:.4f}'} |"
         for name, value in sorted(manifest["valid"].items())
@@ -92,21 +85,17 @@ def _card(recipe: TrainRecipe, store: ProfileStore, manifest: dict[str, Any]) ->
         origin = f"trained further from weights `{ancestor['digest']}`, freeze {recipe.freeze}"
     else:
         origin = f"model `{recipe.model}`"
-    return f"""# cislens profile model
+    return f"""# cislens {title}
 
-Supervised genomic-profile model, trained by cislens {__version__}
-({origin}, {manifest["ledger"]["parameters"]:,} parameters,
+Trained by cislens {__version__} ({origin}, {manifest["ledger"]["parameters"]:,} parameters,
 {recipe.training.steps} steps of {recipe.training.batch_size} windows, seed {recipe.seed}).
-
 Load it with `cislens.load_model(folder)`.
 
-## Data
-Profile store `{store.digest}`, bins of {store.bin_size} bp:
-{tracks}
+{about}
 
 ## Validation
-Weights of step {manifest["selection"]["step"]}, chosen by {SELECTION} on the validation part.
-The test part was not read.
+Weights of step {manifest["selection"]["step"]}, chosen by {manifest["selection"]["metric"]} on the
+validation part. The test part was not read.
 
 | metric | value |
 |---|---|

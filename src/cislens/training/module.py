@@ -20,7 +20,7 @@ _VECTOR = re.compile(r"bias|\bb_(in|out)\b|tokens?\b")
 class TermMeans:
     """Means of loss terms over the windows of a pass: the formulas of training, on other windows.
 
-    A term `<name>/<species>` counts the windows of that species, any other one those of the batch.
+    A term `<name>/<part>` counts the windows of that part, any other one those of the batch.
     """
 
     def __init__(self) -> None:
@@ -30,8 +30,8 @@ class TermMeans:
     def add(self, terms: Mapping[str, Tensor], batch: Any) -> None:
         """Take in the terms of a batch."""
         for name, value in terms.items():
-            species = name.partition("/")[2]
-            windows = len(batch.targets[species] if species else batch.species_B)
+            part = name.partition("/")[2]
+            windows = batch.windows(part)
             self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value * windows
             self.windows[name] = self.windows.get(name, 0) + windows
 

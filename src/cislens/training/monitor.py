@@ -11,14 +11,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cislens.errors import CislensError
 from cislens.files import atomic_path
-from cislens.objectives.metrics import ProfileMetrics
-from cislens.signal.loader import ProfileLoader
+from cislens.objectives.contract import Metrics
+from cislens.training.course import Course
 from cislens.training.module import ObjectiveModule, TermMeans
-from cislens.training.watch import ExpertWatch
 
 SCHEMA = {"step": pl.Int64, "split": pl.String, "metric": pl.String, "value": pl.Float64}
-# The number that checkpoints are chosen by; lower is better.
-SELECTION = "poisson_nll"
 
 logger = logging.getLogger("cislens")
 
@@ -27,7 +24,7 @@ class Monitor(Callback):
     """Collects `step, split, metric, value` rows and writes `metrics.parquet` at validation.
 
     Training terms are means over the steps since the rows before, those of validation over its
-    windows; what `watch` saw of the experts is listed with the validation metrics. The rows travel
+    windows; what the course's watches saw is listed with the validation metrics. The rows travel
     in the checkpoint, so a resumed run continues its own table. A validation that is not finite
     ends the run with a CislensError, before it becomes a checkpoint.
 
@@ -36,10 +33,9 @@ class Monitor(Callback):
         wait_seconds: the part of it in which the loader was waited for.
     """
 
-    def __init__(self, path: Path, loader: ProfileLoader, watch: ExpertWatch) -> None:
+    def __init__(self, path: Path, course: Course) -> None:
         self.path = path
-        self.loader = loader
-        self.watch = watch
+        self.course = course
         self.rows: list[dict[str, Any]] = []
         self.train_seconds = 0.0
         self.wait_seconds = 0.0
@@ -48,12 +44,12 @@ class Monitor(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.perf_counter()
-        self._waited = self.loader.wait_seconds
+        self._waited = self.course.loader.wait_seconds
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *batch: Any, **more: Any
     ) -> None:
-        now, waited = time.perf_counter(), self.loader.wait_seconds
+        now, waited = time.perf_counter(), self.course.loader.wait_seconds
         self.train_seconds += now - self._started
         self.wait_seconds += waited - self._waited
         self._started, self._waited = now, waited
@@ -64,17 +60,21 @@ class Monitor(Callback):
         terms = pl_module.take_terms()
         self._add(step, "train", terms)
         metrics = pl_module.valid_metrics
-        assert isinstance(metrics, ProfileMetrics)
+        assert metrics is not None
         metrics, means = _merged(trainer, (metrics, pl_module.valid_terms.cpu()))
         likelihoods = means.compute()
-        self._add(step, "valid", likelihoods | _flat(metrics) | self.watch.metrics())
-        value = self.last(SELECTION)
-        pl_module.log(SELECTION, value, rank_zero_only=True, sync_dist=False)
+        self._add(step, "valid", likelihoods | metrics.summary())
+        for watch in self.course.watches:
+            self._add(step, "valid", watch.metrics())
+        selection = self.course.selection
+        value = self.last(selection)
+        pl_module.log(selection, value, rank_zero_only=True, sync_dist=False)
         if trainer.is_global_zero and not trainer.sanity_checking:
             self._write()
             self._say(step, trainer.max_steps, terms)
         # The metric leaves out what it cannot measure, the likelihood nothing.
-        for name, found in ((SELECTION, value), ("poisson", likelihoods.get("poisson", 0.0))):
+        finite = {name: likelihoods.get(name, 0.0) for name in self.course.finite}
+        for name, found in {selection: value, **finite}.items():
             if not math.isfinite(found):
                 raise self._diverged(step, name, found, pl_module.recipe.learning_rate)
 
@@ -119,35 +119,15 @@ class Monitor(Callback):
             pl.DataFrame(self.rows, schema=SCHEMA).write_parquet(aside)
 
     def _say(self, step: int, steps: int, terms: dict[str, float]) -> None:
-        logger.info(
-            "training: step %d/%d, train poisson %.4f, valid poisson %.4f, pearson_pooled %.3f",
-            step,
-            steps,
-            terms.get("poisson", float("nan")),
-            self.last(SELECTION),
-            self.last("pearson_pooled"),
+        names = (self.course.selection, *self.course.headline)
+        found = ", ".join(f"{name} {self.last(name):.4f}" for name in names)
+        trained = ", ".join(
+            f"{name} {value:.4f}" for name, value in terms.items() if "/" not in name
         )
+        logger.info("training: step %d of %d, %s; valid %s", step, steps, trained, found)
 
 
-def _flat(metrics: ProfileMetrics) -> dict[str, float]:
-    """`metric/species` for each, and their mean over species under the metric's own name."""
-    computed = metrics.compute()
-    values = {
-        f"{name}/{species}": value.mean
-        for species, by_name in computed.items()
-        for name, value in by_name.items()
-    }
-    for name in next(iter(computed.values())):
-        # A species without a validation window has no value.
-        parts = [by_name[name].mean for by_name in computed.values()]
-        parts = [part for part in parts if part == part]
-        values[name] = sum(parts) / len(parts) if parts else float("nan")
-    return values
-
-
-def _merged(
-    trainer: Trainer, seen: tuple[ProfileMetrics, TermMeans]
-) -> tuple[ProfileMetrics, TermMeans]:
+def _merged(trainer: Trainer, seen: tuple[Metrics, TermMeans]) -> tuple[Metrics, TermMeans]:
     """The metrics and terms of all devices together."""
     if trainer.world_size == 1:
         return seen

@@ -1,7 +1,6 @@
 """What a run starts from: a fresh model or a trained one, and which part of it is trained."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import torch
 from torch import nn
@@ -10,17 +9,10 @@ from cislens.errors import CislensError
 from cislens.models.presets import HeadTracks, preset_config
 from cislens.models.profile import ProfileModel, build_model
 from cislens.randomness import seed_of
-from cislens.recipes.schema import TrainRecipe
+from cislens.recipes.schema import Objective, TrainRecipe
 from cislens.signal.store import ProfileStore
 from cislens.signal.tracks import TrackTable
 from cislens.training.ancestor import Ancestor, grow, load_ancestor, track_card
-
-# The modules of which the logger of that name needs one.
-_LOGGERS = {
-    "tensorboard": ("tensorboard", "tensorboardX"),
-    "wandb": ("wandb",),
-    "mlflow": ("mlflow",),
-}
 
 
 @dataclass(frozen=True)
@@ -52,7 +44,6 @@ def start_of(recipe: TrainRecipe, store: ProfileStore) -> Start:
             store does not have, a logger that is not installed, labels that cannot be shuffled,
             or if nothing is left to train.
     """
-    _refuse_missing_loggers(recipe)
     _refuse_one_species_to_shuffle(recipe, store)
     if recipe.init_from is None:
         fresh = _fresh(recipe, store)
@@ -69,19 +60,9 @@ def model_for(recipe: TrainRecipe, store: ProfileStore) -> ProfileModel:
     return start_of(recipe, store).model
 
 
-def _refuse_missing_loggers(recipe: TrainRecipe) -> None:
-    for name in recipe.training.loggers:
-        found = [find_spec(module) for module in _LOGGERS[name]]
-        # A folder of that name in the current one is found as well, but comes from no file.
-        if not any(spec is not None and spec.origin is not None for spec in found):
-            raise CislensError(
-                f"training.loggers: the package {name} is not installed. Install it (`pip install "
-                f"{name}`) or leave {name} out: metrics.parquet has all metrics without it."
-            )
-
-
 def _refuse_one_species_to_shuffle(recipe: TrainRecipe, store: ProfileStore) -> None:
-    if recipe.objective.shuffle_species and len(store.species) < 2:
+    shuffled = isinstance(recipe.objective, Objective) and recipe.objective.shuffle_species
+    if shuffled and len(store.species) < 2:
         raise CislensError(
             f"objective.shuffle_species (--without species): {store.path} has one species, "
             f"{store.species[0]}, so shuffling its labels changes nothing; give a store of two "

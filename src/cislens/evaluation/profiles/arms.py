@@ -18,7 +18,7 @@ from cislens.files import file_digest, require_file
 from cislens.genome.codes import Codes
 from cislens.genome.homology import leaking
 from cislens.models.profile import ProfileModel
-from cislens.models.saving import load_model
+from cislens.models.saving import load_profile_model
 from cislens.signal.datacard import DataCard
 from cislens.signal.store import ProfileStore
 from cislens.training.fit import Run
@@ -93,7 +93,7 @@ def open_predictor(trained: Trained, store: ProfileStore, averaging: Averaging) 
         CislensError: if windows, bins or the scaling of a track are not those of the store, or
             no track is in both.
     """
-    model, card = load_model(trained.model_folder), DataCard.read(trained.model_folder)
+    model, card = load_profile_model(trained.model_folder), DataCard.read(trained.model_folder)
     _check_shape(trained.model_folder, model, card, store)
     if averaging.margin > store.margin:
         raise CislensError(

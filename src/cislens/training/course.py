@@ -1,0 +1,75 @@
+"""What training has to know of an objective: its data, its model, and what is kept at the end."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from cislens.objectives.contract import Objective
+from cislens.training.stream import EpochLoader
+
+
+class Watch(Protocol):
+    """Looks at the model while it trains, for validation to report."""
+
+    def metrics(self) -> dict[str, float]:
+        """What the last validation saw, by name; the same on every device."""
+
+
+class Course(ABC):
+    """A recipe's data, objective and bookkeeping; `course_of` picks the class.
+
+    Attributes:
+        objective: with the model that is trained.
+        loader: of the training part.
+        selection: name of the validation metric that weights are chosen by; lower is better.
+        headline: further validation metrics that the log shows.
+        finite: validation terms that must be finite beside it.
+        origin: what the run depends on beside its recipe, by name.
+        frozen: modules that stay in eval mode.
+        compiled: modules that torch.compile may translate.
+        watches: callbacks that add to what a validation reports.
+        bases: bp that a training step reads.
+    """
+
+    objective: Objective
+    loader: EpochLoader
+    selection: str
+    headline: tuple[str, ...] = ()
+    finite: tuple[str, ...] = ()
+    origin: Mapping[str, str]
+    frozen: tuple[nn.Module, ...] = ()
+    compiled: tuple[nn.Module, ...] = ()
+    watches: tuple[Any, ...] = ()
+    bases: int
+
+    @abstractmethod
+    def stream(self, position: Callable[[], int], rank: int = 0, world: int = 1) -> Iterable[Any]:
+        """Training batches from the current step to the end of its validation interval.
+
+        Args:
+            position: the number of steps done; asked at the start of each pass.
+            rank, world: of `world` devices each gets every `world`-th row of a batch.
+        """
+
+    @abstractmethod
+    def passes(self, rank: int = 0, world: int = 1) -> Iterable[Any]:
+        """One pass over the validation part."""
+
+    @abstractmethod
+    def save(self, folder: Path, model: nn.Module, manifest: dict[str, Any]) -> None:
+        """Write what belongs to the trained model into the run folder, its model folder at last."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """Entries of the manifest: `store`, and `ancestor` where there is one."""
+
+    @abstractmethod
+    def preview(self) -> dict[str, Any]:
+        """What a dry run shows of the data: their size and the first bases of the first step."""
+
+    def say(self) -> None:
+        """Tell the log what of the recipe has no effect."""
+        return

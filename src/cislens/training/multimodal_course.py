@@ -1,0 +1,192 @@
+"""Training on regions: sequence together with what is open around it in a cell type."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cislens.errors import CislensError
+from cislens.genome.codes import decode
+from cislens.models.genebert.card import about
+from cislens.models.genebert.contract import RegionContext
+from cislens.models.genebert.multimodal import MultimodalModel
+from cislens.models.genebert.presets import multimodal_config
+from cislens.models.saving import save_model
+from cislens.motifs.batch import RegionBatch
+from cislens.motifs.loader import RegionLoader
+from cislens.motifs.shortcuts import require_clean, shortcut_audit
+from cislens.motifs.store import RegionStore
+from cislens.objectives.multimodal.batch import TorchRegionBatch
+from cislens.objectives.multimodal.objective import MultimodalObjective
+from cislens.randomness import seed_of
+from cislens.recipes.multimodal import MultimodalTerms
+from cislens.recipes.schema import TrainRecipe
+from cislens.training.ancestor import model_folder
+from cislens.training.course import Course
+from cislens.training.gradients import GradientWatch
+from cislens.training.manifest import model_card
+from cislens.training.stream import SplitPass, StepStream
+
+logger = logging.getLogger("cislens")
+
+_AUDIT_BATCHES = 32
+
+
+class MultimodalCourse(Course):
+    """A region store and a model that reads its sequences and its matrices.
+
+    Raises:
+        CislensError: if the preset or the ancestor does not fit the store, or if the pairs that
+            the model is to tell apart can be told by GC content.
+    """
+
+    selection = "loss"
+
+    def __init__(self, recipe: TrainRecipe) -> None:
+        assert isinstance(recipe.objective, MultimodalTerms)
+        self.recipe = recipe
+        self.terms = recipe.objective
+        self.store = RegionStore.open(recipe.store)
+        self.model = _model(recipe, self.store)
+        self.objective: MultimodalObjective = MultimodalObjective(self.model, self.terms)
+        self.loader = self._part("train")
+        self.valid = self._part("valid")
+        self.headline = tuple(
+            name
+            for name, weight in (
+                ("masked/accuracy", self.terms.masked),
+                ("contrast/recall_at_1", self.terms.contrast),
+                ("match/auroc", self.terms.match),
+            )
+            if weight
+        )
+        self.origin = {"store": self.store.digest, "init_from": _origin(recipe)}
+        self.compiled = (self.model.encoder,)
+        self.watches = (GradientWatch(self.objective, recipe.training.validate_every),)
+        self.bases = recipe.training.batch_size * self.store.width
+        self.audit = shortcut_audit(self._part("train"), self._part("valid"), _AUDIT_BATCHES)
+        require_clean(self.audit, self.terms)
+
+    def _part(self, part: str) -> RegionLoader:
+        training = self.recipe.training
+        return RegionLoader(
+            self.store, part, training.batch_size, self.recipe.seed, self.terms,
+            shift=training.shift, reverse_complement=training.reverse_complement,
+            kmer=getattr(self.model.config.encoder, "k", 1),
+        )  # fmt: skip
+
+    def stream(self, position: Callable[[], int], rank: int = 0, world: int = 1) -> StepStream:
+        training = self.recipe.training
+        convert = partial(to_tensors, rank=rank, world=world)
+        return StepStream(self.loader, convert, training.steps, training.validate_every, position)
+
+    def passes(self, rank: int = 0, world: int = 1) -> SplitPass:
+        return SplitPass(self.valid, partial(to_tensors, rank=rank, world=world))
+
+    def save(self, folder: Path, model: nn.Module, manifest: dict[str, Any]) -> None:
+        assert isinstance(model, MultimodalModel)
+        self.audit.write_csv(folder / "shortcuts.tsv", separator="\t")
+        text = f"{about(model.config)}\n\n## Data\n{_data(self.store)}"
+        save_model(
+            model, folder / "model", model_card(self.recipe, manifest, "multi-modal model", text)
+        )
+
+    def facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "store": {"path": str(self.store.path), "digest": self.store.digest},
+            "shortcuts": self.audit.to_dicts(),
+        }
+        if self.recipe.init_from is not None:
+            facts["ancestor"] = {
+                "path": str(model_folder(self.recipe.init_from)), "digest": _origin(self.recipe),
+                "freeze": self.recipe.freeze,
+            }  # fmt: skip
+        return facts
+
+    def preview(self) -> dict[str, Any]:
+        first = self.loader.batch(0, 0)
+        return {
+            "cells": self.store.cells.group_by("split", maintain_order=True)
+            .agg("cell_id").to_dicts(),
+            "regions": self.store.regions["split"].value_counts(sort=True).to_dicts(),
+            "motifs": self.store.motifs.height,
+            "first_window": decode(first.target_BL[0, :60]),
+        }  # fmt: skip
+
+
+def to_tensors(batch: RegionBatch, rank: int = 0, world: int = 1) -> TorchRegionBatch | None:
+    """The batch as CPU tensors; of `world` devices, the share of device `rank`, if it has one."""
+    mine = np.arange(len(batch.row_B)) % world == rank
+    if not mine.any():
+        return None
+
+    def tensors(part: Any) -> dict[str, Any]:
+        return {each.name: tensor(each.name, getattr(part, each.name)) for each in fields(part)}
+
+    def tensor(name: str, value: Any) -> Any:
+        if value is None:
+            return None
+        if is_dataclass(value):
+            return RegionContext(**tensors(value))
+        if world > 1:
+            value = value[mine][:, mine] if name == "apart_BB" else value[mine]
+        return torch.from_numpy(np.ascontiguousarray(value))
+
+    return TorchRegionBatch(**tensors(batch))
+
+
+def _model(recipe: TrainRecipe, store: RegionStore) -> MultimodalModel:
+    """A fresh model whose weights are a function of the seed, or the ancestor's."""
+    motifs = tuple(store.motifs["motif_id"].to_list())
+    terms = recipe.objective
+    assert isinstance(terms, MultimodalTerms)
+    if recipe.init_from is not None:
+        from cislens.models.saving import load_model
+
+        folder = model_folder(recipe.init_from)
+        model = load_model(folder)
+        if not isinstance(model, MultimodalModel):
+            raise CislensError(f"init_from {folder} holds no multi-modal model.")
+        store.require_same(model.config.constants, model.config.motifs)
+        if recipe.freeze == "encoder":
+            model.encoder.requires_grad_(False)
+        elif recipe.freeze != "nothing":
+            raise CislensError("freeze: old has no meaning for a multi-modal model.")
+        return model.train()
+    given = recipe.model
+    changes: dict[str, Any] = {"preset": given} if isinstance(given, str) else dict(given or {})
+    if "preset" not in changes:
+        raise CislensError("model: name a preset, e.g. {preset: genebert-plus-tiny}.")
+    config = multimodal_config(
+        changes.pop("preset"), motifs, store.width, terms.context,
+        store.expression is not None, store.constants_digest, **changes,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(recipe.seed, "weights"))
+        return MultimodalModel(config)
+
+
+def _origin(recipe: TrainRecipe) -> str:
+    if recipe.init_from is None:
+        return ""
+    from cislens.files import file_digest
+
+    return file_digest(model_folder(recipe.init_from) / "model.safetensors")
+
+
+def _data(store: RegionStore) -> str:
+    parts: Mapping[str, int] = dict(store.regions["split"].value_counts().iter_rows())
+    cells = ", ".join(
+        f"{name} ({split})" for name, split in store.cells.select("cell_id", "split").iter_rows()
+    )
+    return (
+        f"Region store `{store.digest}`, {store.width} bp: "
+        f"{', '.join(f'{count:,} {part}' for part, count in sorted(parts.items()))} regions, "
+        f"{store.motifs.height} motifs.\nCell types: {cells}."
+    )

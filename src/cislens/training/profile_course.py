@@ -1,0 +1,145 @@
+"""Training on measured profiles."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from cislens.errors import CislensError
+from cislens.files import atomic_path
+from cislens.genome.codes import decode
+from cislens.models.profile import ProfileModel
+from cislens.models.saving import save_model
+from cislens.objectives.expert_terms import BalancedTerms
+from cislens.objectives.profile import ProfileObjective
+from cislens.recipes.schema import Objective, TrainRecipe
+from cislens.signal.datacard import FILE_NAME, DataCard
+from cislens.signal.loader import ProfileLoader
+from cislens.signal.store import ProfileStore
+from cislens.training.course import Course
+from cislens.training.data import SpeciesLabels, to_tensors
+from cislens.training.experts import expert_use
+from cislens.training.manifest import model_card
+from cislens.training.start import start_of
+from cislens.training.stream import SplitPass, StepStream
+from cislens.training.watch import ExpertWatch
+
+logger = logging.getLogger("cislens")
+
+
+class ProfileCourse(Course):
+    """A profile store and a model with a head for each of its tracks.
+
+    Raises:
+        CislensError: as `start_of`, or if the encoder cannot recompute its activations.
+    """
+
+    selection = "poisson_nll"
+    headline = ("pearson_pooled",)
+    finite = ("poisson",)
+
+    def __init__(self, recipe: TrainRecipe) -> None:
+        assert isinstance(recipe.objective, Objective)
+        training = recipe.training
+        self.recipe = recipe
+        self.store = ProfileStore.open(recipe.store)
+        self.start = start_of(recipe, self.store)
+        self.model = self.start.model
+        self.objective: ProfileObjective = _objective(recipe, self.store, self.model)
+        self.loader = ProfileLoader(
+            self.store, "train", training.batch_size, recipe.seed, training.shift,
+            training.reverse_complement, batches=training.batches,
+        )  # fmt: skip
+        self.valid = ProfileLoader(
+            self.store, "valid", training.batch_size, shift=0, reverse_complement=False
+        )
+        self.labels = SpeciesLabels.of(
+            self.store, self.model.species, recipe.objective.shuffle_species, recipe.seed
+        )
+        self.origin = {"store": self.store.digest, "init_from": self.start.origin}
+        self.frozen = self.start.frozen
+        parts = (self.model.encoder, self.model.decoder)
+        self.compiled = tuple(part for part in parts if part is not None)
+        self.watches = (ExpertWatch(self.objective),)
+        self.bases = training.batch_size * self.store.length
+
+    def stream(self, position: Callable[[], int], rank: int = 0, world: int = 1) -> StepStream:
+        training = self.recipe.training
+        convert = partial(to_tensors, labels=self.labels, rank=rank, world=world)
+        return StepStream(self.loader, convert, training.steps, training.validate_every, position)
+
+    def passes(self, rank: int = 0, world: int = 1) -> SplitPass:
+        return SplitPass(
+            self.valid, partial(to_tensors, labels=self.labels, rank=rank, world=world)
+        )
+
+    def save(self, folder: Path, model: nn.Module, manifest: dict[str, Any]) -> None:
+        assert isinstance(model, ProfileModel)
+        with atomic_path(folder / "experts.parquet") as aside:
+            expert_use(model, self.passes()).write_parquet(aside)
+        data = DataCard(self.store.length, self.start.tracks)
+        card = model_card(self.recipe, manifest, "profile model", _about(self.store))
+        save_model(model, folder / "model", card, {FILE_NAME: data.to_json()})
+
+    def facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "store": {"path": str(self.store.path), "digest": self.store.digest}
+        }
+        if ancestor := self.start.ancestor:
+            facts["ancestor"] = {
+                "path": str(ancestor.folder), "digest": ancestor.digest,
+                "freeze": self.recipe.freeze,
+            }  # fmt: skip
+        return facts
+
+    def preview(self) -> dict[str, Any]:
+        first = self.loader.batch(0, 0)
+        return {
+            "species": {name: len(self.store.tracks(name)) for name in self.store.species},
+            "first_window": decode(first.codes_BL[0, :60]),
+        }
+
+    def say(self) -> None:
+        terms = self.objective.experts
+        if (
+            self.recipe.training.batches == "alternate"
+            and isinstance(terms, BalancedTerms)
+            and len(terms.mass_XSE)
+            and terms.weights["mutual_information"]
+        ):
+            logger.info(
+                "training: with batches: alternate every batch is of one species, so "
+                "objective.experts.mutual_information has no effect"
+            )
+
+
+def _objective(recipe: TrainRecipe, store: ProfileStore, model: ProfileModel) -> ProfileObjective:
+    """The recipe's objective over the store's tracks, weighted as the store says."""
+    if recipe.training.checkpointing:
+        if not hasattr(model.encoder, "checkpointing"):
+            raise CislensError(
+                f"training.checkpointing: the encoder {type(model.encoder).__name__} cannot "
+                "recompute its activations; leave the key out."
+            )
+        setattr(model.encoder, "checkpointing", True)  # noqa: B010 - not of every encoder
+    tables = {name: store.tracks(name).frame for name in store.species}
+    tracks = {name: table["id"].to_list() for name, table in tables.items()}
+    weights = {name: table["weight"].to_list() for name, table in tables.items()}
+    uneven = {name: given for name, given in weights.items() if set(given) != {1.0}}
+    assert isinstance(recipe.objective, Objective)
+    return ProfileObjective(model, recipe.objective, tracks, uneven)
+
+
+def _about(store: ProfileStore) -> str:
+    tracks = "\n".join(
+        f"- {name}: {len(store.tracks(name))} tracks, "
+        f"{store.windows(name).height} windows of {store.length} bp"
+        for name in store.species
+    )
+    return (
+        "Supervised genomic-profile model.\n\n## Data\n"
+        f"Profile store `{store.digest}`, bins of {store.bin_size} bp:\n{tracks}"
+    )
