@@ -234,6 +234,8 @@ class BenchSettings(Section):
         labels: numbers of training examples, for curves of label efficiency.
         kmer: longest k-mer counted.
         gapped: whether gapped k-mers are a baseline too.
+        motifs: library (`JASPAR2026:CORE:vertebrates`, or a file in MEME format) whose motifs'
+            occupancy is a baseline too.
     """
 
     seeds: int = Field(default=3, ge=1)
@@ -250,6 +252,7 @@ class BenchSettings(Section):
     labels: list[Annotated[int, Field(ge=10)]] = []
     kmer: int = Field(default=5, ge=1, le=8)
     gapped: bool = False
+    motifs: RecipeName | None = None
     seed: int = 0
 
 

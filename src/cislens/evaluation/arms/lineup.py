@@ -1,7 +1,7 @@
 """Who takes part in a task: what is to be judged, its controls, and the baselines."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Literal
 
 from cislens.evaluation.arms.contract import Arm, Ground
@@ -18,10 +18,12 @@ from cislens.evaluation.arms.variant import ZeroShotArm, can_score
 from cislens.evaluation.heads.onehot_cnn import find_shape
 from cislens.evaluation.heads.tuning import same_budget
 from cislens.evaluation.variant_baselines import VariantBaseline, available_baselines
+from cislens.motifs.library import MotifLibrary, read_library
 from cislens.recipes.schema import BenchSettings
 from cislens.representations.baselines import Dinucleotides, GCContent, KmerCounts, Length, OneHot
 from cislens.representations.contract import Binned, Representation, Tunable, Twinned
 from cislens.representations.gapped import GappedKmers
+from cislens.representations.motifs import MotifOccupancy
 
 _BUCKETS = 2**13  # more, up to 2^16, tell words apart better and take 2.6 GB per 10,000 examples
 ArmOf = Callable[[Representation], Arm]
@@ -89,11 +91,18 @@ def _whole(ground: Ground) -> bool:
     return ground.card.kind != "variant" and ground.task.examples["length"].n_unique() == 1
 
 
+@cache
+def _library(spec: str) -> MotifLibrary:
+    return read_library(spec)
+
+
 def _baselines(ground: Ground, settings: BenchSettings) -> list[Representation]:
     one_length = ground.task.examples["length"].n_unique() == 1
     baselines: list[Representation] = [KmerCounts(settings.kmer), Dinucleotides()]
     if settings.gapped:
         baselines.append(GappedKmers(buckets=_BUCKETS))
+    if settings.motifs is not None:
+        baselines.append(MotifOccupancy(_library(settings.motifs)))
     if ground.card.kind != "attribution":  # GC and length are the same wherever a base changes
         baselines += [GCContent()] + ([] if one_length else [Length()])
     return baselines + ([OneHot()] if one_length else [])
