@@ -368,6 +368,8 @@ class SpliceTask(GenomeSection):
         decoys: how many for each site.
         apart: least bp between a decoy and any annotated site, on either strand.
         alike: take the decoys of a gene that are nearest to its sites in GC, not any.
+        least_canonical: share of the annotated donors that must read GT, and of the acceptors AG;
+            else the annotation does not fit the genome.
     """
 
     kind: Literal["splice"]
@@ -377,6 +379,7 @@ class SpliceTask(GenomeSection):
     decoys: int = Field(default=1, ge=1)
     apart: int = Field(default=0, ge=0)
     alike: bool = False
+    least_canonical: float = Field(default=0.95, ge=0, le=1)
 
 
 class ShuffledTask(Section):

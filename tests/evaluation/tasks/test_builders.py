@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 
 from cislens.errors import CislensError
-from cislens.evaluation.tasks.builders import accessibility, promoters
+from cislens.evaluation.tasks.builders import accessibility
+from cislens.evaluation.tasks.promoters import promoters
 from cislens.evaluation.tasks.task import Task
 from cislens.example import example_path
 from cislens.genome.annotation import read_genes

@@ -14,6 +14,7 @@ from cislens.randomness import generator
 
 BLOCK = f"{BLOCK_BP // 1000} kb of genome"
 BINARY = Metric(primary="auroc", secondary=["auprc"])
+PLACE = ("chrom", "start", "end")
 
 
 def with_background(
@@ -22,28 +23,45 @@ def with_background(
     annotated: pl.DataFrame,
     limit: int | None,
     seed: int,
+    keep: tuple[str, ...] = (),
 ) -> tuple[pl.DataFrame, dict[str, str | int | float]]:
-    """Disjoint positives and as many matched windows away from all that is annotated."""
-    columns = ["chrom", "start", "end"]
-    everywhere = everywhere.select(columns).sort("chrom", "start")
-    apart = disjoint(everywhere)
-    positives = drawn(apart, limit, seed)
-    away_from = pl.concat([everywhere, annotated.select(columns)])
-    background = matched_background(genome, positives, seed, exclude=away_from)
-    rows = pl.concat(
-        [
-            positives.select(columns).with_columns(label=1),
-            background.intervals.select(columns).with_columns(label=0),
-        ]
-    ).with_columns(
-        example_id=pl.format("{}:{}-{}", "chrom", "start", "end"),
-        y=pl.col("label").cast(pl.Float32).reshape((-1, 1)).arr.to_list(),
-    )
+    """Disjoint positives and as many matched windows away from all that is annotated.
+
+    Args:
+        keep: columns of the positives that the rows keep; null in the background, but for
+            `strand`, which a window has of the positive it was matched to.
+    """
+    positives, report = positives_of(everywhere, limit, seed, keep)
+    columns = [*PLACE, *(["strand"] if "strand" in keep else [])]
+    away_from = pl.concat([everywhere.select(PLACE), annotated.select(PLACE)])
+    background = matched_background(genome, positives.select(columns), seed, exclude=away_from)
+    rows = labelled(positives, background.intervals.select(columns))
     balance = {
         f"standardized difference of {row['covariate']}": round(float(row["after"]), 4)
         for row in background.balance.iter_rows(named=True)
     }
-    return rows, {"overlapping positives left out": len(everywhere) - len(apart), **balance}
+    return rows, {**report, **balance}
+
+
+def positives_of(
+    everywhere: pl.DataFrame, limit: int | None, seed: int, keep: tuple[str, ...] = ()
+) -> tuple[pl.DataFrame, dict[str, str | int | float]]:
+    """Disjoint windows, at most `limit` of them drawn by the seed, and how many were left out."""
+    order = ["chrom", "start", *(["strand"] if "strand" in keep else [])]
+    ordered = everywhere.select(*PLACE, *keep).sort(order)
+    apart = disjoint(ordered)
+    return drawn(apart, limit, seed), {
+        "overlapping positives left out": len(everywhere) - len(apart)
+    }
+
+
+def labelled(positives: pl.DataFrame, negatives: pl.DataFrame) -> pl.DataFrame:
+    """Both as rows of a task, with `example_id`, `label` and `y`."""
+    both = [positives.with_columns(label=1), negatives.with_columns(label=0)]
+    return pl.concat(both, how="diagonal").with_columns(
+        example_id=pl.format("{}:{}-{}", "chrom", "start", "end"),
+        y=pl.col("label").cast(pl.Float32).reshape((-1, 1)).arr.to_list(),
+    )
 
 
 def disjoint(intervals: pl.DataFrame) -> pl.DataFrame:

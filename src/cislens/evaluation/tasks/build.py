@@ -6,13 +6,12 @@ from typing import Any
 
 from cislens.errors import CislensError
 from cislens.evaluation.attribution import attribution_task
-from cislens.evaluation.tasks.builders import accessibility, peaks, profile_windows, promoters
+from cislens.evaluation.tasks.builders import accessibility, peaks, profile_windows
 from cislens.evaluation.tasks.exposure import without_seen
 from cislens.evaluation.tasks.genomic import signed_off
 from cislens.evaluation.tasks.placing import store_regions
 from cislens.evaluation.tasks.registry import make_section
 from cislens.evaluation.tasks.task import Task
-from cislens.genome.annotation import read_genes
 from cislens.genome.intervals import read_intervals
 from cislens.genome.reference import Genome, open_genome
 from cislens.motifs.sites import consensus_motif, find_motif, read_meme
@@ -21,7 +20,6 @@ from cislens.recipes.schema import (
     AnyTask,
     AttributionTask,
     PeakTask,
-    PromoterTask,
     SavedTask,
     WindowTask,
 )
@@ -49,7 +47,7 @@ def build_task(name: str, section: AnyTask, store: ProfileStore | None, seed: in
             )  # fmt: skip
         case AttributionTask():
             return _attribution(name, section, store, seed)
-        case PromoterTask() | PeakTask() | AccessibilityTask():
+        case PeakTask() | AccessibilityTask():
             return without_seen(_annotated(name, section, store, seed), store)
     return make_section(name, section, store, seed)
 
@@ -69,7 +67,7 @@ def _attribution(
 
 def _annotated(
     name: str,
-    section: PromoterTask | PeakTask | AccessibilityTask,
+    section: PeakTask | AccessibilityTask,
     store: ProfileStore | None,
     seed: int,
 ) -> Task:
@@ -87,9 +85,6 @@ def _annotated(
     }
     files = {"genome": section.genome}
     match section:
-        case PromoterTask():
-            files["genes"] = section.genes
-            task = promoters(genome, read_genes(section.genes), **fields)
         case PeakTask():
             files["peaks"] = section.peaks
             task = peaks(genome, read_intervals(section.peaks), **fields)

@@ -13,47 +13,11 @@ from cislens.evaluation.tasks.background import built_card, drawn, with_backgrou
 from cislens.evaluation.tasks.card import Metric, Target
 from cislens.evaluation.tasks.placing import BLOCK_BP, Placed, place, without_leaks
 from cislens.evaluation.tasks.task import Task, make_task
-from cislens.genome import annotation
 from cislens.genome.codes import Codes, N
-from cislens.genome.intervals import centered, within
+from cislens.genome.intervals import centered
 from cislens.genome.reference import Genome
-from cislens.randomness import generator
 from cislens.signal.bigwig import read_windows
 from cislens.signal.store import ProfileStore
-
-
-def promoters(
-    genome: Genome,
-    genes: pl.DataFrame,
-    *,
-    name: str,
-    species: str,
-    width: int = 512,
-    regions: pl.DataFrame | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-) -> Task:
-    """Promoters (three quarters of the window upstream of the TSS) against matched background.
-
-    Each window is moved at random by up to an eighth of its width: where the annotation begins a
-    gene at its start codon, an ATG at a fixed position would tell the classes apart.
-
-    Args:
-        genes: as `annotation.read_genes` gives them; of windows that overlap the first is kept.
-        regions: windows of pre-training with their split, see `placing.place`.
-        limit: at most so many promoters, drawn by the seed.
-    """
-    upstream = 3 * width // 4
-    windows = annotation.promoters(genes, upstream, width - upstream)
-    reach = width // 8
-    shift = generator(seed, "promoters").integers(-reach, reach + 1, len(windows))
-    windows = windows.with_columns(start=pl.col("start") + shift, end=pl.col("end") + shift)
-    everywhere = within(windows, genome.chrom_sizes)
-    rows, report = with_background(genome, everywhere, windows, limit, seed)
-    placed = place(rows, genome, seed, regions, rows["label"].to_numpy())
-    card = built_card(placed, report, regions, name=name, species=species, window=width,
-                 target=Target(names=["promoter"]), assembly=genome.name)  # fmt: skip
-    return make_task(card, placed.rows, placed.sequences)
 
 
 def peaks(

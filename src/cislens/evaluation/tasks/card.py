@@ -113,7 +113,9 @@ class TaskCard(Section):
     metric: Metric
     split: Literal["chromosome", "homology", "predefined", "regions", "fold", "random"]
     block: str
-    negatives: Literal["genomic", "shuffled", "synthetic", "measured", "none"] = "none"
+    negatives: Literal["genomic", "accessible", "shuffled", "synthetic", "measured", "none"] = (
+        "none"
+    )
     strand: Literal["unstranded", "stranded"] = "unstranded"
     score_sign: Literal["signed", "unsigned"] | None = None
     margin: float = Field(default=0.01, gt=0)

@@ -32,6 +32,13 @@ def on_genome(intervals: pl.DataFrame, genome: Genome, path: Path) -> pl.DataFra
     return match_names(found, genome.chrom_sizes, str(path)).rename(intervals)
 
 
+def several(role: str, paths: Path | list[Path]) -> dict[str, Path]:
+    """One file or several of one role, as the card lists them."""
+    if isinstance(paths, Path):
+        return {role: paths}
+    return {f"{role}.{number}": path for number, path in enumerate(paths, 1)}
+
+
 def signed_off(
     task: Task, section: TaskSection, files: Mapping[str, Path], rows: Mapping[str, int]
 ) -> Task:

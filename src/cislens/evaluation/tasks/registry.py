@@ -13,6 +13,7 @@ from cislens.evaluation.tasks.importers.saturation import import_saturation
 from cislens.evaluation.tasks.importers.splicing import import_splicing
 from cislens.evaluation.tasks.importers.table import import_table
 from cislens.evaluation.tasks.importers.variants import import_traitgym, import_vcf
+from cislens.evaluation.tasks.promoters import build_promoters
 from cislens.evaluation.tasks.rbp import build_rbp
 from cislens.evaluation.tasks.shuffled import build_shuffled
 from cislens.evaluation.tasks.splice import build_splice
@@ -36,6 +37,7 @@ IMPORTERS: dict[str, Callable[[str, Any, int], Task]] = {
 }
 # What may take its parts from a store's windows: (name, section, store, seed) -> task
 BUILDERS: dict[str, Callable[[str, Any, ProfileStore | None, int], Task]] = {
+    "promoters": build_promoters,
     "tfbs": build_tfbs,
     "rbp": build_rbp,
     "splice": build_splice,

@@ -1,5 +1,8 @@
 """Splice sites of an annotation against decoys of the same genes."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -9,16 +12,19 @@ import polars as pl
 from cislens.errors import CislensError
 from cislens.evaluation.tasks.background import BINARY, built_card, drawn
 from cislens.evaluation.tasks.card import Metric, Target
-from cislens.evaluation.tasks.genomic import on_genome, opened, signed_off
+from cislens.evaluation.tasks.genomic import on_genome, opened, several, signed_off
 from cislens.evaluation.tasks.placing import place
 from cislens.evaluation.tasks.task import Task, make_task
 from cislens.genome import codes as dna
-from cislens.genome.codes import Codes, reverse_complement
+from cislens.genome.codes import Codes, gc_content, reverse_complement
 from cislens.genome.exons import gene_spans, introns, read_exons
 from cislens.genome.reference import Genome
+from cislens.genome.sampling import standardized_difference
 from cislens.randomness import generator
 from cislens.recipes.task_sections import SpliceTask
 from cislens.signal.store import ProfileStore
+
+Ints = npt.NDArray[np.int64]
 
 CLASSES = ["donor", "acceptor", "neither"]
 _PAIRS = {"donor": (dna.G, dna.T), "acceptor": (dna.A, dna.G)}
@@ -31,14 +37,26 @@ _SCHEMA = {
 def build_splice(name: str, section: SpliceTask, store: ProfileStore | None, seed: int) -> Task:
     """A stranded task of splice sites; see `SpliceTask` and `splice_sites`."""
     genome, regions = opened(name, section, store)
-    exons = on_genome(read_exons(section.genes), genome, section.genes)
+    paths = several("genes", section.genes)
+    exons = _exons(paths, genome)
     task = splice_sites(
         genome, exons, name=name, species=section.species, reach=section.reach,
-        binary=section.binary, decoys=section.decoys, regions=regions, limit=section.limit,
-        seed=seed,
+        binary=section.binary, decoys=section.decoys, apart=section.apart, alike=section.alike,
+        least_canonical=section.least_canonical, regions=regions, limit=section.limit, seed=seed,
     )  # fmt: skip
-    files = {"genome": section.genome, "genes": section.genes}
-    return signed_off(task, section, files, {"genes": exons.height})
+    rows = {"genes": exons.height} if len(paths) == 1 else {}
+    return signed_off(task, section, {"genome": section.genome, **paths}, rows)
+
+
+def _exons(paths: Mapping[str, Path], genome: Genome) -> pl.DataFrame:
+    """Exons of one or several files; genes of different files are different genes."""
+    tables = [on_genome(read_exons(path), genome, path) for path in paths.values()]
+    if len(tables) == 1:
+        return tables[0]
+    return pl.concat(
+        table.with_columns(pl.format("{}.{}", pl.lit(number), "gene").alias("gene"))
+        for number, table in enumerate(tables, 1)
+    )
 
 
 def splice_sites(
@@ -50,6 +68,9 @@ def splice_sites(
     reach: int = 200,
     binary: Literal["donor", "acceptor"] | None = None,
     decoys: int = 1,
+    apart: int = 0,
+    alike: bool = False,
+    least_canonical: float = 0.95,
     regions: pl.DataFrame | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -64,20 +85,31 @@ def splice_sites(
         exons: as `exons.read_exons` gives them.
         binary: only sites of this kind; None for donor, acceptor and neither.
         decoys: how many for each site, as far as the gene has them.
+        apart: a decoy lies at least so many bp from any annotated site, on either strand.
+        alike: of a gene's decoys those are taken that are nearest to its sites in GC.
+
+    Raises:
+        CislensError: if a smaller share than `least_canonical` of the annotated donors reads GT,
+            or of the acceptors AG.
     """
-    kinds: list[str] = [binary] if binary else ["donor", "acceptor"]
-    sites = _sites(exons, kinds)
+    every = _sites(exons, ["donor", "acceptor"])
+    _require_canonical(name, genome, every, least_canonical)
+    sites = every.filter(pl.col("site") == binary) if binary else every
     canonical = _canonical(genome, sites)
     report: dict[str, str | int | float] = {
         "sites that are not GT or AG": sites.height - int(canonical.sum())
     }
-    known = sites
+    known = every if apart else sites
     sites = drawn(sites.filter(pl.Series(canonical)), limit, seed)
     if sites.is_empty():
         raise CislensError(f"task {name}: the annotation has no intron that begins with GT.")
     spans = gene_spans(exons).filter(pl.col("gene").is_in(sites["gene"].unique().to_list()))
-    fakes = _decoys(genome, spans, sites, known, decoys, seed)
+    fakes = _decoys(genome, spans, sites, _Choice(known, decoys, apart, alike, reach, seed))
     report["decoys"] = fakes.height
+    if alike:
+        report["standardized difference of gc"] = round(
+            standardized_difference(_gc(genome, sites, reach), _gc(genome, fakes, reach)), 4
+        )
     rows = _windows(pl.concat([sites, fakes]), genome, reach)
     label = rows["site"].replace_strict(
         {site: number for number, site in enumerate(CLASSES)}, return_dtype=pl.Int64
@@ -128,31 +160,105 @@ def _canonical(genome: Genome, sites: pl.DataFrame) -> npt.NDArray[np.bool_]:
     return right
 
 
-def _decoys(
-    genome: Genome, spans: pl.DataFrame, sites: pl.DataFrame, known: pl.DataFrame, count: int,
-    seed: int,
-) -> pl.DataFrame:  # fmt: skip
+def _require_canonical(name: str, genome: Genome, sites: pl.DataFrame, least: float) -> None:
+    """Refuse an annotation whose sites are not where the genome has GT and AG."""
+    for site, pair in (("donor", "GT"), ("acceptor", "AG")):
+        mine = sites.filter(pl.col("site") == site)
+        if mine.is_empty():
+            continue
+        share = _canonical(genome, mine).mean()
+        if share >= least:
+            continue
+        hint = (
+            "it may be of another assembly or strand, or name other gaps introns (then lower "
+            "`least_canonical`)."
+        )
+        for shift in (-1, 1):
+            moved = mine.with_columns(boundary=pl.col("boundary") + shift)
+            if _canonical(genome, moved).mean() >= least:
+                hint = (
+                    f"but with sites moved by {shift:+d} bp it does: its coordinates are off "
+                    "by one (GTF and GFF3 count from 1 and include the end, BED counts from 0 and "
+                    "does not)."
+                )
+        raise CislensError(
+            f"task {name}: only {share:.1%} of {mine.height} annotated {site}s read {pair} in "
+            f"{genome.path} (at least {least:.0%} must); the annotation does not fit "
+            f"the genome, {hint}"
+        )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """How decoys are chosen; `known` are the sites that no decoy may be at, or near to."""
+
+    known: pl.DataFrame
+    count: int
+    apart: int
+    alike: bool
+    reach: int
+    seed: int
+
+
+def _decoys(genome: Genome, spans: pl.DataFrame, sites: pl.DataFrame, how: _Choice) -> pl.DataFrame:
     """GT and AG of the genes that no annotated intron begins or ends at, as many of each as sites
     of the gene times `count`."""
-    annotated = set(known.select("chrom", "boundary", "strand").iter_rows())
-    wanted = {(gene, site): n for gene, site, n in sites.group_by("gene", "site").len().iter_rows()}
+    annotated = set(how.known.select("chrom", "boundary", "strand").iter_rows())
+    near = {
+        str(chrom): np.sort(part["boundary"].to_numpy())
+        for (chrom,), part in how.known.group_by("chrom")
+    }
+    groups = dict(sites.group_by("gene", "site"))
     found: list[tuple[str, int, str, str, str]] = []
     for chrom, start, end, strand, gene in spans.iter_rows():
         codes = genome.fetch(chrom, start, end)
         if strand == "-":
             codes = reverse_complement(codes)
         for site in _PAIRS:
-            n = wanted.get((gene, site), 0) * count
-            if not n:
+            mine = groups.get((gene, site))
+            if mine is None:
                 continue
             offsets = _offsets(codes, site)
             bounds = start + offsets if strand == "+" else end - offsets
+            if how.apart:
+                bounds = bounds[_distance(bounds, near[chrom]) >= how.apart]
             free = [b for b in bounds.tolist() if (chrom, b, strand) not in annotated]
-            order = generator(seed, "decoys", gene, site).permutation(len(free))[:n]
-            found += [(chrom, free[at], strand, gene, "neither") for at in np.sort(order)]
+            order = generator(how.seed, "decoys", gene, site).permutation(len(free))
+            n = mine.height * how.count
+            if how.alike and len(free) > n:
+                order = _like(genome, mine, np.array(free)[order], order, how)
+            found += [(chrom, free[at], strand, gene, "neither") for at in np.sort(order[:n])]
     return pl.DataFrame(found, schema=_SCHEMA, orient="row").unique(
         ["chrom", "boundary", "strand"], keep="first", maintain_order=True
     )
+
+
+def _like(genome: Genome, mine: pl.DataFrame, free: Ints, order: Ints, how: _Choice) -> Ints:
+    """Of the free places, `order` numbers them, for each site in turn the nearest in GC."""
+    table = pl.DataFrame({"boundary": free}).with_columns(chrom=pl.lit(mine["chrom"][0]))
+    gc = _gc(genome, table, how.reach)
+    open_ = np.ones(len(free), bool)
+    taken = []
+    for wanted in np.tile(_gc(genome, mine, how.reach), how.count):
+        at = int(np.argmin(np.where(open_, np.abs(gc - wanted), np.inf)))
+        open_[at] = False
+        taken.append(at)
+    chosen: Ints = order[taken]
+    return chosen
+
+
+def _gc(genome: Genome, sites: pl.DataFrame, reach: int) -> npt.NDArray[np.float64]:
+    codes = genome.windows(sites["chrom"], sites["boundary"].to_numpy() - reach, 2 * reach)
+    return np.asarray(gc_content(codes), np.float64)
+
+
+def _distance(places: Ints, known: Ints) -> Ints:
+    """Bases from each place to the next known one; `known` is sorted and not empty."""
+    at = np.searchsorted(known, places)
+    right = np.abs(known[np.minimum(at, len(known) - 1)] - places)
+    left = np.abs(known[np.maximum(at - 1, 0)] - places)
+    nearest: Ints = np.minimum(left, right)
+    return nearest
 
 
 def _offsets(codes: Codes, site: str) -> npt.NDArray[np.int64]:
