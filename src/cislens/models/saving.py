@@ -18,17 +18,19 @@ from torch import Tensor, nn
 from cislens import __version__
 from cislens.errors import CislensError
 from cislens.files import atomic_path, require_file
+from cislens.models.genebert.multimodal import MultimodalConfig, MultimodalModel
 from cislens.models.profile import ProfileModel, ProfileModelConfig
 from cislens.recipes.reading import Section, read_section
 
 FORMAT = 2
 _NAMED_KEYS = 5
 
-TrainedModel = ProfileModel
+TrainedModel = ProfileModel | MultimodalModel
 
 # Name in config.json -> configuration and class.
 _KINDS: dict[str, tuple[type[Section], Any]] = {
     "cislens-profile": (ProfileModelConfig, ProfileModel),
+    "cislens-multimodal": (MultimodalConfig, MultimodalModel),
 }
 
 

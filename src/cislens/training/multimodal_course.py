@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from cislens.models.genebert.contract import RegionContext
 from cislens.models.genebert.multimodal import MultimodalModel
 from cislens.models.genebert.presets import multimodal_config
 from cislens.models.saving import save_model
+from cislens.motifs import batch as motif_batch
 from cislens.motifs.batch import RegionBatch
 from cislens.motifs.loader import RegionLoader
 from cislens.motifs.shortcuts import require_clean, shortcut_audit
@@ -73,10 +74,10 @@ class MultimodalCourse(Course):
         self.audit = shortcut_audit(self._part("train"), self._part("valid"), _AUDIT_BATCHES)
         require_clean(self.audit, self.terms)
 
-    def _part(self, part: str) -> RegionLoader:
+    def _part(self, part: Literal["train", "valid"]) -> RegionLoader:
         training = self.recipe.training
         return RegionLoader(
-            self.store, part, training.batch_size, self.recipe.seed, self.terms,
+            self.store, part, training.batch_size, self.recipe.seed, terms=self.terms,
             shift=training.shift, reverse_complement=training.reverse_complement,
             kmer=getattr(self.model.config.encoder, "k", 1),
         )  # fmt: skip
@@ -126,19 +127,23 @@ def to_tensors(batch: RegionBatch, rank: int = 0, world: int = 1) -> TorchRegion
     if not mine.any():
         return None
 
-    def tensors(part: Any) -> dict[str, Any]:
-        return {each.name: tensor(each.name, getattr(part, each.name)) for each in fields(part)}
+    def share(part: Any) -> Any:
+        """The rows of this device, of arrays and of the contexts made of them."""
+        if part is None or world == 1:
+            return part
+        if isinstance(part, motif_batch.RegionContext):
+            return replace(part, **{f.name: share(getattr(part, f.name)) for f in fields(part)})
+        return part[mine]
 
-    def tensor(name: str, value: Any) -> Any:
-        if value is None:
-            return None
-        if is_dataclass(value):
-            return RegionContext(**tensors(value))
-        if world > 1:
-            value = value[mine][:, mine] if name == "apart_BB" else value[mine]
-        return torch.from_numpy(np.ascontiguousarray(value))
-
-    return TorchRegionBatch(**tensors(batch))
+    tensors: dict[str, Any] = {}
+    for each in fields(batch):
+        part = share(getattr(batch, each.name))
+        if isinstance(part, motif_batch.RegionContext):
+            tensors[each.name] = RegionContext.from_numpy(part)
+        elif part is not None:
+            part = part[:, mine] if each.name == "apart_BB" else part
+            tensors[each.name] = torch.from_numpy(np.ascontiguousarray(part))
+    return TorchRegionBatch(**{"next_B": None, "other": None, **tensors})
 
 
 def _model(recipe: TrainRecipe, store: RegionStore) -> MultimodalModel:

@@ -13,6 +13,9 @@ class EpochLoader(Protocol):
     def __len__(self) -> int:
         """Batches of an epoch."""
 
+    def batch(self, epoch: int, step: int) -> Any:
+        """One batch."""
+
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
         """The batches of an epoch from one on."""
 

@@ -4,8 +4,11 @@ Dimensions: B locus, L base pair, J token, R region, T motif, D and E channels.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from cislens.models.contract import Embedding, Encoder
@@ -57,6 +60,17 @@ class RegionContext:
     hidden_BR: Tensor
     access_hidden_BR: Tensor
     gc_B: Tensor
+
+    @classmethod
+    def from_numpy(cls, context: Any) -> "RegionContext":
+        """The arrays of a `cislens.motifs.batch.RegionContext` as CPU tensors."""
+        arrays = {part.name: getattr(context, part.name) for part in fields(cls)}
+        return cls(
+            **{
+                name: None if array is None else torch.from_numpy(np.ascontiguousarray(array))
+                for name, array in arrays.items()
+            }  # type: ignore[arg-type]
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Whether a representation knows a cell type that it has not seen."""
