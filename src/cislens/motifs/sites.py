@@ -174,7 +174,7 @@ def scan(
     found = []
     strands = (("+", motif),) if stranded else (("+", motif), ("-", motif.reverse_complement()))
     for strand, matrix in strands:
-        table = _table(matrix)
+        table = score_table(matrix)
         total = _totals(padded, table)
         rows, start = np.nonzero(total >= threshold(motif, p_value))
         score = total[rows, start] * _STEP
@@ -205,9 +205,38 @@ def annotate_sites(
     return sites
 
 
+def score_table(motif: Motif) -> Scores:
+    """Scores (W, 5) of A, C, G, T and N in each column, in steps of 0.01 bits; N is in no hit."""
+    odds = np.log2(motif.probabilities_W4 + _PSEUDO) - np.log2(0.25)
+    steps = np.rint(odds / _STEP).astype(np.int64)
+    return np.concatenate([steps, np.full((len(motif), 1), _NEVER)], axis=1)
+
+
 def threshold(motif: Motif, p_value: float) -> int:
-    """The least score, in steps of 0.01 bits, that at most `p_value` of random words reach."""
-    table = _table(motif)[:, :4]
+    """The least score, in steps of 0.01 bits, that at most `p_value` of random words reach.
+
+    Raises:
+        CislensError: if even the best word is not that rare.
+    """
+    low, tail = _tail(motif)
+    rare = np.flatnonzero(tail <= p_value)
+    if not len(rare):
+        raise CislensError(
+            f"motif {motif.name} is too short or too vague: {tail[-1]:.1e} of random words fit it "
+            f"best, more than {p_value:.1e}; give a larger p-value."
+        )
+    return low + int(rare[0])
+
+
+def least_score(motif: Motif, p_value: float) -> int:
+    """As `threshold`, but where not even the best word is that rare, the best word's score."""
+    low, tail = _tail(motif)
+    return low + int(np.flatnonzero(tail <= max(p_value, tail[-1]))[0])
+
+
+def _tail(motif: Motif) -> tuple[int, npt.NDArray[np.float64]]:
+    """The lowest score and the share of all words that reach it and each score above."""
+    table = score_table(motif)[:, :4]
     low, high = int(table.min(1).sum()), int(table.max(1).sum())
     share = np.zeros(high - low + 1)
     share[0] = 1.0
@@ -218,14 +247,7 @@ def threshold(motif: Motif, p_value: float) -> int:
         for offset in offsets.tolist():
             new[offset : offset + reach] += share[:reach] / 4
         share, reach = new, reach + int(offsets.max())
-    tail = share[::-1].cumsum()[::-1]
-    rare = np.flatnonzero(tail <= p_value)
-    if not len(rare):
-        raise CislensError(
-            f"motif {motif.name} is too short or too vague: {tail[-1]:.1e} of random words fit it "
-            f"best, more than {p_value:.1e}; give a larger p-value."
-        )
-    return low + int(rare[0])
+    return low, share[::-1].cumsum()[::-1]
 
 
 def _matrix(rows: Rows, at: int) -> tuple[npt.NDArray[np.float64], int]:
@@ -254,13 +276,6 @@ def _matrix(rows: Rows, at: int) -> tuple[npt.NDArray[np.float64], int]:
 
 def _numeric(text: str) -> bool:
     return text.lstrip("-+.")[:1].isdigit()
-
-
-def _table(motif: Motif) -> Scores:
-    """Scores (W, 5) of each base in each column, in steps; N is never in a hit."""
-    odds = np.log2(motif.probabilities_W4 + _PSEUDO) - np.log2(0.25)
-    steps = np.rint(odds / _STEP).astype(np.int64)
-    return np.concatenate([steps, np.full((len(motif), 1), _NEVER)], axis=1)
 
 
 def _totals(codes_nL: Codes, table_W5: Scores) -> Scores:
