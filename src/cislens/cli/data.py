@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cislens.cli import data_basenji, task
+from cislens.cli import data_basenji, data_regions, task
 from cislens.cli.options import AsJson, DryRun, Seed, Workers, answer
 from cislens.errors import CislensError, nearest
 from cislens.recipes.packaged import packaged_names, recipe_path
@@ -20,15 +20,16 @@ _PACKAGED = "data"
 app = typer.Typer(help="Build what models train on and are judged by.", no_args_is_help=True)
 app.add_typer(task.app, name="task")
 app.command("basenji")(data_basenji.command)
+app.command("regions")(data_regions.command)
+
+_NAMES = [name for name in packaged_names(_PACKAGED) if not name.endswith(data_regions.SUFFIX)]
 
 
 @app.command("profile")
 def profile(
     recipe: Annotated[
         str,
-        typer.Argument(
-            help=f"Recipe (YAML), or a packaged one: {', '.join(packaged_names(_PACKAGED))}."
-        ),
+        typer.Argument(help=f"Recipe (YAML), or a packaged one: {', '.join(_NAMES)}."),
     ],
     out: Annotated[Path, typer.Option("--out", help="Store to write (a folder).")],
     workers: Workers = 1,

@@ -1,0 +1,243 @@
+"""Building a region store: in parallel, resumable, the same bytes for any number of workers.
+
+The store grows in `<out>.partial/store`. A unit of work is one shard of regions; when its arrays
+are on disk, a marker in `<out>.partial/done` says so. Constants follow when all shards are there,
+then the manifest, and the store is renamed to `<out>`.
+
+Dimensions: R region, L base pair, T motif.
+"""
+
+import errno
+import json
+import logging
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import cislens
+from cislens.errors import CislensError
+from cislens.files import claimed, sync, write_atomic
+from cislens.genome.codes import Codes
+from cislens.genome.splits import TRAIN
+from cislens.motifs.channels import Constants, MotifRegression, covariates, log_valid_share
+from cislens.motifs.parts import region_codes
+from cislens.motifs.plan import RegionPlan, plan_regions
+from cislens.motifs.scan import hits, occupancy, scanner_name
+from cislens.motifs.store import (
+    ACCESS,
+    CONSTANTS,
+    EXPRESSION,
+    FORMAT,
+    OCCUPANCY,
+    OPEN,
+    SCHEMA_VERSION,
+    SEQUENCE,
+    RegionStore,
+)
+from cislens.progress import track
+from cislens.recipes.regions import RegionRecipe
+from cislens.signal.resuming import begin, keeps
+from cislens.signal.shards import RowArray, create_array, write_shard
+from cislens.signal.store import MANIFEST, file_entries, manifest_text, partial_folder
+
+logger = logging.getLogger("cislens")
+
+
+def build_regions(
+    recipe: RegionRecipe, out: str | os.PathLike[str], workers: int = 1
+) -> RegionStore:
+    """Plan and build the store of a recipe.
+
+    Raises:
+        CislensError: as `plan_regions` and `build_planned`.
+    """
+    return build_planned(out, plan_regions(recipe), workers=workers)
+
+
+def build_planned(
+    out: str | os.PathLike[str], plan: RegionPlan, *, workers: int = 1
+) -> RegionStore:
+    """Build what was planned; a store of the same plan that exists already is opened instead.
+
+    A build that was interrupted goes on where it stopped when it is started again with the same
+    plan. The bytes do not depend on `workers`, on interruptions, or on the order of rows in the
+    inputs. Memory does not grow with regions x motifs.
+
+    Raises:
+        CislensError: if `out` is something else, another build of it is running, a motif has one
+            value in all training regions, or the disk is full.
+    """
+    out = Path(out)
+    partial = partial_folder(out)
+    if out.exists():
+        return _open_finished(out, plan.digest)
+    with claimed(partial, "building"):
+        try:
+            _prepare(partial, plan)
+            _require_space(out, plan)
+            _scan_shards(partial, plan, workers)
+            _finish(partial, plan)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            raise CislensError(
+                f"the disk is full: {out} needs {plan.total_bytes:,} bytes. What is done is kept "
+                f"in {partial}; free some space and run the same command again."
+            ) from error
+        (partial / "store").rename(out)
+        sync(out.parent)
+        shutil.rmtree(partial)
+    return RegionStore.open(out)
+
+
+def _open_finished(out: Path, digest: str) -> RegionStore:
+    store = RegionStore.open(out)
+    if store.manifest["plan_digest"] != digest:
+        raise CislensError(
+            f"{out} is a region store of other inputs or settings; remove it or choose another "
+            "path."
+        )
+    logger.info("%s is already built", out)
+    return store
+
+
+def _prepare(partial: Path, plan: RegionPlan) -> None:
+    """Keep what an earlier run of this plan left, or start anew."""
+    if keeps(partial, plan.digest):
+        done = len(list((partial / "done").glob("*.json")))
+        logger.info("resuming %s: %d shards are done", partial, done)
+        return
+    for name, layout in plan.sizes.layouts().items():
+        create_array(partial / "store" / name, layout)
+    begin(partial, plan.digest, plan.settings)
+
+
+def _scan_shards(partial: Path, plan: RegionPlan, workers: int) -> None:
+    """Threads do it: the scan leaves the interpreter's lock."""
+    shards = plan.sizes.layouts()[SEQUENCE].shards
+    todo = [shard for shard in range(shards) if not _marker(partial, shard).exists()]
+    with ThreadPoolExecutor(workers) as executor:
+        futures = [executor.submit(_build_shard, partial, plan, shard) for shard in todo]
+        try:
+            for future in track(as_completed(futures), "scanning motifs", total=len(futures)):
+                future.result()
+        except BaseException:
+            executor.shutdown(cancel_futures=True)
+            raise
+
+
+def _build_shard(partial: Path, plan: RegionPlan, shard: int) -> None:
+    """Write all arrays of a shard, then the marker with their digests."""
+    layouts = plan.sizes.layouts()
+    first, last = layouts[SEQUENCE].span(shard)
+    codes_RL = region_codes(plan.genome, plan.regions[first:last], plan.recipe.margin)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        SEQUENCE: codes_RL,
+        OCCUPANCY: _values(plan, _inner(codes_RL, plan.recipe.margin)),
+        ACCESS: plan.access_RC[first:last],
+        OPEN: plan.open_RC[first:last],
+    }
+    store = partial / "store"
+    digests = {}
+    for name, rows in arrays.items():
+        digest = write_shard(store / name, layouts[name], shard, rows)
+        digests[str(layouts[name].shard_file(Path(name), shard))] = digest
+    write_atomic(_marker(partial, shard), json.dumps(digests))
+
+
+def _values(plan: RegionPlan, codes_RL: Codes) -> npt.NDArray[np.float16]:
+    motifs = [row.motif for row in plan.rows]
+    if plan.recipe.value == "hits":
+        return hits(codes_RL, motifs, plan.recipe.p_value).astype(np.float16)
+    return occupancy(codes_RL, motifs).astype(np.float16)
+
+
+def _constants(partial: Path, plan: RegionPlan) -> Constants:
+    """Regress the scanned values of the training regions, a shard at a time."""
+    layouts = plan.sizes.layouts()
+    scanned, sequence = (
+        RowArray(partial / "store" / name, layouts[name]) for name in (OCCUPANCY, SEQUENCE)
+    )
+    train_R = (plan.regions["split"] == TRAIN).to_numpy()
+    covariates_RF = covariates(plan.regions["gc"], plan.regions["cpg"])
+    widths_T = np.array(plan.motifs["width"], np.int64)
+    regression = MotifRegression(len(widths_T))
+    for shard in range(layouts[OCCUPANCY].shards):
+        first, last = layouts[OCCUPANCY].span(shard)
+        rows = first + np.flatnonzero(train_R[first:last])
+        codes_RL = _inner(sequence.gather(rows), plan.recipe.margin)
+        share_RT = log_valid_share(codes_RL, widths_T)
+        regression.add(scanned.gather(rows), covariates_RF[rows], share_RT)
+    beta_TF, sd_T = regression.solve(plan.motifs["motif_id"].to_list(), plan.recipe.value)
+    return Constants(beta_TF, sd_T, plan.reference_Q, plan.access_2, plan.expression_2)
+
+
+def _finish(partial: Path, plan: RegionPlan) -> None:
+    """Constants, tables, and last the manifest: the store is whole when it exists."""
+    store = partial / "store"
+    constants = _constants(partial, plan)
+    constants.write(store / CONSTANTS)
+    if plan.expression_TC is not None:
+        np.save(store / EXPRESSION, plan.expression_TC)
+    for name, table in (
+        ("regions", plan.regions), ("motifs", plan.motifs), ("cells", plan.cells),
+    ):  # fmt: skip
+        table.write_parquet(store / f"{name}.parquet")
+    digests: dict[str, str] = {}
+    for shard in range(plan.sizes.layouts()[SEQUENCE].shards):
+        digests |= json.loads(_marker(partial, shard).read_text())
+    constants_digest = constants.digest(plan.motifs["motif_id"].to_list(), plan.regions, plan.cells)
+    manifest = _manifest(plan, constants_digest, file_entries(store, digests))
+    write_atomic(store / MANIFEST, manifest_text(manifest))
+
+
+def _manifest(plan: RegionPlan, constants_digest: str, files: dict[str, Any]) -> dict[str, Any]:
+    described = plan.describe()
+    sizes = plan.sizes
+    return {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "cislens": cislens.__version__,
+        "plan_digest": plan.digest,
+        "constants_digest": constants_digest,
+        "assembly": described["assembly"],
+        "sizes": vars(sizes),
+        "settings": plan.settings,
+        "motifs": {
+            "source": plan.library.source,
+            "release": plan.library.release,
+            "digest": plan.library.digest,
+            "read": len(plan.library.motifs),
+            "scanner": scanner_name(),
+        },
+        "regions": {
+            key: described[key]
+            for key in ("regions", "dropped_split", "dropped_homologs", "block_bp", "read")
+        },
+        "chrom_sizes": plan.genome.chrom_sizes,
+        "inputs": plan.inputs,
+        "files": files,
+    }
+
+
+def _inner(codes_RL: Codes, margin: int) -> Codes:
+    """The regions without their margins."""
+    return codes_RL[:, margin : codes_RL.shape[1] - margin]
+
+
+def _marker(partial: Path, shard: int) -> Path:
+    return partial / "done" / f"{shard}.json"
+
+
+def _require_space(out: Path, plan: RegionPlan) -> None:
+    free = shutil.disk_usage(out.parent).free
+    if plan.total_bytes > free:
+        raise CislensError(
+            f"{out} needs {plan.total_bytes:,} bytes, {free:,} are free on its disk; free some "
+            "space or choose another path."
+        )
