@@ -9,8 +9,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from cislens.errors import CislensError
-from cislens.models.genebert.columns import without_center_access
-from cislens.models.genebert.contract import RegionEncoder, RegionTokens
+from cislens.models.genebert.columns import at_center, without_center_access
+from cislens.models.genebert.contract import RegionContext, RegionEncoder, RegionTokens
 from cislens.models.genebert.regions import AnyRegionsConfig, build_region_encoder
 from cislens.models.genebert.tokens import RegionTokensConfig, RegionTokensEncoder, place
 
@@ -302,3 +302,40 @@ def test_swin_names_the_extra_when_transformers_is_missing(monkeypatch: pytest.M
 def test_wrong_shapes_are_told(kind: str, wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         encoder(kind, **wrong)
+
+
+def test_tokens_tell_how_open_a_region_is_where_the_mean_of_its_neighbors_cannot(
+    contexts: Any,
+) -> None:
+    """A motif opens regions in one half of the cell types and closes them in the other.
+
+    Which half, only the other regions tell: their accessibility follows their motif. The mean of
+    the neighbors, weighted by distance, knows nothing (R2 below 0.05); 100 steps give above 0.8.
+    """
+
+    def draw(loci: int, seed: int) -> tuple[RegionContext, torch.Tensor]:
+        context = contexts.drawn(batch=loci, seed=seed)
+        source = torch.Generator().manual_seed(seed + 1_000_000)
+        sign_B1 = torch.where(torch.rand(loci, 1, generator=source) < 0.5, -1.0, 1.0)
+        context = replace(context, access_BR=sign_B1 * context.motif_BRT[..., 0])
+        return without_center_access(context), at_center(context.access_BR, context)
+
+    def r2(guess_B: torch.Tensor, true_B: torch.Tensor) -> float:
+        return 1 - float((guess_B - true_B).square().mean() / true_B.var())
+
+    model = encoder("tokens", dim=32, heads=4, dropout=0.0).train()
+    head = torch.nn.Linear(32, 1)
+    optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=3e-3)
+    for step in range(100):
+        context, true_B = draw(64, seed=step)
+        loss = (head(model(context).center_BE)[:, 0] - true_B).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    context, true_B = draw(512, seed=500_000)
+    with torch.no_grad():
+        told = r2(head(model.eval()(context).center_BE)[:, 0], true_B)
+    weight_BR = 1 / (1 + context.offset_BR.abs()) * ~context.access_hidden_BR
+    neighbors_B = (weight_BR * context.access_BR).sum(dim=1) / weight_BR.sum(dim=1)
+    assert r2(neighbors_B, true_B) < 0.05
+    assert told > 0.8
