@@ -12,7 +12,12 @@ from cislens.errors import CislensError
 from cislens.models.genebert.columns import at_center, without_center_access
 from cislens.models.genebert.contract import RegionContext, RegionEncoder, RegionTokens
 from cislens.models.genebert.regions import AnyRegionsConfig, build_region_encoder
-from cislens.models.genebert.tokens import RegionTokensConfig, RegionTokensEncoder, place
+from cislens.models.genebert.tokens import (
+    RegionLayer,
+    RegionTokensConfig,
+    RegionTokensEncoder,
+    place,
+)
 
 T = 12
 SHAPES: dict[str, dict[str, Any]] = {
@@ -339,3 +344,33 @@ def test_tokens_tell_how_open_a_region_is_where_the_mean_of_its_neighbors_cannot
     neighbors_B = (weight_BR * context.access_BR).sum(dim=1) / weight_BR.sum(dim=1)
     assert r2(neighbors_B, true_B) < 0.05
     assert told > 0.8
+
+
+def test_a_layer_is_torchs_pre_norm_layer_with_a_bias_of_distance() -> None:
+    """`nn.TransformerEncoderLayer` with the same weights and the bias as its mask; fp64."""
+    torch.manual_seed(0)
+    layer = RegionLayer(16, 2, dropout=0.0).double().eval()
+    peer = torch.nn.TransformerEncoderLayer(
+        16, 2, 64, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    )
+    peer = peer.double().eval()
+    weights = layer.state_dict()
+    pairs = {
+        "self_attn.in_proj_": "to_qkv.",
+        "self_attn.out_proj.": "to_out.",
+        "linear1.": "mlp.0.",
+        "linear2.": "mlp.2.",
+        "norm1.": "attention_norm.",
+        "norm2.": "mlp_norm.",
+    }
+    peer.load_state_dict(
+        {a + kind: weights[b + kind] for a, b in pairs.items() for kind in ("weight", "bias")}
+    )
+    x_BRE = torch.randn(3, 7, 16, dtype=torch.float64)
+    distance_BRR = torch.rand(3, 7, 7, dtype=torch.float64) * 5
+    pad_BR = torch.zeros(3, 7, dtype=torch.bool)
+    pad_BR[1, 5:] = True
+    bias_BHRR = -layer.slopes.detach()[:, None, None] * distance_BRR[:, None]
+    mask = bias_BHRR.masked_fill(pad_BR[:, None, None, :], -torch.inf).flatten(0, 1)
+    gap_BRE = (layer(x_BRE, distance_BRR, pad_BR) - peer(x_BRE, src_mask=mask))[~pad_BR]
+    assert gap_BRE.abs().max() < 1e-12
