@@ -1,26 +1,20 @@
 """What was measured in one cell type: its peaks, and its cut sites where it has fragments."""
 
 import fnmatch
-import gzip
-import io
-import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from cislens.errors import CislensError, nearest
-from cislens.files import require_file
 from cislens.genome.chromosomes import match_names
 from cislens.genome.intervals import read_intervals
 from cislens.genome.reference import Genome
+from cislens.motifs.fragments import read_cuts, require_inside
 from cislens.recipes.regions import CellSection
 
 MILLION = 1e6
-_BLOCK = 1 << 26  # bytes of fragments parsed at a time; a file of them may exceed the memory
-# Tn5 inserts two copies of its adapter 9 bp apart; the reads begin at either end of these.
-_TO_MIDDLE = (4, -5)
 
 
 @dataclass(frozen=True)
@@ -33,8 +27,8 @@ class CellPeaks:
             midpoint), all 0-based half-open, and `score`: parts of a million, over the cell
             type's peaks. Sorted by the genome's chromosomes, then by place; no two rows have the
             same place and center. Empty for a cell type of fragments alone.
-        cuts: `chrom`, `position`: the base that follows or ends each cut, one row for each end of
-            a fragment; None without fragments.
+        cuts: as `fragments.read_cuts` gives them, one row for each end of a fragment; None
+            without fragments.
         report: numbers of rows read, left out and kept.
     """
 
@@ -68,7 +62,7 @@ def read_cell(
     cuts = None
     if section.fragments is not None:
         cuts = read_cuts(section.fragments, genome, shifted=section.shifted)
-        cuts = cuts.filter(~pl.col("chrom").cast(pl.String).is_in(list(exclude)))
+        cuts = cuts.filter(~pl.col("chrom").is_in(pl.Series(exclude, dtype=cuts["chrom"].dtype)))
         report["cut_sites"] = cuts.height
     return CellPeaks(name, peaks, cuts, report)
 
@@ -78,7 +72,7 @@ def nothing_left(name: str, report: dict[str, int]) -> CislensError:
     went = [
         f"{count:,} {reason.replace('_', ' ')}"
         for reason, count in report.items()
-        if count and reason not in ("read", "peaks", "cut_sites")
+        if count and reason not in ("read", "duplicates", "peaks", "cut_sites")
     ]
     return CislensError(
         f"cell type {name!r} has no peak left of {report.get('read', 0):,} read "
@@ -105,23 +99,6 @@ def in_order(table: pl.DataFrame, genome: Genome, *columns: str) -> pl.DataFrame
     place = {chrom: rank for rank, chrom in enumerate(genome.chrom_sizes)}
     rank = pl.col("chrom").replace_strict(place, return_dtype=pl.Int64)
     return table.sort(rank, *columns, maintain_order=True)
-
-
-def require_inside(table: pl.DataFrame, genome: Genome, source: str | Path, what: str) -> None:
-    """Check that no row (with its number `row`) lies beyond its chromosome's end.
-
-    Raises:
-        CislensError: naming the file, the row and the length of the chromosome.
-    """
-    size = pl.col("chrom").replace_strict(dict(genome.chrom_sizes), return_dtype=pl.Int64)
-    beyond = table.with_columns(size=size).filter(pl.col("end") > pl.col("size"))
-    if beyond.height:
-        first = beyond.sort("row").row(0, named=True)
-        raise CislensError(
-            f"{source}, {what} {first['row']} ({first['chrom']}:{first['start']}-{first['end']}) "
-            f"reaches beyond the end of {first['chrom']}, which has {first['size']:,} bp in "
-            f"{genome.path} ({beyond.height:,} of them do); is it of another assembly?"
-        )
 
 
 def on_genome(
@@ -229,87 +206,3 @@ def _refuse(path: Path, table: pl.DataFrame, bad: pl.Series, column: str, expect
             f"{path}, peak {first['row']} ({first['chrom']}:{first['start']}-{first['end']}): "
             f"{column} is {first[column]!r}, expected {expected}; {len(rows):,} peaks are so."
         )
-
-
-def read_cuts(path: str | Path, genome: Genome, *, shifted: bool = True) -> pl.DataFrame:
-    """Cut sites of a fragment file, plain or gzip: `chrom, start, end` and whatever follows.
-
-    A fragment [start, end) was cut at both ends; its cut sites are its first base `start` and its
-    last base `end - 1`. With `shifted=False` the ends are moved to the middle of the transposase
-    first (start + 4, end - 5), so that the sites are `start + 4` and `end - 6`. A fragment counts
-    once, whatever its columns of barcodes and of duplicates say. Fragments on contigs that the
-    genome does not have are left out, which the log says.
-
-    Returns:
-        `chrom` (Enum of the genome's names) and `position` (Int64), sorted.
-
-    Raises:
-        CislensError: for a line that is no fragment or lies beyond its chromosome's end, with its
-            number, a damaged file, or one without any fragment on the genome.
-    """
-    path = require_file(path, "fragment file")
-    blocks = list(_fragments(path))
-    if not blocks:
-        raise CislensError(f"{path} holds no fragment.")
-    found = pl.concat([block["chrom"].unique() for block in blocks]).cast(pl.String).unique().sort()
-    names = match_names(found, genome.chrom_sizes, str(path))
-    parts: list[pl.DataFrame] = []
-    while blocks:
-        table = names.rename(blocks.pop().with_columns(pl.col("chrom").cast(pl.String)))
-        require_inside(table, genome, path, "line")
-        parts += _cut_sites(table, genome, (0, 0) if shifted else _TO_MIDDLE)
-    return pl.concat(parts).sort("chrom", "position")
-
-
-def _cut_sites(table: pl.DataFrame, genome: Genome, shift: tuple[int, int]) -> list[pl.DataFrame]:
-    size = pl.col("chrom").replace_strict(dict(genome.chrom_sizes), return_dtype=pl.Int64)
-    kind = pl.Enum(list(genome.chrom_sizes))
-    sites = (pl.col("start") + shift[0], pl.col("end") - 1 + shift[1])
-    return [
-        table.with_columns(position=site)
-        .filter(pl.col("position").is_between(0, size, closed="left"))
-        .select(pl.col("chrom").cast(kind), "position")
-        for site in sites
-    ]
-
-
-def _fragments(path: Path) -> Iterator[pl.DataFrame]:
-    """Blocks of `row` (the line's number), `chrom`, `start`, `end`."""
-    number = 1
-    with path.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        lines = gzip.GzipFile(fileobj=raw) if packed else raw
-        try:
-            while text := lines.read(_BLOCK) + lines.readline():
-                while text.startswith(b"#"):
-                    text = text[text.find(b"\n") + 1 or len(text) :]
-                    number += 1
-                if text.strip():
-                    yield _parsed(path, text, number)
-                number += text.count(b"\n")
-        except (EOFError, OSError, zlib.error) as error:
-            raise CislensError(f"{path} is truncated or damaged gzip: {error}.") from error
-
-
-def _parsed(path: Path, text: bytes, number: int) -> pl.DataFrame:
-    try:
-        table = pl.read_csv(
-            io.BytesIO(text), separator="\t", has_header=False, quote_char=None, columns=[0, 1, 2],
-            new_columns=["chrom", "start", "end"], ignore_errors=True,
-            schema_overrides={"column_1": pl.String, "column_2": pl.Int64, "column_3": pl.Int64},
-            truncate_ragged_lines=True, row_index_name="row", row_index_offset=number,
-        )  # fmt: skip
-    except pl.exceptions.PolarsError as error:
-        raise CislensError(
-            f"{path} from line {number} on: expected `chrom, start, end` separated by tabs: {error}"
-        ) from None
-    start, end = table["start"], table["end"]
-    bad = (start.is_null() | end.is_null() | (start < 0) | (start >= end)).arg_true()
-    if len(bad):
-        first = table.row(int(bad[0]), named=True)
-        raise CislensError(
-            f"{path} line {first['row']}: {first['chrom']!r}, start {first['start']}, end "
-            f"{first['end']}; expected `chrom, start, end` separated by tabs, 0 <= start < end."
-        )
-    return table.with_columns(pl.col("chrom").cast(pl.Categorical))

@@ -21,9 +21,9 @@ from cislens.motifs.cells import (
     nothing_left,
     on_genome,
     read_cell,
-    require_inside,
 )
 from cislens.motifs.counts import CountTable, place_key, read_counts
+from cislens.motifs.fragments import require_inside
 from cislens.motifs.openness import openness
 from cislens.motifs.windows import Bools, Floats, Ints, WindowRules
 from cislens.progress import track

@@ -17,7 +17,8 @@ import polars as pl
 from cislens.errors import CislensError
 from cislens.files import require_file
 from cislens.genome.reference import Genome
-from cislens.motifs.cells import CellPeaks, collapse, in_order, on_genome, require_inside
+from cislens.motifs.cells import CellPeaks, collapse, in_order, on_genome
+from cislens.motifs.fragments import require_inside
 from cislens.motifs.openness import overlapping
 from cislens.motifs.windows import Floats, Ints
 

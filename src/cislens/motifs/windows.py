@@ -75,11 +75,10 @@ class WindowRules:
 
 def flat(table: pl.DataFrame, column: str, genome: Genome) -> Ints:
     """Places (n,) on one line along which the chromosomes follow each other."""
-    sizes = list(genome.chrom_sizes.values())
-    before = np.cumsum([0, *sizes[:-1]]).tolist()
-    offset = dict(zip(genome.chrom_sizes, before, strict=True))
-    place = pl.col("chrom").cast(pl.String).replace_strict(offset, return_dtype=pl.Int64)
-    return table.select(place + pl.col(column)).to_series().to_numpy()
+    before = np.cumsum([0, *genome.chrom_sizes.values()], dtype=np.int64)
+    rank = table["chrom"].cast(pl.Enum(list(genome.chrom_sizes))).to_physical().to_numpy()
+    places: Ints = before[rank] + table[column].to_numpy()
+    return places
 
 
 def without_overlap(starts: Ints, scores: Floats, width: int) -> Ints:
