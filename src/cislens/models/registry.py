@@ -10,12 +10,18 @@ from cislens.models.decoders.contract import Decoder, HeadConfig
 from cislens.models.decoders.paper import PaperDecoder, PaperDecoderConfig
 from cislens.models.decoders.profiles import ProfilesDecoder, ProfilesDecoderConfig
 from cislens.models.enformer import EnformerConfig, EnformerEncoder
+from cislens.models.genebert.paper import GenebertPaperConfig, GenebertPaperEncoder
 from cislens.models.genebert.plus import GenebertPlusConfig, GenebertPlusEncoder
 from cislens.models.space_paper import SpacePaperConfig, SpacePaperEncoder
 from cislens.models.space_plus import SpacePlusConfig, SpacePlusEncoder
 
 AnyEncoderConfig = Annotated[
-    EnformerConfig | SpacePlusConfig | SpacePaperConfig | BasenjiConfig | GenebertPlusConfig,
+    EnformerConfig
+    | SpacePlusConfig
+    | SpacePaperConfig
+    | BasenjiConfig
+    | GenebertPlusConfig
+    | GenebertPaperConfig,
     Field(discriminator="kind"),
 ]
 AnyDecoderConfig = Annotated[
@@ -28,6 +34,7 @@ _ENCODERS: dict[type, Any] = {
     SpacePaperConfig: SpacePaperEncoder,
     BasenjiConfig: BasenjiEncoder,
     GenebertPlusConfig: GenebertPlusEncoder,
+    GenebertPaperConfig: GenebertPaperEncoder,
 }
 _DECODERS: dict[type, Any] = {
     ProfilesDecoderConfig: ProfilesDecoder,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cislens.nn.rotary import rotate
 
 # As BERT has it.
-_POST_NORM_EPS = 1e-12
+POST_NORM_EPS = 1e-12
 _WHOLE = 8
 
 
@@ -97,11 +97,11 @@ class PostNormBlock(nn.Module):
         super().__init__()
         self.attention = SelfAttention(dim, heads, dropout, bias=True)
         self.attention_dropout = nn.Dropout(dropout)
-        self.attention_norm = nn.LayerNorm(dim, eps=_POST_NORM_EPS)
+        self.attention_norm = nn.LayerNorm(dim, eps=POST_NORM_EPS)
         self.mlp = nn.Sequential(
             nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim), nn.Dropout(dropout)
         )
-        self.mlp_norm = nn.LayerNorm(dim, eps=_POST_NORM_EPS)
+        self.mlp_norm = nn.LayerNorm(dim, eps=POST_NORM_EPS)
 
     def forward(self, x_BND: Tensor, valid_BN: Tensor | None = None) -> Tensor:
         attended = self.attention_dropout(self.attention(x_BND, valid_BN))
