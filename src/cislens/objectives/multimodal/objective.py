@@ -204,6 +204,8 @@ def term_gradients(objective: MultimodalObjective, batch: TorchRegionBatch) -> d
     with torch.inference_mode(False), torch.enable_grad():
         terms, _ = objective.forward_terms(_copied(batch))
         shared = [weight for weights in trunks.values() for weight in weights]
+        if not shared:
+            return {}
         for name, term in terms.items():
             weighted = objective.weights[name] * term
             slopes = iter(
