@@ -63,14 +63,14 @@ class StandInStore:
         active_CT = np.array([[t in ACTIVE[cell] for t in range(len(SITES))] for cell in CELLS])
         open_RC = (self.planted_NT.astype(int) @ active_CT.T.astype(int)) > 0
         kept = open_RC.any(1)
-        self.planted_NT, self.open_RC = self.planted_NT[kept], open_RC[kept]
+        self.planted_NT, self.is_open = self.planted_NT[kept], open_RC[kept]
         self._windows = np.concatenate(windows)[kept]
         self.regions = self._table(pl.concat(tables).filter(pl.Series(kept)))
         self.cells = pl.DataFrame(
             {
                 "cell_id": CELLS,
                 "split": ["test" if cell in test_cells else "train" for cell in CELLS],
-                "regions": self.open_RC.sum(0),
+                "regions": self.is_open.sum(0),
             }
         )
         self.motifs = pl.DataFrame(
@@ -87,7 +87,7 @@ class StandInStore:
         train = (self.regions["split"] == "train").to_numpy()
         self._values = _beside_composition(self._raw, self.regions, train)
         bound_RC = self.planted_NT.astype(int) @ active_CT.T.astype(int)
-        strength = bound_RC + self.open_RC * rng.random(bound_RC.shape)
+        strength = bound_RC + self.is_open * rng.random(bound_RC.shape)
         self.access = _standardized(np.log1p(strength), train).astype(np.float32)
         self.expression = None
         if expression:
@@ -124,7 +124,7 @@ class StandInStore:
             cpg=pl.Series(cpg_observed_expected(codes)),
             repeat_fraction=pl.lit(0.0),
             homology=pl.int_range(pl.len()),
-            cells=pl.Series(self.open_RC.sum(1)),
+            cells=pl.Series(self.is_open.sum(1)),
         )
 
 

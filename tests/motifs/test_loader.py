@@ -71,15 +71,15 @@ def test_an_epoch_has_each_region_once_in_a_cell_type_where_it_is_open(store):
     train = (store.regions["split"] == "train").sum()
     assert len(rows) == len(set(rows.tolist())) == train // 32 * 32
     cells = np.concatenate([batch.cell_B for batch in batches])
-    assert store.open_RC[rows, cells].all()
+    assert store.is_open[rows, cells].all()
     # Regions of one to three cell types, so these come about equally often: 610 / 3 each.
     assert np.bincount(cells, minlength=3).min() > 0.25 * len(cells)
 
 
 def test_a_region_is_drawn_as_often_however_many_cell_types_share_it(store):
     rows = rows_of([loader(store).batch(epoch, step) for epoch in range(4) for step in range(19)])
-    often = np.bincount(rows, minlength=len(store.open_RC))
-    shared = store.open_RC.sum(1)
+    often = np.bincount(rows, minlength=len(store.is_open))
+    shared = store.is_open.sum(1)
     train = (store.regions["split"] == "train").to_numpy()
     means = [often[train & (shared == number)].mean() for number in (1, 2, 3)]
     np.testing.assert_allclose(means, 4 * 19 * 32 / train.sum(), rtol=0.03)
@@ -108,7 +108,7 @@ def test_every_region_of_a_matrix_is_open_and_of_the_part_of_its_center(store, p
             real = ~context.pad_BR
             assert (split[context.row_BR[real]] == part).all()
             cells = np.broadcast_to(batch.cell_B[:, None], real.shape)
-            assert store.open_RC[context.row_BR[real], cells[real]].all()
+            assert store.is_open[context.row_BR[real], cells[real]].all()
 
 
 def test_cell_types_held_out_are_never_drawn(make_store):
@@ -252,7 +252,7 @@ def test_a_part_smaller_than_a_batch_gives_one_batch(store):
 
 def test_a_part_without_regions_is_refused(make_store):
     store = make_store(chrom_size=20_000)
-    store.open_RC = store.open_RC & (store.regions["split"] != "valid").to_numpy()[:, None]
+    store.is_open = store.is_open & (store.regions["split"] != "valid").to_numpy()[:, None]
     with pytest.raises(CislensError, match="no two regions of split 'valid'"):
         loader(store, "valid")
 

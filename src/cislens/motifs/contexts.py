@@ -56,7 +56,7 @@ class Neighborhoods:
         self.store = store
         self.position_N = positions(store.regions)
         self.regions = len(self.position_N)
-        cell_E, row_E = np.nonzero(store.open_RC.T)
+        cell_E, row_E = np.nonzero(store.is_open.T)
         self.key_E = cell_E * self.regions + row_E
         self._row_E = row_E
         self._first_N, self._last_N = _stretches(store.regions, self.position_N)

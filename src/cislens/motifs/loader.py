@@ -21,7 +21,7 @@ from cislens.genome.masking import Masked, mask_spans
 from cislens.genome.sampling import cpg_observed_expected
 from cislens.motifs.batch import Bools, Ints, RegionBatch, RegionContext
 from cislens.motifs.contexts import Neighborhoods, hide
-from cislens.motifs.negatives import Drawn, Layout, Pool, strata
+from cislens.motifs.negatives import Drawn, Layout, Pool, composition, strata
 from cislens.motifs.store import RegionStore
 from cislens.randomness import generator
 from cislens.recipes.multimodal import MultimodalTerms
@@ -156,7 +156,7 @@ class RegionLoader:
             IndexError: if the epoch has no such step.
         """
         loci = self.loci(epoch, step)
-        target_BL = self._sequences(loci)
+        target_BL = self.sequences(loci)
         masked = self._mask(target_BL, self._generator("masks", epoch, step))
         rng = self._generator("contexts", epoch, step)
         context = self._context(loci.row_B, loci, rng)
@@ -238,8 +238,8 @@ class RegionLoader:
         self.counted[f"{what} beyond calipers"] += int((~drawn.matched_B).sum())
         return drawn
 
-    def _sequences(self, loci: Loci) -> Codes:
-        """Sequences of the forward strand: of regions, or of pairs of segments."""
+    def sequences(self, loci: Loci) -> Codes:
+        """Sequences (B, L) of the forward strand: of regions, or of pairs of segments."""
         store = self.store
         window = store.sequence(loci.row_B)
         if loci.second_B is None:
@@ -274,18 +274,18 @@ class RegionLoader:
 
     def _pools(self) -> tuple[Pool | None, Pool | None]:
         """Where contexts and second segments that do not belong are drawn from."""
-        table, layout, drawn = self.store.regions, self.layout, self._sampler
-        covariates_N3 = table.select("gc", "cpg", "repeat_fraction").to_numpy().astype(np.float64)
+        layout, drawn = self.layout, self._sampler
         contexts = segments = None
         if self.terms.match:
-            contexts = Pool(layout, drawn.row_E, drawn.cell_E, drawn.chance_E, covariates_N3)
+            looks_N3 = composition(self.store)
+            contexts = Pool(layout, drawn.row_E, drawn.cell_E, drawn.chance_E, looks_N3)
         if self.terms.next:
-            rows = drawn.region_P
+            rows, looks_N3 = drawn.region_P, composition(self.store)
             if self.terms.negatives == "matched":
                 # The segment takes the place of a second half, so it must look like that half.
-                covariates_N3[rows, :2] = _second_halves(self.store, rows)
+                looks_N3[rows, :2] = _second_halves(self.store, rows)
             same = np.zeros_like(rows)
-            segments = Pool(layout, rows, same, np.ones(len(rows)), covariates_N3)
+            segments = Pool(layout, rows, same, np.ones(len(rows)), looks_N3)
         return contexts, segments
 
 
@@ -301,7 +301,7 @@ class _Sampler:
     def __init__(self, store: RegionStore, part: str) -> None:
         here_N = store.regions["split"].to_numpy() == part
         cells = np.flatnonzero(store.cells["split"].to_numpy() == "train")
-        open_EC = store.open_RC[:, cells] & here_N[:, None]
+        open_EC = store.is_open[:, cells] & here_N[:, None]
         sizes = open_EC.sum(0)
         lonely = cells[sizes == 1]
         if lonely.size:

@@ -1,8 +1,7 @@
 """Regions that do not belong to a locus, drawn so that composition does not give them away.
 
 A sequence and a matrix of motif occupancy both tell GC content, so two random regions are told
-apart by that alone. Matched regions agree in GC content, CpG and repeats within the calipers that
-matched backgrounds of the genome have too (`genome.sampling`).
+apart by that alone. Matched regions agree in GC content, CpG and repeats within calipers.
 
 Dimensions: B locus, K candidate, N region of the store, E entry of a pool.
 """
@@ -13,15 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from cislens.motifs.batch import Bools, Ints
+from cislens.motifs.store import RegionStore
 from cislens.randomness import generator
 
 Floats = npt.NDArray[np.float64]
 
 # Largest differences of a matched pair in GC content, CpG observed/expected, share of repeats.
-CALIPERS = np.array([0.02, 0.1, 0.1])
+# In 512 bp of random bases CpG varies by 0.2 (one standard deviation of a count of about 30).
+CALIPERS = np.array([0.02, 0.2, 0.1])
 # GC content may differ this many calipers where nothing nearer is found.
 _WIDEST = 8.0
 NEAR, FAR = 100_000, 1_000_000
+# Where something must differ, rather CpG and repeats than GC content, which motifs tell best.
+_PRECEDENCE = np.array([8.0, 1.0, 1.0])
 _TRIES, _MORE_TRIES = 32, 512
 
 
@@ -112,21 +115,19 @@ class Pool:
         """Regions of the same composition: every other one within 100 kb, the rest far away.
 
         Far is another chromosome or more than 1 Mb. Where none near by is within the calipers, a
-        far one is taken; where none far away is, the most alike one anywhere.
+        far one is taken; where none far away is, one at any distance; and where there is none at
+        all, the most alike.
         """
-        found_B, cost_B = self._far(row_B, group_B, _TRIES, 1.0, rng)
-        poor = np.flatnonzero(cost_B > 1)
-        for widening in (1.0, _WIDEST):
+        found_B, cost_B = self._alike(row_B, group_B, _TRIES, 1.0, rng)
+        for widening, far in ((1.0, True), (1.0, False), (_WIDEST, False)):
+            poor = np.flatnonzero(cost_B > 1)
             if poor.size:
-                again, cost = self._far(row_B[poor], group_B[poor], _MORE_TRIES, widening, rng)
-                better = cost < cost_B[poor]
-                found_B[poor[better]], cost_B[poor[better]] = again[better], cost[better]
-                poor = np.flatnonzero(cost_B > 1)
+                again = self._alike(row_B[poor], group_B[poor], _MORE_TRIES, widening, rng, far)
+                _improve(found_B, cost_B, poor, again)
         lost = np.flatnonzero(~np.isfinite(cost_B))
         if lost.size:
-            found_B[lost], cost_B[lost] = self._anywhere(
-                row_B[lost], group_B[lost], _MORE_TRIES, rng, alike=True
-            )
+            again = self._anywhere(row_B[lost], group_B[lost], _MORE_TRIES, rng, alike=True)
+            found_B[lost], cost_B[lost] = again
         near_B = np.zeros(len(row_B), np.bool_)
         if near:
             asked = np.arange(0, len(row_B), 2)
@@ -135,15 +136,22 @@ class Pool:
             found_B[good], cost_B[good], near_B[good] = close[cost <= 1], 1.0, True
         return Drawn(found_B, near_B, cost_B <= 1)
 
-    def _far(
-        self, row_B: Ints, group_B: Ints, tries: int, widening: float, rng: np.random.Generator
+    def _alike(
+        self,
+        row_B: Ints,
+        group_B: Ints,
+        tries: int,
+        widening: float,
+        rng: np.random.Generator,
+        far: bool = True,
     ) -> tuple[Ints, Floats]:
+        """The best of candidates whose GC content is within the caliper, times `widening`."""
         gc_B = 4.0 * group_B + self.covariates_N3[row_B, 0]
         within = widening * CALIPERS[0]
         first_B = np.searchsorted(self._gc_E, gc_B - within, "left")
         last_B = np.searchsorted(self._gc_E, gc_B + within, "right")
         drawn_BK = _draw(self._gc_total_E, first_B, last_B, tries, rng)
-        return self._best(row_B, self._gc_row_E[drawn_BK], alike=True)
+        return self._best(row_B, self._gc_row_E[drawn_BK], alike=True, far=far)
 
     def _near(self, row_B: Ints, group_B: Ints, rng: np.random.Generator) -> tuple[Ints, Floats]:
         place_B = group_B * self._span + FAR + self.layout.position_N[row_B]
@@ -163,10 +171,10 @@ class Pool:
     def _best(
         self, row_B: Ints, candidate_BK: Ints, alike: bool, far: bool = True
     ) -> tuple[Ints, Floats]:
-        """The first candidate within the calipers, else the most alike, and how many calipers.
+        """The first candidate within the calipers, else the most alike; and its cost.
 
-        Infinite if no candidate will do; the region is then the last candidate that is another
-        region at least.
+        The cost is 1 within the calipers and grows beyond. It is infinite if no candidate will
+        do; the candidate is then another region at least.
         """
         rows = row_B[:, None]
         fit_BK = self.layout.distinct(rows, candidate_BK)
@@ -175,7 +183,8 @@ class Pool:
         cost_BK = np.where(candidate_BK == rows, np.inf, 1e9)
         if alike:
             unlike = np.abs(self.covariates_N3[candidate_BK] - self.covariates_N3[rows]) / CALIPERS
-            cost_BK[fit_BK] = np.maximum(unlike.max(-1), 1.0)[fit_BK]
+            beyond = (np.maximum(unlike - 1, 0) * _PRECEDENCE).max(-1)
+            cost_BK[fit_BK] = 1 + beyond[fit_BK]
         else:
             cost_BK[fit_BK] = 1.0
         best_B = cost_BK.argmin(1)
@@ -200,6 +209,19 @@ def strata(gc_E: Floats, batch_size: int, chunk: int, seed: int, epoch: int) -> 
         batches = here[:filled].reshape(-1, batch_size)
         parts += [rng.permutation(batches).ravel(), here[filled:]]
     return np.concatenate(parts)
+
+
+def composition(store: RegionStore) -> Floats:
+    """The covariates (N, 3) of `CALIPERS` for the regions of a store."""
+    table = store.regions.select("gc", "cpg", "repeat_fraction")
+    return table.to_numpy().astype(np.float64)
+
+
+def _improve(found_B: Ints, cost_B: Floats, here: Ints, again: tuple[Ints, Floats]) -> None:
+    """Put what was found again in place where it costs less."""
+    found, cost = again
+    better = cost < cost_B[here]
+    found_B[here[better]], cost_B[here[better]] = found[better], cost[better]
 
 
 def _running(weight_E: Floats) -> Floats:
