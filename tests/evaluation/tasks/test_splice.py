@@ -109,3 +109,70 @@ def test_an_annotation_without_introns_is_refused(
     genes[1].write_text("\n".join(text[::6]) + "\n")
     with pytest.raises(CislensError, match="has no intron"):
         build(make, genes)
+
+
+@pytest.mark.parametrize("columns", [(3, 4), (3,)])
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_an_annotation_that_is_off_by_one_is_refused(
+    make: Callable[..., Any], genes: tuple[Path, Path], shift: int, columns: tuple[int, ...]
+) -> None:
+    moved = []
+    for text in genes[1].read_text().splitlines():
+        fields = text.split("\t")
+        for column in columns:
+            fields[column] = str(int(fields[column]) + shift)
+        moved.append("\t".join(fields))
+    genes[1].write_text("\n".join(moved) + "\n")
+    with pytest.raises(CislensError, match=rf"moved by \{-shift:+d} bp.*off by one"):
+        build(make, genes)
+
+
+def test_an_annotation_of_another_assembly_is_refused(
+    make: Callable[..., Any], genes: tuple[Path, Path]
+) -> None:
+    bases = decode(generator("other").integers(0, 4, 60_000).astype(np.uint8))
+    genes[0].write_text(f">chr1\n{bases}\n")
+    with pytest.raises(CislensError, match=r"donors read GT .*another assembly or strand"):
+        build(make, genes)
+
+
+def test_decoys_keep_away_from_sites_and_are_alike_in_gc(
+    make: Callable[..., Any], genes: tuple[Path, Path]
+) -> None:
+    plain = build(make, genes)
+    task = build(make, genes, apart=20, alike=True)
+    frames = [
+        each.examples.with_columns(boundary=pl.col("start") + REACH, label=pl.col("y").list.first())
+        for each in (plain, task)
+    ]
+    sites = np.array([700 + 1450 * gene + at for gene in range(40) for at in (200, 500, 700, 1000)])
+    gaps = [
+        np.abs(frame.filter(label=2)["boundary"].to_numpy()[:, None] - sites).min()
+        for frame in frames
+    ]
+    assert gaps[0] < 20 <= gaps[1]
+    spread = [
+        abs(frame.filter(label=2)["gc"].sort() - frame.filter(pl.col("label") < 2)["gc"].sort()[
+            : frame.filter(label=2).height]).mean() for frame in frames
+    ]  # fmt: skip
+    assert spread[1] < spread[0] / 2  # type: ignore[operator]
+    assert abs(task.card.report["standardized difference of gc"]) < 0.1
+
+
+def test_annotations_of_several_files_are_one(
+    make: Callable[..., Any], genes: tuple[Path, Path], tmp_path: Path
+) -> None:
+    lines = genes[1].read_text().splitlines()
+    for name, part in (("one.gtf", lines[:120]), ("two.gtf", lines[120:])):
+        (tmp_path / name).write_text("\n".join(part) + "\n")
+    several = make(
+        "splice", genome=str(genes[0]), split="anew", reach=REACH,
+        genes=[str(tmp_path / "one.gtf"), str(tmp_path / "two.gtf")],
+    )  # fmt: skip
+    whole = build(make, genes)
+    sites = [
+        set(task.examples.filter(pl.col("y").list.first() < 2)["sequence"])
+        for task in (several, whole)
+    ]
+    assert sites[0] == sites[1]
+    assert [file.role for file in several.card.files] == ["genome", "genes.1", "genes.2"]

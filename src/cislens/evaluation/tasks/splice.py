@@ -27,6 +27,7 @@ from cislens.signal.store import ProfileStore
 Ints = npt.NDArray[np.int64]
 
 CLASSES = ["donor", "acceptor", "neither"]
+_MOST = 0.9  # of the sites that are wrong, if one mistake explains them
 _PAIRS = {"donor": (dna.G, dna.T), "acceptor": (dna.A, dna.G)}
 _SCHEMA = {
     "chrom": pl.String, "boundary": pl.Int64, "strand": pl.String, "gene": pl.String,
@@ -166,20 +167,22 @@ def _require_canonical(name: str, genome: Genome, sites: pl.DataFrame, least: fl
         mine = sites.filter(pl.col("site") == site)
         if mine.is_empty():
             continue
-        share = _canonical(genome, mine).mean()
+        right = _canonical(genome, mine)
+        share = right.mean()
         if share >= least:
             continue
         hint = (
             "it may be of another assembly or strand, or name other gaps introns (then lower "
             "`least_canonical`)."
         )
+        wrong = mine.filter(pl.Series(~right))
         for shift in (-1, 1):
-            moved = mine.with_columns(boundary=pl.col("boundary") + shift)
-            if _canonical(genome, moved).mean() >= least:
+            moved = wrong.with_columns(boundary=pl.col("boundary") + shift)
+            if _canonical(genome, moved).mean() >= _MOST:
                 hint = (
-                    f"but with sites moved by {shift:+d} bp it does: its coordinates are off "
-                    "by one (GTF and GFF3 count from 1 and include the end, BED counts from 0 and "
-                    "does not)."
+                    f"but the others do when they are moved by {shift:+d} bp: its coordinates are "
+                    "off by one (GTF and GFF3 count from 1 and include the end, BED counts from 0 "
+                    "and does not)."
                 )
         raise CislensError(
             f"task {name}: only {share:.1%} of {mine.height} annotated {site}s read {pair} in "
