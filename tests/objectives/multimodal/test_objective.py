@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,6 +165,26 @@ def test_a_batch_without_what_is_asked_is_refused() -> None:
         net.loss(replace(batch(), next_B=None))
     with pytest.raises(CislensError, match=re.escape("objective.match")):
         net.loss(replace(batch(), other=None))
+
+
+def test_all_parameters_are_in_the_graph_of_several_devices(tmp_path: Path) -> None:
+    """Heads that nobody asks get a gradient of zero there, and none on one device."""
+    net, of = objective(only(masked=1.0)), batch()
+    net.loss(of).total.backward()
+    assert any(weight.grad is None for weight in net.parameters())
+    expected = {name: weight.grad for name, weight in net.named_parameters()}
+    net.zero_grad()
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1
+    )
+    try:
+        net.loss(of).total.backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    for name, weight in net.named_parameters():
+        found, alone = weight.grad, expected[name]
+        assert found is not None, name
+        assert torch.equal(found, torch.zeros_like(found) if alone is None else alone), name
 
 
 def test_one_locus_is_finite() -> None:
