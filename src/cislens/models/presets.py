@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cislens.errors import CislensError, nearest
+from cislens.models.genebert.presets import ENCODERS
 from cislens.models.profile import ProfileModelConfig
 from cislens.recipes.reading import read_section
 
@@ -42,6 +43,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         }
         for size in _TRUNKS
     },
+    **{name: {"encoder": shape} for name, shape in ENCODERS.items()},
 }
 _WITH_SPECIES = ("space-plus", "space-paper")
 
