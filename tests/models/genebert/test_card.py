@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cislens.models.genebert.card import provenance
+from cislens.models.genebert.card import about
 from cislens.models.genebert.multimodal import MultimodalConfig
 from cislens.models.genebert.presets import multimodal_config
 
@@ -22,14 +22,14 @@ def table(text: str) -> list[list[str]]:
 
 
 def test_the_reconstruction_says_that_it_is_one() -> None:
-    text = " ".join(provenance(config("genebert-paper-base")).split())
+    text = " ".join(about(config("genebert-paper-base")).split())
     assert "documented reconstruction" in text
     assert "No score of this model is a reproduction" in text
     assert "constants abc123" in text
 
 
 def test_every_field_of_the_reconstruction_has_a_tag() -> None:
-    rows = table(provenance(config("genebert-paper-base")))
+    rows = table(about(config("genebert-paper-base")))
     assert len(rows) == 14
     for row in rows:
         assert len(row) == 4
@@ -55,12 +55,12 @@ def test_every_field_of_the_reconstruction_has_a_tag() -> None:
 def test_the_table_has_what_the_model_has(
     name: str, changes: dict[str, Any], field: str, said: str
 ) -> None:
-    rows = {row[0]: row[3] for row in table(provenance(config(name, **changes)))}
+    rows = {row[0]: row[3] for row in table(about(config(name, **changes)))}
     assert said in rows[field]
 
 
 def test_plus_claims_no_published_shape() -> None:
-    text = provenance(config("genebert-plus-tiny"))
+    text = about(config("genebert-plus-tiny"))
     assert "is our choice" in " ".join(text.split())
     assert not table(text)
     assert "40 motifs x 64 regions of 512 bp" in text

@@ -21,13 +21,8 @@ from cislens.recipes.reading import read_section
 
 T, R, L = 12, 10, 96
 MOTIFS = tuple(f"m{row}" for row in range(T))
-KNOWN: dict[str, Any] = {
-    "motifs": MOTIFS,
-    "width": L,
-    "context": R,
-    "expression": False,
-    "constants": "0" * 16,
-}
+# Motifs, width, context, expression, constants.
+KNOWN: Any = (MOTIFS, L, R, False, "0" * 16)
 SMALL: dict[str, Any] = {
     "encoder": {"dim": 16, "depth": 1, "heads": 2},
     "regions": {"dim": 16, "depth": 1, "heads": 2, "dropout": 0.0},
@@ -37,7 +32,7 @@ SMALL: dict[str, Any] = {
 
 def model(**changes: Any) -> MultimodalModel:
     torch.manual_seed(0)
-    config = multimodal_config("genebert-plus-tiny", **KNOWN, **{**SMALL, **changes})
+    config = multimodal_config("genebert-plus-tiny", *KNOWN, **{**SMALL, **changes})
     return MultimodalModel(config).eval()
 
 
@@ -219,7 +214,7 @@ def test_presets_can_be_built(name: str) -> None:
     """Also with every other encoder of regions, at the size of the preset."""
     pytest.importorskip("transformers")
     with torch.device("meta"):
-        net = MultimodalModel(multimodal_config(name, **KNOWN))
+        net = MultimodalModel(multimodal_config(name, *KNOWN))
     size = name.rsplit("-", 1)[1]
     shape = {"tiny": (64, 2), "small": (384, 6), "base": (768, 12)}[size]
     assert net.encoder.dim == shape[0]
@@ -228,7 +223,7 @@ def test_presets_can_be_built(name: str) -> None:
     assert net.config.match == ("mlp" if paper else "cross")
     assert net.config.joint_dim == (64 if size == "tiny" else 256)
     for kind in ("tokens", "mean"):
-        other = multimodal_config(name, **KNOWN, regions={"kind": kind})
+        other = multimodal_config(name, *KNOWN, regions={"kind": kind})
         assert other.regions.kind == kind
 
 
@@ -245,20 +240,31 @@ def test_the_sequence_encoder_is_one_like_any_other(name: str) -> None:
     [
         ({"regions": {"kind": "tokns"}}, "tokns"),
         ({"regions": {"dept": 3}}, "unknown key 'dept'"),
-        ({"motifs": ("m1", "m2", "m1")}, "the motif 'm1' is there 2 times"),
+        ({"width": 64}, "width is not yours to give"),
+        ({"expression": True}, "has no expression to read"),
         ({"encoder": "genebert-plus"}, "give what differs"),
         ({"joint_dim": 30}, "joint_dim"),
     ],
 )
 def test_wrong_changes_of_a_preset_are_told(changes: dict[str, Any], said: str) -> None:
-    known = {**KNOWN, **changes}
     with pytest.raises(CislensError, match=said):
-        multimodal_config("genebert-plus-tiny", **known)
+        multimodal_config("genebert-plus-tiny", *KNOWN, **changes)
+
+
+def test_a_motif_is_one_row() -> None:
+    with pytest.raises(CislensError, match="the motif 'm1' is there 2 times"):
+        multimodal_config("genebert-plus-tiny", ("m1", "m2", "m1"), *KNOWN[1:])
+
+
+def test_expression_can_be_left_out_where_there_is_some() -> None:
+    known = (*KNOWN[:3], True, KNOWN[4])
+    assert multimodal_config("genebert-plus-tiny", *known).expression
+    assert not multimodal_config("genebert-plus-tiny", *known, expression=False).expression
 
 
 def test_an_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(CislensError, match="'genebert-plus-tiny'"):
-        multimodal_config("genebert-plus-tinny", **KNOWN)
+        multimodal_config("genebert-plus-tinny", *KNOWN)
 
 
 def test_an_encoder_that_hides_nothing_is_refused() -> None:

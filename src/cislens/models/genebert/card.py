@@ -43,7 +43,7 @@ _PLUS = (
 )
 
 
-def provenance(config: MultimodalConfig) -> str:
+def about(config: MultimodalConfig) -> str:
     """Markdown for the card of a model: where its shape comes from, and what it may not claim.
 
     For a k-mer encoder, the table of what is known of the published model beside what this one

@@ -28,6 +28,7 @@ _REGIONS: dict[str, dict[str, dict[str, Any]]] = {
     "mean": {"tiny": {"dim": 64}, "small": {"dim": 384}, "base": {"dim": 512}},
 }
 _JOINT = {"tiny": 64, "small": 256, "base": 256}
+_OF_STORE = {"motifs", "width", "context", "constants"}
 _FAMILIES = {
     "genebert-plus": {"regions": "tokens", "match": "cross"},
     "genebert-paper": {"regions": "swin", "match": "mlp"},
@@ -48,6 +49,7 @@ def multimodal_config(
     context: int,
     expression: bool,
     constants: str,
+    /,
     **changes: Any,
 ) -> MultimodalConfig:
     """The configuration of a preset for a region store.
@@ -56,13 +58,18 @@ def multimodal_config(
         name: a key of `ENCODERS`, such as `genebert-plus-tiny`.
         motifs, width, context, expression, constants: as in `MultimodalConfig`.
         changes: keys that differ from the preset. Of `encoder` and `regions` only what differs is
-            given; `regions={"kind": "mean"}` alone takes the size of that kind.
+            given; `regions={"kind": "mean"}` alone takes the size of that kind. `expression`
+            may be False where the store has it.
 
     Raises:
-        CislensError: on an unknown preset or key.
+        CislensError: on an unknown preset or key, or one that the store decides.
     """
     if name not in ENCODERS:
         raise CislensError(f"There is no GeneBERT preset {name!r}. {nearest(name, ENCODERS)}")
+    for key in _OF_STORE & changes.keys():
+        raise CislensError(f"model preset {name}: {key} is not yours to give; the data decide it.")
+    if changes.get("expression") and not expression:
+        raise CislensError(f"model preset {name}: the region store has no expression to read.")
     family, size = name.rsplit("-", 1)
     values: dict[str, Any] = {
         "motifs": tuple(motifs),
