@@ -110,13 +110,13 @@ def test_layers_come_in_order_and_end_with_the_output() -> None:
 
 
 def test_a_pair_tells_its_halves_apart() -> None:
-    """Swapping two equal halves changes nothing but for the segment vectors."""
+    """By the segment vectors alone; a single sequence is a first segment."""
     model, half = encoder(), random_dna(1, 40)
     x = torch.cat([half, half], dim=2)
     single, pair = model.read(x).tokens_BJD, model.read(x, pair=True).tokens_BJD
     assert (single - pair).abs().max() > 1e-3
     with torch.no_grad():
-        model.segments.zero_()
+        model.segments[1] = model.segments[0]
     assert torch.equal(model.read(x, pair=True).tokens_BJD, single)
 
 
@@ -182,6 +182,13 @@ def test_it_is_the_trunk_of_a_profile_model() -> None:
     assert rates.shape == (2, 2, 50)
     rates.sum().backward()
     assert model.encoder.stem.weight.grad.abs().sum() > 0
+
+
+def test_every_parameter_has_a_gradient_whatever_is_read() -> None:
+    """Training on several devices waits for all of them."""
+    model = encoder()
+    model(random_dna(1, 20)).values_BND.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 def test_impossible_shapes_are_refused() -> None:

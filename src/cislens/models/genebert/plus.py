@@ -94,35 +94,30 @@ class GenebertPlusEncoder(ReadingEncoder):
     def _layers(
         self, x_B4L: Tensor, hidden_BL: Tensor | None = None, pair: bool = False
     ) -> Iterator[Embedding]:
-        x_BLD, valid_BL, mask_BL = self._embed(x_B4L, hidden_BL)
-        length = x_BLD.shape[1]
-        if pair:
-            second_L = torch.arange(length, device=x_BLD.device) >= length // 2
-            x_BLD = x_BLD + self.segments[second_L.to(torch.int64)]
+        x_BLD, valid_BL, mask_BL = self._embed(x_B4L, hidden_BL, pair)
         yield Embedding(x_BLD, 1, valid_BL)
-        table_2LP = self.rotary.table(length, x_BLD.device)
+        table_2LP = self.rotary.table(x_BLD.shape[1], x_BLD.device)
         for block in self.blocks:
             x_BLD = run(block, x_BLD, mask_BL, table_2LP, checkpointing=self.checkpointing)
             yield Embedding(x_BLD, 1, valid_BL)
         yield Embedding(self.norm(x_BLD), 1, valid_BL)
 
     def _embed(
-        self, x_B4L: Tensor, hidden_BL: Tensor | None
+        self, x_B4L: Tensor, hidden_BL: Tensor | None, pair: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Output of the stem, which bases are valid, and the same as a mask if one is needed."""
+        """What the blocks read, which bases are valid, and the same as a mask if one is needed."""
         if hidden_BL is None:
-            _, valid_BL, mask_BL = whole_bins(x_B4L, 1)
-            return self._stem(x_B4L), valid_BL, readable(mask_BL)
+            hidden_BL = torch.zeros_like(x_B4L[:, 0], dtype=torch.bool)
         # Called, whatever it is: not even whether it is N may be seen.
         _, valid_BL, mask_BL = whole_bins(x_B4L.masked_fill(hidden_BL[:, None], 1.0), 1)
-        x_BLD = self._stem(x_B4L.masked_fill(hidden_BL[:, None], 0.0))
-        hidden_BL1 = hidden_BL[:, :, None].to(x_BLD.dtype)
-        return x_BLD + hidden_BL1 * self.hidden_base, valid_BL, readable(mask_BL)
-
-    def _stem(self, x_B4L: Tensor) -> Tensor:
+        x_BLD = self.stem(x_B4L.masked_fill(hidden_BL[:, None], 0.0).transpose(1, 2))
         # In the precision of the weights, so that under autocast the blocks add up in fp32.
-        x_BLD: Tensor = self.stem(x_B4L.transpose(1, 2))
-        return x_BLD.to(self.stem.weight.dtype)
+        x_BLD = x_BLD.to(self.hidden_base.dtype)
+        hidden_BL1 = hidden_BL.unsqueeze(2).to(x_BLD.dtype)
+        place_L = torch.arange(x_BLD.shape[1], device=x_BLD.device)
+        segment_L = (place_L >= len(place_L) // 2 if pair else place_L < 0).to(torch.int64)
+        x_BLD = torch.addcmul(x_BLD, hidden_BL1, self.hidden_base) + self.segments[segment_L]
+        return x_BLD, valid_BL, readable(mask_BL)
 
 
 class BaseHead(nn.Module):
