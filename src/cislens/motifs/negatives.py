@@ -25,7 +25,8 @@ _WIDEST = 8.0
 NEAR, FAR = 100_000, 1_000_000
 # Where something must differ, rather CpG and repeats than GC content, which motifs tell best.
 _PRECEDENCE = np.array([8.0, 1.0, 1.0])
-_TRIES, _MORE_TRIES = 32, 512
+# Most loci find a match among a few candidates; the rest look at more.
+_TRIES, _MORE_TRIES, _MOST_TRIES = 8, 64, 512
 
 
 @dataclass(frozen=True)
@@ -119,19 +120,28 @@ class Pool:
         all, the most alike.
         """
         found_B, cost_B = self._alike(row_B, group_B, _TRIES, 1.0, rng)
-        for widening, far in ((1.0, True), (1.0, False), (_WIDEST, False)):
+        for tries, widening, far in (
+            (_MORE_TRIES, 1.0, True),
+            (_MOST_TRIES, 1.0, True),
+            (_MOST_TRIES, 1.0, False),
+            (_MOST_TRIES, _WIDEST, False),
+        ):
             poor = np.flatnonzero(cost_B > 1)
             if poor.size:
-                again = self._alike(row_B[poor], group_B[poor], _MORE_TRIES, widening, rng, far)
+                again = self._alike(row_B[poor], group_B[poor], tries, widening, rng, far)
                 _improve(found_B, cost_B, poor, again)
         lost = np.flatnonzero(~np.isfinite(cost_B))
         if lost.size:
-            again = self._anywhere(row_B[lost], group_B[lost], _MORE_TRIES, rng, alike=True)
+            again = self._anywhere(row_B[lost], group_B[lost], _MOST_TRIES, rng, alike=True)
             found_B[lost], cost_B[lost] = again
         near_B = np.zeros(len(row_B), np.bool_)
         if near:
             asked = np.arange(0, len(row_B), 2)
-            close, cost = self._near(row_B[asked], group_B[asked], rng)
+            close, cost = self._near(row_B[asked], group_B[asked], _TRIES, rng)
+            poor = np.flatnonzero(cost > 1)
+            more = asked[poor]
+            again = self._near(row_B[more], group_B[more], _MORE_TRIES, rng)
+            _improve(close, cost, poor, again)
             good = asked[cost <= 1]
             found_B[good], cost_B[good], near_B[good] = close[cost <= 1], 1.0, True
         return Drawn(found_B, near_B, cost_B <= 1)
@@ -153,11 +163,13 @@ class Pool:
         drawn_BK = _draw(self._gc_total_E, first_B, last_B, tries, rng)
         return self._best(row_B, self._gc_row_E[drawn_BK], alike=True, far=far)
 
-    def _near(self, row_B: Ints, group_B: Ints, rng: np.random.Generator) -> tuple[Ints, Floats]:
+    def _near(
+        self, row_B: Ints, group_B: Ints, tries: int, rng: np.random.Generator
+    ) -> tuple[Ints, Floats]:
         place_B = group_B * self._span + FAR + self.layout.position_N[row_B]
         first_B = np.searchsorted(self._place_E, place_B - NEAR, "left")
         last_B = np.searchsorted(self._place_E, place_B + NEAR, "right")
-        drawn_BK = _draw(self._total_E, first_B, last_B, _TRIES, rng)
+        drawn_BK = _draw(self._total_E, first_B, last_B, tries, rng)
         return self._best(row_B, self._row_E[drawn_BK], alike=True, far=False)
 
     def _anywhere(
