@@ -62,7 +62,7 @@ def read_cell(
     cuts = None
     if section.fragments is not None:
         cuts = read_cuts(section.fragments, genome, shifted=section.shifted)
-        cuts = cuts.filter(~pl.col("chrom").is_in(pl.Series(exclude, dtype=cuts["chrom"].dtype)))
+        cuts = cuts.filter(~pl.col("chrom").cast(pl.String).is_in(list(exclude)))
         report["cut_sites"] = cuts.height
     return CellPeaks(name, peaks, cuts, report)
 
@@ -149,7 +149,7 @@ def _read_peaks(
 def _named(path: Path, table: pl.DataFrame, pattern: str, column: str) -> pl.DataFrame:
     if column not in table.columns:
         raise CislensError(
-            f"{path} has no column {column!r} of names. {nearest(column, table.columns)}"
+            f"{path} has no column {column!r} of names. {nearest(column, table.columns[1:])}"
         )
     names = table[column].cast(pl.String).drop_nulls().unique().to_list()
     chosen = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
@@ -165,7 +165,8 @@ def _with_center(path: Path, table: pl.DataFrame, summit: str | None) -> pl.Data
         return table.with_columns(center=pl.coalesce(found, middle))
     if summit not in table.columns:
         raise CislensError(
-            f"{path} has no column {summit!r} of summit offsets. {nearest(summit, table.columns)}"
+            f"{path} has no column {summit!r} of summit offsets. "
+            f"{nearest(summit, table.columns[1:])}"
         )
     offset = table[summit].cast(pl.Int64, strict=False)
     length = table["end"] - table["start"]
@@ -186,7 +187,7 @@ def _scores(path: Path, table: pl.DataFrame, column: str | None) -> pl.Series:
             return pl.Series("score", [1.0]).new_from_index(0, table.height)
     elif column not in table.columns:
         raise CislensError(
-            f"{path} has no column {column!r} of scores. {nearest(column, table.columns)}"
+            f"{path} has no column {column!r} of scores. {nearest(column, table.columns[1:])}"
         )
     scores = table[column].cast(pl.Float64, strict=False)
     bad = scores.is_null() | ~scores.is_finite() | (scores < 0)
