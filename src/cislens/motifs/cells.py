@@ -89,7 +89,7 @@ def collapse(peaks: pl.DataFrame, genome: Genome, report: dict[str, int]) -> pl.
     distinct = in_order(distinct, genome, "start", "end", "center")
     report["duplicates"] = report.get("duplicates", 0) + peaks.height - distinct.height
     report["peaks"] = distinct.height
-    total = float(distinct["score"].sum())
+    total = float(distinct["score"].to_numpy().sum())
     score = pl.col("score") * (MILLION / total) if total > 0 else pl.lit(0.0)
     return distinct.with_columns(score=score)
 
