@@ -12,6 +12,7 @@ logger = logging.getLogger("cislens")
 
 # A term is said to dominate beyond this multiple of the median for so many steps.
 FACTOR, PATIENCE = 5.0, 500
+_TRUNK = "encoder/"
 
 
 class GradientWatch(Callback):
@@ -37,7 +38,7 @@ class GradientWatch(Callback):
         self._warn(step)
 
     def metrics(self) -> dict[str, float]:
-        """`gradient/<term>`: norm of the weighted term's gradient on the encoder."""
+        """`gradient/<trunk>/<term>`: norm of the weighted term's gradient on that trunk."""
         return {f"gradient/{term}": norm for term, norm in self.norms.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -47,16 +48,16 @@ class GradientWatch(Callback):
         self.norms, self.since = dict(state_dict["norms"]), dict(state_dict["since"])
 
     def _warn(self, step: int) -> None:
-        pulling = [norm for norm in self.norms.values() if norm > 0]
-        if len(pulling) < 3:  # of two, none is beside the median
+        norms = {name: norm for name, norm in self.norms.items() if name.startswith(_TRUNK)}
+        if len(norms) < 3:  # of two, none is beside the median
             return
-        median = statistics.median(pulling)
-        for term, norm in self.norms.items():
+        median = statistics.median(norms.values())
+        for term, norm in norms.items():
             if norm <= FACTOR * median:
                 self.since.pop(term, None)
             elif step - self.since.setdefault(term, step) >= PATIENCE:
                 logger.warning(
                     "training: for %d steps the gradient of %s on the encoder has been more than "
                     "%g times the median of the terms; lower its weight",
-                    step - self.since[term], term, FACTOR,
+                    step - self.since[term], term.removeprefix(_TRUNK), FACTOR,
                 )  # fmt: skip

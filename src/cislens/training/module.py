@@ -123,7 +123,7 @@ class ObjectiveModule(LightningModule):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         assert self.valid_metrics is not None
         losses = self.objective.loss(batch)
-        self.valid_metrics.update(losses.predictions, batch.targets)
+        self.valid_metrics.update(losses.predictions, getattr(batch, "targets", None))
         self.valid_terms.add(losses.terms, batch)
 
     def configure_optimizers(self) -> Any:

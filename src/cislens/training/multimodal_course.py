@@ -68,11 +68,11 @@ class MultimodalCourse(Course):
             if weight
         )
         self.origin = {"store": self.store.digest, "init_from": _origin(recipe)}
-        self.compiled = (self.model.encoder,)
+        self.compiled = tuple(getattr(self.model.encoder, "blocks", ()))
         self.watches = (GradientWatch(self.objective, recipe.training.validate_every),)
         self.bases = recipe.training.batch_size * self.store.width
         self.audit = shortcut_audit(self._part("train"), self._part("valid"), _AUDIT_BATCHES)
-        require_clean(self.audit, self.terms)
+        require_clean(self.audit, refuse=self.terms.negatives == "matched")
 
     def _part(self, part: Literal["train", "valid"]) -> RegionLoader:
         training = self.recipe.training

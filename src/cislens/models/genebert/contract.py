@@ -61,6 +61,10 @@ class RegionContext:
     access_hidden_BR: Tensor
     gc_B: Tensor
 
+    def to(self, device: torch.device | str) -> "RegionContext":
+        """The same contexts on `device`."""
+        return RegionContext(*(moved(getattr(self, part.name), device) for part in fields(self)))
+
     @classmethod
     def from_numpy(cls, context: Any) -> "RegionContext":
         """The arrays of a `cislens.motifs.batch.RegionContext` as CPU tensors."""
@@ -71,6 +75,13 @@ class RegionContext:
                 for name, array in arrays.items()
             }  # type: ignore[arg-type]
         )
+
+
+def moved(value: Any, device: torch.device | str) -> Any:
+    """What can be moved to a device, there; None stays None."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    return None if value is None else value.to(device)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """Batches of a region store as tensors; the fields are those of `cislens.motifs.batch`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+import torch
 from torch import Tensor
 
-from cislens.models.genebert.contract import RegionContext
+from cislens.models.genebert.contract import RegionContext, moved
 
 
 @dataclass(frozen=True)
@@ -26,3 +27,7 @@ class TorchRegionBatch:
     def windows(self, species: str = "") -> int:
         """Number of loci."""
         return len(self.row_B)
+
+    def to(self, device: torch.device | str) -> "TorchRegionBatch":
+        """The same batch on `device`."""
+        return TorchRegionBatch(*(moved(getattr(self, part.name), device) for part in fields(self)))
