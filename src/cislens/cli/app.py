@@ -19,6 +19,7 @@ from cislens.cli import (
     model,
     predict,
     report,
+    risk,
     train,
 )
 from cislens.errors import CislensError
@@ -39,6 +40,7 @@ app.command("embed")(embed.command)
 app.command("evaluate")(evaluate.command)
 app.command("predict")(predict.command)
 app.command("report")(report.command)
+app.command("risk")(risk.command)
 app.add_typer(model.app, name="model")
 app.command("doctor")(doctor.command)
 

@@ -1,5 +1,8 @@
 """Variants of a table, the positives each with controls matched to it."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -35,7 +38,8 @@ def build_variants(name: str, section: VariantTask, seed: int) -> Task:
     table = checked_variants(_labelled(table, section), genome, report)
     if section.genes:
         files += [record(path, "genes", None, section.sha256) for path in section.genes]
-        table = table.with_columns(tss_dist=_tss_distance(table, genome, section))
+        distance = tss_distance(table, list(genome.chrom_sizes), section.genes)
+        table = table.with_columns(tss_dist=distance)
     names, values = _covariates(table, genome, section)
     complete = np.isfinite(values).all(axis=1)
     report["variants without all covariates"] = int((~complete).sum())
@@ -106,13 +110,17 @@ def _covariates(
     return names, np.stack(columns, axis=1)
 
 
-def _tss_distance(table: pl.DataFrame, genome: Genome, section: VariantTask) -> pl.Series:
-    """Bases to the next TSS; null on chromosomes without a gene."""
+def tss_distance(table: pl.DataFrame, known: Sequence[str], genes: Sequence[Path]) -> pl.Series:
+    """Bases from each variant (`chrom, pos`) to the next TSS; null on chromosomes without a gene.
+
+    Args:
+        known: names of chromosomes that the variants have.
+    """
     found = []
-    for path in section.genes:
-        genes = read_genes(path)
-        names = genes["chrom"].unique(maintain_order=True)
-        found.append(match_names(names, genome.chrom_sizes, str(path)).rename(genes))
+    for path in genes:
+        rows = read_genes(path)
+        names = rows["chrom"].unique(maintain_order=True)
+        found.append(match_names(names, known, str(path)).rename(rows))
     tss = promoters(pl.concat(found, how="diagonal"), 1, 0)
     distance = np.full(table.height, np.nan)
     chrom, first = table["chrom"].to_numpy(), table["pos"].to_numpy() - 1
