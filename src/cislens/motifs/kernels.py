@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba.extending import intrinsic
 
 from cislens.genome.codes import Codes, N
@@ -53,23 +53,26 @@ def word_numbers(codes_RL: Codes, pad: int) -> Words:
 
 
 @_compiled
-def fill_table(scores_VW5: Doubles, products: bool, table_CKV: Floats) -> None:
+def fill_table(scores_W5V: Doubles, products: bool, table_CKV: Floats) -> None:
     """What each word adds to the score of each matrix, or multiplies it by, in each piece."""
-    pieces = table_CKV.shape[0]
-    lanes, width, _ = scores_VW5.shape
-    for c in range(pieces):
+    width, _, lanes = scores_W5V.shape
+    entry_V = np.empty(lanes)
+    for c in range(table_CKV.shape[0]):
         for word in range(WORDS):
+            entry_V[:] = 1.0 if products else 0.0
+            rest = word
+            for place in range(WORD - 1, -1, -1):
+                letter = rest % 5
+                rest //= 5
+                column = c * WORD + place
+                if column < width and products:
+                    for v in range(lanes):
+                        entry_V[v] *= scores_W5V[column, letter, v]
+                elif column < width:
+                    for v in range(lanes):
+                        entry_V[v] += scores_W5V[column, letter, v]
             for v in range(lanes):
-                value = 1.0 if products else 0.0
-                rest = word
-                for place in range(WORD):
-                    letter = rest // 5 ** (WORD - 1 - place)
-                    rest -= letter * 5 ** (WORD - 1 - place)
-                    column = c * WORD + place
-                    if column < width:
-                        score = scores_VW5[v, column, letter]
-                        value = value * score if products else value + score
-                table_CKV[c, word, v] = value
+                table_CKV[c, word, v] = entry_V[v]
 
 
 @_compiled
@@ -109,26 +112,31 @@ def log_sum(codes_L: Codes, odds_VW4: Doubles) -> float:
 
 
 @cache
-def scanner(pieces: int, products: bool) -> Callable[[Floats, Words, int, Floats], Doubles]:
+def scanner(pieces: int, products: bool) -> Callable[[Floats, Words, int, Floats], Floats]:
     """The scan with matrices of a number of pieces.
 
-    The function takes table_CKV, words_RP, the number of placements and least_V, and gives (R, V):
-    for products the sum over placements of the product of their words' entries, else how many
-    placements have entries whose sum is at least `least_V`.
+    The function takes table_CKV, words_RP, the number of placements and least_V, and gives, for
+    each two neighboring matrices together, (R, V / 2): for products the sum over placements of the
+    product of their words' entries, else how many placements have entries whose sum is at least
+    `least_V`.
     """
     span = _span(pieces, products)
 
-    def scan(table_CKV: Floats, words_RP: Words, placements: int, least_V: Floats) -> Doubles:
+    def scan(table_CKV: Floats, words_RP: Words, placements: int, least_V: Floats) -> Floats:
         regions, stride = words_RP.shape
-        found_RV = np.zeros((regions, LANES))
+        found_Rv = np.empty((regions, LANES // 2), np.float32)
+        total_V = np.empty(LANES)
         part_V = np.empty(LANES, np.float32)
         for r in range(regions):
+            total_V[:] = 0.0
             for first in range(0, placements, _SPAN):
                 count = min(_SPAN, placements - first)
                 span(table_CKV, words_RP, r * stride + first, count, least_V, part_V)
                 for v in range(LANES):
-                    found_RV[r, v] += part_V[v]
-        return found_RV
+                    total_V[v] += part_V[v]
+            for v in range(LANES // 2):
+                found_Rv[r, v] = total_V[2 * v] + total_V[2 * v + 1]
+        return found_Rv
 
     return _compiled(scan)
 
