@@ -2,8 +2,7 @@
 
 A model can learn to match sequences with contexts by comparing their GC content, and to tell
 segments that follow each other by isochores and repeats, and learn nothing about regulation. Each
-rule here is a logistic model that knows nothing else, fitted to the pairs of the training part and
-judged on those of the validation part.
+rule here is a logistic model that knows nothing else, fitted to pairs of the training part.
 
 Dimensions: B locus, P pair, F feature.
 """
@@ -30,6 +29,10 @@ Floats = npt.NDArray[np.float64]
 # Columns of the covariates that each rule knows: GC content, CpG, repeats.
 RULES = {"GC": (0,), "GC and CpG": (0, 1), "repeats": (2,)}
 _REPEATS = 2
+_SCHEMA = {
+    "task": pl.String, "part": pl.String, "rule": pl.String,
+    "auroc": pl.Float64, "pairs": pl.Int64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,37 +55,42 @@ def shortcut_audit(
 ) -> pl.DataFrame:
     """How well simple rules tell the pairs of a task apart.
 
-    A pair of `match` is a sequence with its own or another context. The GC content of a sequence
-    and of its own central region are the same number, so a rule sees differences only beyond the
-    calipers of matched pairs, which is what a matrix of motifs tells of composition; smaller ones
-    no model sees. A pair of `next` is two segments; their differences are seen as they are, but
-    for repeats, which are known by region.
+    A pair of `match` is a locus with its own or another context. Both sides are known by the
+    composition of their central regions, which is the very same number for a locus and its own
+    context; so a rule sees differences only beyond the calipers of matched pairs: smaller ones
+    no matrix of motifs tells. A pair of `next` is two segments, known by their sequences, but for
+    repeats, which are known by region.
 
     Args:
         batches: of each part, at most; those of later epochs follow where training has fewer.
+            Rules are fitted to every other training batch and judged on the rest.
 
     Returns:
-        `task, rule, auroc, pairs`, a row for each rule of each task whose weight is not 0; pairs
-        are those of the validation part.
+        `task, part, rule, auroc, pairs`: each rule of each task whose weight is not 0, judged on
+        the pairs of the parts `train` and `valid`.
     """
     rows = []
     for task in ("match", "next"):
         if not getattr(loader_train.terms, task):
             continue
-        fitted = _pairs(loader_train, task, batches)
-        judged = _pairs(loader_valid, task, min(batches, len(loader_valid)))
-        for rule, columns in RULES.items():
-            auroc = _auroc(fitted, judged, columns)
-            rows.append((task, rule, auroc, len(judged.label_P)))
-    schema = {"task": pl.String, "rule": pl.String, "auroc": pl.Float64, "pairs": pl.Int64}
-    return pl.DataFrame(rows, schema=schema, orient="row")
+        fitted = _pairs(loader_train, task, range(0, max(batches, 2), 2))
+        judged = {
+            "train": _pairs(loader_train, task, range(1, max(batches, 2), 2)),
+            "valid": _pairs(loader_valid, task, range(min(batches, len(loader_valid)))),
+        }
+        for part, pairs in judged.items():
+            for rule, columns in RULES.items():
+                auroc = _auroc(fitted, pairs, columns)
+                rows.append((task, part, rule, auroc, len(pairs.label_P)))
+    return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
 
 
 def require_clean(audit: pl.DataFrame, limit: float = 0.55, refuse: bool = True) -> None:
-    """Refuse pairs that a rule of composition tells apart.
+    """Refuse training pairs that a rule of composition tells apart; warn of validation pairs.
 
-    A rule passes the limit if it does so by more than two standard errors of the AUROC of as many
-    pairs told apart by chance.
+    A model learns from the former; the latter only make it look better than it is, and in a part
+    of few regions there may be no alike ones. A rule passes the limit if it does so by more than
+    two standard errors of the AUROC of as many pairs told apart by chance.
 
     Args:
         refuse: otherwise only warn, as is due for negatives that are drawn at random on purpose.
@@ -93,26 +101,27 @@ def require_clean(audit: pl.DataFrame, limit: float = 0.55, refuse: bool = True)
     half = pl.col("pairs") / 2
     error = ((2 * half + 1) / (12 * half**2)).sqrt()
     beyond = audit.filter(pl.col("auroc") - 2 * error > limit)
-    if beyond.is_empty():
-        return
-    found = "; ".join(
-        f"{row['task']} by {row['rule']} with an AUROC of {row['auroc']:.2f}"
-        for row in beyond.iter_rows(named=True)
-    )
-    message = (
-        f"the pairs to be told apart can be told by composition alone: {found} (at most {limit}). "
-        "A model would learn that and nothing else. Set `negatives: matched`; if they are, the "
-        "store has too few regions of like composition: add peaks, or set the weight to 0."
-    )
-    if refuse:
-        raise CislensError(message)
-    logger.warning("%s", message)
+    for part, found in beyond.group_by("part", maintain_order=True):
+        rules = "; ".join(
+            f"{row['task']} by {row['rule']} with an AUROC of {row['auroc']:.2f}"
+            for row in found.iter_rows(named=True)
+        )
+        message = (
+            f"{part[0]} pairs can be told apart by composition alone: {rules} (at most {limit})."
+        )
+        if refuse and part[0] == "train":
+            raise CislensError(
+                f"{message} A model would learn that and nothing else. Set `negatives: matched`; "
+                "if they are, the store has too few regions of like composition: add peaks, or "
+                "set the weight to 0."
+            )
+        logger.warning("%s", message)
 
 
-def _pairs(loader: RegionLoader, task: str, batches: int) -> _Pairs:
+def _pairs(loader: RegionLoader, task: str, numbers: range) -> _Pairs:
     parts = [
         _match_pairs(loader, loci) if task == "match" else _next_pairs(loader, loci)
-        for loci in _loci(loader, batches)
+        for loci in _loci(loader, numbers)
     ]
     return _Pairs(
         np.concatenate([part.left_P3 for part in parts]),
@@ -122,16 +131,15 @@ def _pairs(loader: RegionLoader, task: str, batches: int) -> _Pairs:
     )
 
 
-def _loci(loader: RegionLoader, batches: int) -> Iterator[Loci]:
-    for number in range(batches):
+def _loci(loader: RegionLoader, numbers: range) -> Iterator[Loci]:
+    for number in numbers:
         yield loader.loci(*divmod(number, len(loader)))
 
 
 def _match_pairs(loader: RegionLoader, loci: Loci) -> _Pairs:
     assert loci.other is not None
     known_N3 = composition(loader.store)
-    read_B3 = _of_sequences(loader.sequences(loci), known_N3[loci.row_B, _REPEATS])
-    left_P3 = np.concatenate([read_B3, read_B3])
+    left_P3 = known_N3[np.concatenate([loci.row_B, loci.row_B])]
     right_P3 = known_N3[np.concatenate([loci.row_B, loci.other.row_B])]
     label_P = np.repeat([1, 0], len(loci.row_B))
     return _Pairs(left_P3, right_P3, _beyond(left_P3 - right_P3), label_P)
