@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +68,7 @@ class Constants:
         try:
             with np.load(path) as arrays:
                 return cls(**{part.name: arrays[part.name] for part in fields(cls)})
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise CislensError(f"{path} is damaged ({error}); build the store again.") from None
 
     def digest(self, motif_ids: Sequence[str], regions: pl.DataFrame, cells: pl.DataFrame) -> str:
@@ -107,7 +108,7 @@ def log_valid_share(codes_RL: Codes, widths_T: npt.NDArray[np.int64]) -> Floats:
     before = np.zeros((len(uncalled), codes_RL.shape[1] + 1), np.int64)
     np.cumsum(codes_RL[uncalled] == N, axis=1, out=before[:, 1:])
     for width in np.unique(widths_T).tolist():
-        clean = before[:, width:] == before[:, : before.shape[1] - width]
+        clean = before[:, width:] == before[:, : max(before.shape[1] - width, 0)]
         share = clean.mean(1) if clean.shape[1] else np.zeros(len(uncalled))
         logs = np.log(np.where(share > 0, share, 1))
         share_RT[np.ix_(uncalled, np.flatnonzero(widths_T == width))] = logs[:, None]
@@ -196,10 +197,13 @@ def motif_channel(
 
     Cut at 6; 0 where there is no value. `share_RT` is None where no region has an N.
     """
-    told = covariates_RF.astype(np.float32) @ constants.beta_TF[:, :4].T
+    found = raw_RT.astype(np.float32)
+    # A product of matrices would round differently for another number of regions.
+    for place, column_R in enumerate(covariates_RF.astype(np.float32).T):
+        found -= column_R[:, None] * constants.beta_TF[:, place]
     if share_RT is not None:
-        told += share_RT.astype(np.float32) * constants.beta_TF[:, 4]
-    found = np.asarray((raw_RT.astype(np.float32) - told) / constants.sd_T, np.float32)
+        found -= share_RT.astype(np.float32) * constants.beta_TF[:, 4]
+    found /= constants.sd_T
     np.clip(found, -LIMIT, LIMIT, out=found)
     np.nan_to_num(found, copy=False, nan=0.0)
     return found
