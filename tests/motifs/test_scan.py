@@ -1,5 +1,6 @@
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -105,6 +106,13 @@ def test_regions_and_motifs_do_not_depend_on_their_company(motifs):
     assert np.array_equal(occupancy(codes[::-1], [motifs[m] for m in order]), whole[::-1, order])
     parts = [occupancy(codes[rows], motifs) for rows in (slice(0, 4), slice(4, 9))]
     assert np.array_equal(np.concatenate(parts), whole)
+
+
+def test_threads_may_scan_at_the_same_time(motifs):
+    codes = random_codes(64, 300)
+    with ThreadPoolExecutor(2) as pool:
+        parts = list(pool.map(lambda rows: occupancy(rows, motifs), np.split(codes, 8)))
+    assert np.array_equal(np.concatenate(parts), occupancy(codes, motifs))
 
 
 def test_a_background_that_differs_between_strands_is_refused(motifs):
