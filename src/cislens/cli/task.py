@@ -14,7 +14,7 @@ from cislens.recipes.task_recipe import PACKAGED, OneTask, TaskRecipe, read_task
 
 if TYPE_CHECKING:
     from cislens.evaluation.tasks.task import Task
-    from cislens.signal.store import ProfileStore
+    from cislens.evaluation.training_stores import TrainingStore
 
 app = typer.Typer(
     help="Make tasks: from labelled tables, or from peaks, tracks, genes and variants.",
@@ -147,7 +147,7 @@ def _chosen(recipe: TaskRecipe, names: list[str]) -> dict[str, Any]:
     return {name: recipe.tasks[name] for name in names or recipe.tasks}
 
 
-def _make(name: str, section: Any, store: "ProfileStore | None", seed: int) -> "Task":
+def _make(name: str, section: Any, store: "TrainingStore | None", seed: int) -> "Task":
     from cislens.evaluation.tasks.build import build_task
 
     return build_task(name, section, store, seed)
@@ -159,10 +159,10 @@ def _require_place(folder: Path) -> None:
     require_place(folder)
 
 
-def _store(recipe: TaskRecipe) -> "ProfileStore | None":
-    from cislens.signal.store import ProfileStore
+def _store(recipe: TaskRecipe) -> "TrainingStore | None":
+    from cislens.evaluation.training_stores import open_training_store
 
-    return None if recipe.store is None else ProfileStore.open(recipe.store)
+    return None if recipe.store is None else open_training_store(recipe.store)
 
 
 def _load(folder: Path) -> "Task":

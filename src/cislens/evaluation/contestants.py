@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from cislens.errors import CislensError
+from cislens.evaluation.training_stores import TrainingStore, open_training_store
 from cislens.files import require_file
 from cislens.models.saving import load_model
 from cislens.recipes.schema import BenchRecipe
@@ -11,7 +12,6 @@ from cislens.representations.collection import open_embeddings
 from cislens.representations.contract import Representation
 from cislens.representations.encoder import EncoderEmbedding
 from cislens.representations.huggingface.families import load_huggingface
-from cislens.signal.store import ProfileStore
 from cislens.training.fit import Run
 
 logger = logging.getLogger("cislens")
@@ -36,18 +36,18 @@ def load_representations(recipe: BenchRecipe) -> list[Representation]:
     return [*runs, *models, *stores]
 
 
-def training_stores(recipe: BenchRecipe) -> list[ProfileStore]:
+def training_stores(recipe: BenchRecipe) -> list[TrainingStore]:
     """The store that the recipe names, or those that its runs were trained on, each once.
 
     A run whose store cannot be found, and a bench without any, are warned of.
     """
     if recipe.store is not None:
-        return [ProfileStore.open(recipe.store)]
-    stores: dict[str, ProfileStore] = {}
+        return [open_training_store(recipe.store)]
+    stores: dict[str, TrainingStore] = {}
     unknown = [*recipe.models, *recipe.embeddings]
     for name, folder in recipe.runs.items():
         known = _open(folder).manifest["store"]
-        found = ProfileStore.open(known["path"]) if Path(known["path"]).is_dir() else None
+        found = open_training_store(known["path"]) if Path(known["path"]).is_dir() else None
         if found is not None and found.digest == known["digest"]:
             stores.setdefault(found.digest, found)
         else:
@@ -71,7 +71,7 @@ def _require_same_store(recipe: BenchRecipe, folder: Path) -> None:
     run = _open(folder)
     if recipe.store is None:
         return
-    store = ProfileStore.open(recipe.store)
+    store = open_training_store(recipe.store)
     if run.manifest["store"]["digest"] != store.digest:
         raise CislensError(
             f"{folder} was trained on another store ({run.manifest['store']['path']}) than "

@@ -134,6 +134,11 @@ class RegionStore:
         return str(self.manifest["assembly"])
 
     @property
+    def species(self) -> str:
+        """As tasks call it; the assembly where the recipe names none."""
+        return str(self.manifest["settings"].get("species") or self.assembly)
+
+    @property
     def chrom_sizes(self) -> dict[str, int]:
         """Chromosome lengths of the genome, in its order."""
         return dict(self.manifest["chrom_sizes"])

@@ -14,7 +14,7 @@ class CellSection(Section):
         peaks: narrowPeak, broadPeak or BED, plain or gzip; several are taken together.
         fragments: `chrom, start, end, ...`; both ends of a fragment are cut sites.
         shifted: the fragments' ends are moved to the middle of the transposase already, as
-            10x files have them; otherwise +4 and -5 bp are added.
+            10x files have them; otherwise they are `start + 4` and `end - 5`.
         signal: bigWig whose mean over a region is its accessibility; without it, the score of the
             peaks or the number of cut sites.
         named: keep the peaks whose name matches this pattern (`K562|*`), of a pooled file.
@@ -62,12 +62,15 @@ class RegionRecipe(Section):
     """`cislens data regions`.
 
     Attributes:
+        species: as tasks call it, so that they find their parts in the store; the assembly,
+            unless given.
         cells: name -> what was measured. May be empty where `counts` is given.
-        counts: table of counts, a column `region_id` (`chrom:start-end`, 0-based half-open) or
-            `chrom, start, end`, then one column for each cell type; its regions are peaks of
-            every cell type with a count above 0.
+        counts: table of counts, a column `region_id` (`chrom:start-end`, 0-based half-open; else
+            the first one) or `chrom, start, end`, then one column for each cell type; its regions
+            are peaks of every cell type with a count above 0.
         log_counts: the counts are logarithms already (log2 of count + 1).
-        regions: BED of regions to take as they are, centered to `width`, in place of a consensus.
+        regions: BED of regions to take as they are, centered to `width`, in place of a consensus;
+            beside `counts` it must list the same ones.
         width: bp of a region.
         margin: bp of sequence kept at either side, for shifts.
         motifs: `JASPAR2026:CORE:<taxon>` or a file in MEME format.
@@ -79,6 +82,7 @@ class RegionRecipe(Section):
     """
 
     genome: RecipePath
+    species: str = ""
     assembly: str = ""
     cells: dict[str, CellSection] = {}
     counts: RecipePath | None = None

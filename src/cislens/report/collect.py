@@ -8,6 +8,7 @@ import polars as pl
 
 from cislens.evaluation.contestants import training_stores
 from cislens.evaluation.tasks.task import Task
+from cislens.evaluation.training_stores import TrainingStore
 from cislens.files import read_parquet, require_file
 from cislens.genome.annotation import read_genes
 from cislens.genome.intervals import read_intervals
@@ -51,10 +52,10 @@ def collect(folder: Path) -> ReportInput:
         **{name: _optional(folder / f"{name}.parquet") for name in _EVIDENCE},
         audits=audits_of(folder / "audits.json"),
         training=None if run is None else read_parquet(run.metrics_path, "metrics of the run"),
-        loci=[] if run is None or store is None else _loci(recipe, run, store),
-        experts=None
-        if run is None
-        else expert_use_of(read_parquet(run.experts_path, "expert use of the run")),
+        loci=_loci(recipe, run, store) if run and isinstance(store, ProfileStore) else [],
+        experts=expert_use_of(read_parquet(run.experts_path, "expert use of the run"))
+        if run and run.experts_path.exists()
+        else None,
         manifest=_manifest(recipe, run, store, tasks),
         notes=_notes(recipe, tasks),
     )
@@ -114,7 +115,7 @@ def _annotations(wanted: Loci) -> pl.DataFrame | None:
 
 
 def _manifest(
-    recipe: BenchRecipe, run: Run | None, store: ProfileStore | None, tasks: list[Task]
+    recipe: BenchRecipe, run: Run | None, store: TrainingStore | None, tasks: list[Task]
 ) -> dict[str, Any]:
     manifest: dict[str, Any] = {"interval": _INTERVAL, "splits": _splits(store, tasks)}
     manifest["licences"] = [source.model_dump() for source in recipe.sources]
@@ -133,15 +134,16 @@ def _manifest(
             "Training time": f"{ledger['train_seconds']:.0f} s on {run.manifest['device']}",
         }
         manifest["training run"] = run.manifest
-    if store is not None:
-        params = {"digest": store.digest, **store.manifest["params"]}
-        manifest["profile store"] = params
+    if isinstance(store, ProfileStore):
+        manifest["profile store"] = {"digest": store.digest, **store.manifest["params"]}
+    elif store is not None:
+        manifest["region store"] = {"digest": store.digest, **store.store.manifest["settings"]}
     manifest["task hashes"] = {task.card.name: task.task_hash for task in tasks}
     manifest["bench recipe"] = json.loads(recipe.model_dump_json())
     return manifest
 
 
-def _splits(store: ProfileStore | None, tasks: list[Task]) -> list[dict[str, Any]]:
+def _splits(store: TrainingStore | None, tasks: list[Task]) -> list[dict[str, Any]]:
     windows = [] if store is None else [_window_row(store, species) for species in store.species]
     return windows + [
         {"data": f"task {task.card.name}", **_parts(task.examples), "parted by": task.card.split}
@@ -149,7 +151,10 @@ def _splits(store: ProfileStore | None, tasks: list[Task]) -> list[dict[str, Any
     ]
 
 
-def _window_row(store: ProfileStore, species: str) -> dict[str, Any]:
+def _window_row(store: TrainingStore, species: str) -> dict[str, Any]:
+    if not isinstance(store, ProfileStore):
+        regions = _parts(store.store.regions)
+        return {"data": f"{species}, regions for training", **regions, "parted by": "blocks"}
     split = store.manifest["params"]["split"]
     kind = "chromosome" if split["valid"] or split["test"] else "homology-aware blocks"
     parts = _parts(store.windows(species))

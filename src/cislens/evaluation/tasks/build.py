@@ -12,6 +12,7 @@ from cislens.evaluation.tasks.genomic import signed_off
 from cislens.evaluation.tasks.placing import store_regions
 from cislens.evaluation.tasks.registry import make_section
 from cislens.evaluation.tasks.task import Task
+from cislens.evaluation.training_stores import TrainingStore, require_profiles
 from cislens.genome.intervals import read_intervals
 from cislens.genome.reference import Genome, open_genome
 from cislens.motifs.sites import consensus_motif, find_motif, read_meme
@@ -23,10 +24,9 @@ from cislens.recipes.schema import (
     SavedTask,
     WindowTask,
 )
-from cislens.signal.store import ProfileStore
 
 
-def build_task(name: str, section: AnyTask, store: ProfileStore | None, seed: int) -> Task:
+def build_task(name: str, section: AnyTask, store: TrainingStore | None, seed: int) -> Task:
     """The task that a recipe's section describes.
 
     Args:
@@ -41,8 +41,9 @@ def build_task(name: str, section: AnyTask, store: ProfileStore | None, seed: in
         case WindowTask():
             if store is None:
                 raise CislensError(f"task {name}: windows need a profile store; add `store:`.")
+            profiles = require_profiles(store, f"task {name}")
             return profile_windows(
-                store, section.species, name=name, width=section.width, limit=section.limit,
+                profiles, section.species, name=name, width=section.width, limit=section.limit,
                 seed=seed,
             )  # fmt: skip
         case AttributionTask():
@@ -53,7 +54,7 @@ def build_task(name: str, section: AnyTask, store: ProfileStore | None, seed: in
 
 
 def _attribution(
-    name: str, section: AttributionTask, store: ProfileStore | None, seed: int
+    name: str, section: AttributionTask, store: TrainingStore | None, seed: int
 ) -> Task:
     labelled = build_task(name, section.of, store, seed)
     if section.motifs is None:
@@ -68,7 +69,7 @@ def _attribution(
 def _annotated(
     name: str,
     section: PeakTask | AccessibilityTask,
-    store: ProfileStore | None,
+    store: TrainingStore | None,
     seed: int,
 ) -> Task:
     genome = _genome(section.genome, section.species)

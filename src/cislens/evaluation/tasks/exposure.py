@@ -7,15 +7,15 @@ import polars as pl
 
 from cislens.errors import CislensError
 from cislens.evaluation.tasks.task import Task
-from cislens.genome.codes import Codes, encode
+from cislens.evaluation.training_stores import TrainingStore, trained_sequences
+from cislens.genome.codes import encode
 from cislens.genome.homology import leaking
-from cislens.signal.store import ProfileStore
 
 logger = logging.getLogger("cislens")
 DROPPED = "test examples with a homolog in windows of pre-training"
 
 
-def without_seen(task: Task, store: ProfileStore | None, inherited: bool = True) -> Task:
+def without_seen(task: Task, store: TrainingStore | None, inherited: bool = True) -> Task:
     """The task without the test examples that resemble what models were trained on.
 
     Searched, on either strand, are all windows of the store's train and valid parts, of the
@@ -32,7 +32,9 @@ def without_seen(task: Task, store: ProfileStore | None, inherited: bool = True)
     test = (task.examples["split"] == "test").to_numpy()
     sequences = [encode(text) for text in task.examples["sequence"].filter(test)]
     species = [task.card.species] if task.card.species in store.species else store.species
-    leaks = leaking(sequences, [window for name in species for window in _trained_on(store, name)])
+    leaks = leaking(
+        sequences, [window for name in species for window in trained_sequences(store, name)]
+    )
     kept = np.ones(len(test), dtype=bool)
     kept[test] = ~leaks
     dropped = int(leaks.sum())
@@ -52,9 +54,3 @@ def without_seen(task: Task, store: ProfileStore | None, inherited: bool = True)
         raise CislensError(
             f"{error} {dropped} of {int(test.sum())} {DROPPED} ({store.path}) were dropped."
         ) from None
-
-
-def _trained_on(store: ProfileStore, species: str) -> list[Codes]:
-    """Every window of the species' train and valid parts."""
-    rows = np.flatnonzero((store.windows(species)["split"] != "test").to_numpy())
-    return list(store.sequence(species, rows)[:, store.margin : store.margin + store.length])

@@ -9,15 +9,15 @@ from cislens.evaluation.tasks.card import File, TaskCard
 from cislens.evaluation.tasks.importers.reading import check_digests, record
 from cislens.evaluation.tasks.placing import store_regions
 from cislens.evaluation.tasks.task import Task
+from cislens.evaluation.training_stores import TrainingStore
 from cislens.genome.chromosomes import match_names
 from cislens.genome.reference import Genome, open_genome
 from cislens.recipes.task_basics import TaskSection
 from cislens.recipes.task_sections import GenomeSection
-from cislens.signal.store import ProfileStore
 
 
 def opened(
-    name: str, section: GenomeSection, store: ProfileStore | None
+    name: str, section: GenomeSection, store: TrainingStore | None
 ) -> tuple[Genome, pl.DataFrame | None]:
     """The section's genome, and the store's windows that part its examples (None: anew)."""
     genome = open_genome(section.genome, section.assembly or None)

@@ -9,11 +9,11 @@ import numpy.typing as npt
 import polars as pl
 
 from cislens.errors import CislensError, nearest
+from cislens.evaluation.training_stores import TrainingStore
 from cislens.genome.codes import Codes, reverse_complement
 from cislens.genome.homology import components, homology_pairs, leaking
 from cislens.genome.reference import Genome
 from cislens.genome.splits import balanced_folds
-from cislens.signal.store import ProfileStore
 
 logger = logging.getLogger("cislens")
 
@@ -59,7 +59,8 @@ def place(
     """Give genomic examples (chrom, start, end) a split, a cluster and a block.
 
     With `regions` (`chrom,start,end,split,block`: the windows of pre-training) an example takes
-    the split of the region that it lies in; one that lies in none is dropped. Without, examples
+    the split of the region that it lies in; one that lies in none is dropped. Where a column
+    `read` is False, nothing was trained on the region, which gives parts alone. Without, examples
     that overlap or are homologous form clusters, dealt to the splits with balanced `strata`.
     Valid examples with a homolog among the training examples are then dropped, and test examples
     with one among train and valid; with regions, with one anywhere in those of train and valid.
@@ -95,7 +96,8 @@ def place(
     placed = placed.keep(
         rows["split"].is_not_null().to_numpy(), "examples outside the regions of pre-training"
     )
-    seen = segments.filter(pl.col("split") != "test")
+    read = regions.filter("read") if "read" in regions.columns else regions
+    seen = merge_regions(read).filter(pl.col("split") != "test")
     return without_leaks(placed, _sequences(genome, seen))
 
 
@@ -220,7 +222,7 @@ def _sequences(genome: Genome, rows: pl.DataFrame) -> list[Codes]:
     return [genome.fetch(*row) for row in rows.select("chrom", "start", "end").iter_rows()]
 
 
-def store_regions(name: str, species: str, genome: Genome, store: ProfileStore) -> pl.DataFrame:
+def store_regions(name: str, species: str, genome: Genome, store: TrainingStore) -> pl.DataFrame:
     """The store's windows that give examples of a task on `genome` their part.
 
     Raises:

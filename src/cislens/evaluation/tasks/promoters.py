@@ -12,16 +12,16 @@ from cislens.evaluation.tasks.placing import place, store_regions
 from cislens.evaluation.tasks.shuffled import segment_twin
 from cislens.evaluation.tasks.task import Task, make_task
 from cislens.evaluation.tasks.tss import read_promoter_genes, tata_motif, tata_sites
+from cislens.evaluation.training_stores import TrainingStore
 from cislens.genome import annotation
 from cislens.genome.intervals import read_intervals, within
 from cislens.genome.reference import Genome, open_genome
 from cislens.randomness import generator
 from cislens.recipes.task_sections import PromoterTask, TataBox
-from cislens.signal.store import ProfileStore
 
 
 def build_promoters(
-    name: str, section: PromoterTask, store: ProfileStore | None, seed: int
+    name: str, section: PromoterTask, store: TrainingStore | None, seed: int
 ) -> Task:
     """A binary task of promoters; see `PromoterTask` and `promoters`."""
     genome = open_genome(section.genome, section.species)

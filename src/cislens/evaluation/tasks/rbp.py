@@ -12,6 +12,7 @@ from cislens.evaluation.tasks.card import Target
 from cislens.evaluation.tasks.genomic import on_genome, opened, signed_off
 from cislens.evaluation.tasks.placing import place
 from cislens.evaluation.tasks.task import Task, make_task
+from cislens.evaluation.training_stores import TrainingStore
 from cislens.genome.annotation import read_genes
 from cislens.genome.codes import N, gc_content
 from cislens.genome.intervals import Spans, centered, read_intervals
@@ -19,14 +20,13 @@ from cislens.genome.reference import Genome
 from cislens.genome.sampling import standardized_difference
 from cislens.randomness import generator
 from cislens.recipes.task_sections import RbpTask
-from cislens.signal.store import ProfileStore
 
 _CANDIDATES = 40  # random places in the gene for each site
 _CALIPER = 0.1  # largest difference in GC content
 _LARGEST_DIFFERENCE = 0.1
 
 
-def build_rbp(name: str, section: RbpTask, store: ProfileStore | None, seed: int) -> Task:
+def build_rbp(name: str, section: RbpTask, store: TrainingStore | None, seed: int) -> Task:
     """A stranded task of binding sites; see `RbpTask` and `rbp_sites`."""
     genome, regions = opened(name, section, store)
     sites = on_genome(read_intervals(section.peaks), genome, section.peaks)

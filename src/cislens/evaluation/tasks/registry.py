@@ -19,7 +19,7 @@ from cislens.evaluation.tasks.shuffled import build_shuffled
 from cislens.evaluation.tasks.splice import build_splice
 from cislens.evaluation.tasks.task import Task
 from cislens.evaluation.tasks.tfbs import build_tfbs
-from cislens.signal.store import ProfileStore
+from cislens.evaluation.training_stores import TrainingStore
 
 # What has sequences or places of its own, by kind: (name, section, seed) -> task
 IMPORTERS: dict[str, Callable[[str, Any, int], Task]] = {
@@ -36,7 +36,7 @@ IMPORTERS: dict[str, Callable[[str, Any, int], Task]] = {
     "variants": build_variants,
 }
 # What may take its parts from a store's windows: (name, section, store, seed) -> task
-BUILDERS: dict[str, Callable[[str, Any, ProfileStore | None, int], Task]] = {
+BUILDERS: dict[str, Callable[[str, Any, TrainingStore | None, int], Task]] = {
     "promoters": build_promoters,
     "tfbs": build_tfbs,
     "rbp": build_rbp,
@@ -46,7 +46,7 @@ BUILDERS: dict[str, Callable[[str, Any, ProfileStore | None, int], Task]] = {
 KINDS = frozenset(IMPORTERS) | frozenset(BUILDERS)
 
 
-def make_section(name: str, section: Any, store: ProfileStore | None, seed: int) -> Task:
+def make_section(name: str, section: Any, store: TrainingStore | None, seed: int) -> Task:
     """The task of a section whose kind is in `KINDS`.
 
     Args:

@@ -10,16 +10,18 @@ from cislens.evaluation.tasks.card import TaskCard
 from cislens.evaluation.tasks.rbp import build_rbp
 from cislens.evaluation.tasks.task import Task, make_task
 from cislens.evaluation.tasks.tfbs import build_tfbs
+from cislens.evaluation.training_stores import TrainingStore
 from cislens.genome.codes import Codes, encode
 from cislens.genome.klets import klet_shuffle
 from cislens.randomness import generator
 from cislens.recipes.task_sections import RbpTask, ShuffledTask
-from cislens.signal.store import ProfileStore
 
 SEGMENTS, REARRANGED = 20, 12
 
 
-def build_shuffled(name: str, section: ShuffledTask, store: ProfileStore | None, seed: int) -> Task:
+def build_shuffled(
+    name: str, section: ShuffledTask, store: TrainingStore | None, seed: int
+) -> Task:
     """The task of `of`, its negatives replaced by shuffles of the positives."""
     if isinstance(section.of, RbpTask):
         task = build_rbp(name, section.of, store, seed)

@@ -15,6 +15,7 @@ from cislens.evaluation.tasks.card import Metric, Target
 from cislens.evaluation.tasks.genomic import on_genome, opened, several, signed_off
 from cislens.evaluation.tasks.placing import place
 from cislens.evaluation.tasks.task import Task, make_task
+from cislens.evaluation.training_stores import TrainingStore
 from cislens.genome import codes as dna
 from cislens.genome.codes import Codes, gc_content, reverse_complement
 from cislens.genome.exons import gene_spans, introns, read_exons
@@ -22,7 +23,6 @@ from cislens.genome.reference import Genome
 from cislens.genome.sampling import standardized_difference
 from cislens.randomness import generator
 from cislens.recipes.task_sections import SpliceTask
-from cislens.signal.store import ProfileStore
 
 Ints = npt.NDArray[np.int64]
 
@@ -35,7 +35,7 @@ _SCHEMA = {
 }  # fmt: skip
 
 
-def build_splice(name: str, section: SpliceTask, store: ProfileStore | None, seed: int) -> Task:
+def build_splice(name: str, section: SpliceTask, store: TrainingStore | None, seed: int) -> Task:
     """A stranded task of splice sites; see `SpliceTask` and `splice_sites`."""
     genome, regions = opened(name, section, store)
     paths = several("genes", section.genes)

@@ -16,14 +16,14 @@ from cislens.evaluation.tasks.card import Metric, Target
 from cislens.evaluation.tasks.genomic import on_genome, opened, signed_off
 from cislens.evaluation.tasks.placing import place
 from cislens.evaluation.tasks.task import Task, make_task
+from cislens.evaluation.training_stores import TrainingStore
 from cislens.genome.intervals import Spans, centered, read_intervals
 from cislens.genome.reference import Genome
 from cislens.recipes.task_sections import TfbsTask
 from cislens.signal.bigwig import read_windows
-from cislens.signal.store import ProfileStore
 
 
-def build_tfbs(name: str, section: TfbsTask, store: ProfileStore | None, seed: int) -> Task:
+def build_tfbs(name: str, section: TfbsTask, store: TrainingStore | None, seed: int) -> Task:
     """A binary task of one peak file, or a multilabel task of several; see `TfbsTask`."""
     genome, regions = opened(name, section, store)
     if section.negatives == "accessible":
