@@ -6,24 +6,45 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cislens.cli.options import AsJson, DryRun, answer
+from cislens.errors import CislensError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import polars as pl
+
     from cislens.evaluation.risk.assess import Assessment
+
+    EffectsOf = Callable[[pl.DataFrame], pl.DataFrame]
 
 
 def command(
     genotypes: Annotated[Path, typer.Argument(help="VCF or BCF with a GT for every person.")],
-    effects: Annotated[
-        Path,
-        typer.Option(
-            "--effects", help="Table of variants: chrom, pos, ref, alt, effect (, locus)."
-        ),
-    ],
     phenotype: Annotated[
         Path, typer.Option("--phenotype", help="TSV: sample, status (0 or 1), covariates.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
-    score: Annotated[str, typer.Option("--score", help="Column of the effects.")] = "effect",
+    effects: Annotated[
+        Path | None,
+        typer.Option(
+            "--effects", help="Table of variants: chrom, pos, ref, alt, effect (, locus)."
+        ),
+    ] = None,
+    score: Annotated[
+        str | None,
+        typer.Option("--score", help="Column of the effects, or a variant score of the model."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Run or model folder that gives the effects.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", help="Baseline that gives them, e.g. kmer-1to5.")
+    ] = None,
+    genome: Annotated[
+        Path | None, typer.Option("--genome", help="FASTA or 2bit; with --model or --baseline.")
+    ] = None,
+    width: Annotated[int, typer.Option("--width", min=2, help="bp around a variant.")] = 512,
+    species: Annotated[str | None, typer.Option("--species", help="Of the model.")] = None,
     covariate: Annotated[
         list[str] | None,
         typer.Option("--covariate", help="Column of the people, e.g. sex; may be repeated."),
@@ -48,21 +69,29 @@ def command(
     """Sum effects over each person's alleles by locus, and judge a logistic model of them.
 
     Beside it: how many variants a person has, distance to the TSS alone, and effects dealt at
-    random. Strand-averaged effects of a model come from `cislens.evaluation.risk.effects`.
+    random. Effects come from a table, or from a model: the distance between its embeddings of both
+    alleles unless --score names another of its scores, the mean over both strands.
     """
     from cislens.evaluation.risk.run import RiskInputs, prepare, require_place, run_risk, write_risk
 
     inputs = RiskInputs(
-        genotypes, phenotype, effects, score, tuple(genes or ()), tuple(covariate or ()),
-        components, locus_bp, permutations, seed,
+        genotypes, phenotype, effects, score or "effect", tuple(genes or ()),
+        tuple(covariate or ()), components, locus_bp, permutations, seed,
     )  # fmt: skip
+    if [effects, model, baseline].count(None) != 2:
+        raise CislensError("name one of --effects, --model and --baseline.")
+    if (genome is None) != (effects is not None):
+        raise CislensError("--genome goes with --model or --baseline, which need it.")
     require_place(out)
-    prepared = prepare(inputs)
+    digest, effects_of = None, None
+    if genome is not None:
+        digest, effects_of = _of_model(model, baseline, genome, width, species, score)
+    prepared = prepare(inputs, _nothing if dry_run else effects_of)
     if dry_run:
         answer(dict(prepared.counts), as_json)
         return
     found = run_risk(inputs, prepared)
-    record = write_risk(out, inputs, prepared, found)
+    record = write_risk(out, inputs, prepared, found, digest)
     if as_json:
         answer(
             {"folder": str(out), "counts": record["counts"], "risk": found.results.to_dicts(),
@@ -73,6 +102,36 @@ def command(
     for line in _lines(found):
         typer.echo(line)
     typer.echo(f"tables: {out}")
+
+
+def _of_model(
+    model: Path | None, baseline: str | None, genome: Path, width: int, species: str | None,
+    score: str | None,
+) -> "tuple[str, EffectsOf]":  # fmt: skip
+    """Digest of a representation, and what gives variants its effects."""
+    from cislens.cli.embed_inputs import Source
+    from cislens.evaluation.risk.effects import variant_effects
+    from cislens.genome.chromosomes import match_names
+    from cislens.genome.reference import open_genome
+    from cislens.representations.worker_client import Runner
+
+    found = Source(model, None, baseline, None, None, None, None).open()
+    assert not isinstance(found, Runner)
+    reference = open_genome(genome)
+
+    def effects_of(variants: "pl.DataFrame") -> "pl.DataFrame":
+        chroms = variants["chrom"].unique(maintain_order=True)
+        renamed = match_names(chroms, reference.chrom_sizes, "the genotypes").rename(variants)
+        return variant_effects(found, renamed, reference, width, species, score)
+
+    return found.digest, effects_of
+
+
+def _nothing(variants: "pl.DataFrame") -> "pl.DataFrame":
+    """Every variant with an effect that nobody looks at."""
+    import polars as pl
+
+    return variants.with_columns(effect=pl.lit(0.0))
 
 
 def _lines(found: "Assessment") -> list[str]:

@@ -1,7 +1,7 @@
 """Risk of people from files: genotypes, effects of variants, status."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from cislens.evaluation.risk.people import People, read_people
 from cislens.evaluation.risk.scores import joined, loci, principal_components, risk_scores
 from cislens.evaluation.tasks.controls import tss_distance
 from cislens.files import atomic_path, file_digest
-from cislens.genome.genotypes import Genotypes, read_genotypes
+from cislens.genome.genotypes import KEYS, Genotypes, read_genotypes
 from cislens.genome.variants import read_variants
 from cislens.randomness import generator
 
@@ -32,7 +32,7 @@ class RiskInputs:
         genotypes: VCF or BCF.
         people: table of samples, status and covariates.
         effects: table of variants with a number each, in the column `score`; `locus` may name the
-            locus or gene of each.
+            locus or gene of each. None where a model gives them.
         genes: annotation files; with them the distance to the next TSS alone is a control.
         locus_bp: width of a locus where the effects name none.
         components: principal components of the genotypes that are covariates too.
@@ -40,7 +40,7 @@ class RiskInputs:
 
     genotypes: Path
     people: Path
-    effects: Path
+    effects: Path | None
     score: str = "effect"
     genes: tuple[Path, ...] = ()
     covariates: tuple[str, ...] = ()
@@ -60,8 +60,14 @@ class Prepared:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def prepare(inputs: RiskInputs) -> Prepared:
+def prepare(
+    inputs: RiskInputs, effects_of: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+) -> Prepared:
     """Read and join the files.
+
+    Args:
+        effects_of: gives variants (`chrom, pos, ref, alt`) their column `effect`, where the inputs
+            name no table.
 
     Raises:
         CislensError: for people without genotypes, no common variant, or what reading raises.
@@ -69,18 +75,13 @@ def prepare(inputs: RiskInputs) -> Prepared:
     people = read_people(inputs.people, inputs.covariates)
     everybody = read_genotypes(inputs.genotypes)
     chosen = everybody.of_samples(people.samples)
-    effects = read_variants(inputs.effects)
-    if inputs.score not in effects.columns:
-        raise CislensError(
-            f"{inputs.effects} has no column {inputs.score!r} of effects. "
-            f"{nearest(inputs.score, effects.columns)}"
-        )
-    value = effects[inputs.score].cast(pl.Float64, strict=False)
-    known = value.is_not_null() & value.is_finite().fill_null(value=False)
-    effects = effects.with_columns(effect=value).filter(known)
-    keep = ["chrom", "pos", "ref", "alt", "effect"]
-    keep += [name for name in ("locus",) if name in effects.columns]
-    genotypes, variants = joined(chosen, effects.select(keep), str(inputs.effects))
+    if inputs.effects is not None:
+        effects, missing = _read_effects(inputs.effects, inputs.score)
+        source = str(inputs.effects)
+    else:
+        assert effects_of is not None
+        effects, missing, source = effects_of(chosen.variants), 0, "the model"
+    genotypes, variants = joined(chosen, effects, source)
     counts = {
         "people": len(people.samples), "cases": int(people.status_N.sum()),
         "people without status or covariates": people.incomplete,
@@ -88,9 +89,22 @@ def prepare(inputs: RiskInputs) -> Prepared:
         "variants": variants.height, "loci": loci(variants, inputs.locus_bp).n_unique(),
         "variants with genotypes and no effect": chosen.variants.height - variants.height,
         "variants with an effect and no genotypes": effects.height - variants.height,
-        "effects that are missing": int((~known).sum()),
+        "effects that are missing": missing,
     }  # fmt: skip
     return Prepared(genotypes, variants, people, counts)
+
+
+def _read_effects(path: Path, score: str) -> tuple[pl.DataFrame, int]:
+    """Variants with a finite effect, and how many have none."""
+    table = read_variants(path)
+    if score not in table.columns:
+        raise CislensError(
+            f"{path} has no column {score!r} of effects. {nearest(score, table.columns)}"
+        )
+    value = table[score].cast(pl.Float64, strict=False)
+    known = value.is_not_null() & value.is_finite().fill_null(value=False)
+    keep = [name for name in (*KEYS, "effect", "locus") if name in (*table.columns, "effect")]
+    return table.with_columns(effect=value).filter(known).select(keep), int((~known).sum())
 
 
 def risk_arms(
@@ -146,23 +160,32 @@ def require_place(folder: Path) -> None:
 
 
 def write_risk(
-    out: Path, inputs: RiskInputs, prepared: Prepared, found: Assessment
+    out: Path,
+    inputs: RiskInputs,
+    prepared: Prepared,
+    found: Assessment,
+    model: str | None = None,
 ) -> dict[str, Any]:
-    """Write `risk.tsv`, `differences.tsv`, `people.tsv` and `risk.json` into a folder, whole.
+    """Write `risk.tsv`, `differences.tsv`, `people.tsv`, `effects.tsv` (of the variants that were
+    used) and `risk.json` into a folder, whole.
+
+    Args:
+        model: digest of what gave the effects, where it was no file.
 
     Returns:
         What `risk.json` holds.
     """
     require_place(out)
-    files: Mapping[str, Path] = {
-        "genotypes": inputs.genotypes, "people": inputs.people, "effects": inputs.effects,
+    files: dict[str, Path] = {
+        "genotypes": inputs.genotypes, "people": inputs.people,
+        **({} if inputs.effects is None else {"effects": inputs.effects}),
         **{f"genes.{number}": path for number, path in enumerate(inputs.genes, 1)},
     }  # fmt: skip
     record: dict[str, Any] = {
         "files": {
             role: {"name": path.name, "sha256": file_digest(path)} for role, path in files.items()
         },
-        "score": inputs.score, "covariates": list(inputs.covariates),
+        "model": model, "score": inputs.score, "covariates": list(inputs.covariates),
         "components": inputs.components, "locus_bp": inputs.locus_bp,
         "permutations": inputs.permutations, "seed": inputs.seed, "counts": prepared.counts,
     }  # fmt: skip
@@ -176,5 +199,6 @@ def write_risk(
         found.results.write_csv(aside / "risk.tsv", separator="\t")
         found.differences.write_csv(aside / "differences.tsv", separator="\t")
         people.write_csv(aside / "people.tsv", separator="\t")
+        prepared.variants.write_csv(aside / "effects.tsv", separator="\t")
         (aside / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
     return record
