@@ -1,3 +1,4 @@
+import gzip
 import os
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 from cislens.cli.data import plan_store
 from cislens.example import core_data as find_core_data
 from cislens.example import example_path
+from cislens.motifs.build import build_regions
+from cislens.motifs.store import RegionStore
 from cislens.recipes.reading import read_recipe
+from cislens.recipes.regions import CellSection, RegionRecipe, RegionSplit
 from cislens.recipes.schema import DataRecipe
 from cislens.signal.build import build_planned
 from cislens.signal.store import ProfileStore
@@ -40,6 +44,34 @@ def small_store(tmp_path_factory: pytest.TempPathFactory) -> ProfileStore:
     )
     out = tmp_path_factory.mktemp("store") / "store"
     return build_planned(out, plan_store(read_recipe(recipe, DataRecipe)))
+
+
+@pytest.fixture(scope="session")
+def region_store(tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
+    """Open regions of packaged yeast, 128 bp and 12 motifs; two cell types to train on, one not.
+
+    All cell types are the one that was measured: two of them lack some of its peaks.
+    """
+    folder = tmp_path_factory.mktemp("regions")
+    with gzip.open(example_path("yeast_mini/atac_peaks_macs3.narrowPeak.gz"), "rt") as file:
+        peaks = list(file)
+    for cell, left_out in {"whole": -1, "partial": 0, "held-out": 1}.items():
+        kept = [line for at, line in enumerate(peaks) if at % 4 != left_out]
+        (folder / f"{cell}.narrowPeak").write_text("".join(kept))
+    with gzip.open(example_path("motifs/JASPAR2026_CORE_fungi.meme.gz"), "rt") as file:
+        (folder / "motifs.meme").write_text("MOTIF".join(file.read().split("MOTIF")[:13]))
+    recipe = RegionRecipe(
+        genome=example_path("yeast_mini/sacCer3_II_IV_XVI.fa.gz"),
+        cells={
+            path.stem: CellSection(peaks=path) for path in sorted(folder.glob("*.narrowPeak"))
+        },
+        width=128,
+        margin=16,
+        motifs=str(folder / "motifs.meme"),
+        archetypes="none",
+        split=RegionSplit(valid=["chrII"], test=["chrXVI"], test_cells=["held-out"]),
+    )
+    return build_regions(recipe, folder / "store")
 
 
 def tracks_of(folder: Path, *species: str) -> Path:

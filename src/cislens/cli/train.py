@@ -1,7 +1,7 @@
 """`cislens train`: a recipe to a trained representation."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from cislens.recipes.ablations import PARTS, ablated
 from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import TrainRecipe
+
+if TYPE_CHECKING:
+    from cislens.training.fit import Run
 
 _PACKAGED = "train"
 
@@ -45,7 +48,32 @@ def command(
     from cislens.training.fit import fit
 
     run = fit(read, out)
-    answer({"run": str(run.folder), "model": str(run.model_folder), **run.manifest}, as_json)
+    answer(
+        {"run": str(run.folder), "model": str(run.model_folder), **run.manifest},
+        as_json,
+        _summary(run),
+    )
+
+
+def _summary(run: "Run") -> str:
+    """The finished run in a few lines; its manifest has the rest."""
+    manifest, ledger, selection = run.manifest, run.manifest["ledger"], run.manifest["selection"]
+    shown = (selection["metric"], *selection.get("headline", ()))
+    values = ((name, manifest["valid"].get(name)) for name in shown)
+    scores = ", ".join(
+        f"{name} {'not measured' if value is None else f'{value:.4f}'}" for name, value in values
+    )
+    return (
+        f"run: {run.folder}\n"
+        f"model: {run.model_folder}, {ledger['parameters']:,} parameters "
+        f"({ledger['trained_parameters']:,} trained)\n"
+        f"store: {manifest['store']['path']}\n"
+        f"objective: {manifest['objective']}, seed {manifest['seed']}\n"
+        f"weights: of step {selection['step']} of {ledger['steps']}, by {selection['metric']}\n"
+        f"valid: {scores}\n"
+        f"time: {ledger['train_seconds']:.1f} s, {ledger['bases_per_second']:,.0f} bases/s, "
+        f"{ledger['loader_wait_share']:.0%} of it waiting for data"
+    )
 
 
 def _recipe(

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from cislens.errors import CislensError
 from cislens.objectives.contract import Objective
 from cislens.training.stream import EpochLoader
 
@@ -73,3 +74,17 @@ class Course(ABC):
     def say(self) -> None:
         """Tell the log what of the recipe has no effect."""
         return
+
+
+def recompute_activations(encoder: nn.Module) -> None:
+    """Let the encoder compute its activations again for the gradient.
+
+    Raises:
+        CislensError: if it cannot.
+    """
+    if not hasattr(encoder, "checkpointing"):
+        raise CislensError(
+            f"training.checkpointing: the encoder {type(encoder).__name__} cannot recompute its "
+            "activations; leave the key out."
+        )
+    setattr(encoder, "checkpointing", True)  # noqa: B010 - not of every encoder

@@ -22,6 +22,7 @@ def course_of(recipe: TrainRecipe) -> Course:
         CislensError: if they do not fit each other.
     """
     refuse_missing_loggers(recipe)
+    _refuse_another_store(recipe)
     if isinstance(recipe.objective, MultimodalTerms):
         from cislens.training.multimodal_course import MultimodalCourse
 
@@ -29,6 +30,18 @@ def course_of(recipe: TrainRecipe) -> Course:
     from cislens.training.profile_course import ProfileCourse
 
     return ProfileCourse(recipe)
+
+
+def _refuse_another_store(recipe: TrainRecipe) -> None:
+    """Refuse a finished store of the kind that the objective does not read."""
+    finished = (recipe.store / "manifest.json").is_file()
+    regions = (recipe.store / "regions.parquet").is_file()
+    if finished and regions != isinstance(recipe.objective, MultimodalTerms):
+        kind, name = ("region", "multimodal") if regions else ("profile", "profile")
+        raise CislensError(
+            f"objective {recipe.objective.name!r} does not read {recipe.store}, which is a {kind} "
+            f"store; set `objective: {{name: {name}}}` and a model for it, or name another store."
+        )
 
 
 def refuse_missing_loggers(recipe: TrainRecipe) -> None:

@@ -34,7 +34,10 @@ class GradientWatch(Callback):
         step = trainer.global_step
         if step % self.every and step != trainer.max_steps:
             return
-        self.norms = term_gradients(self.objective, batch)
+        with trainer.precision_plugin.forward_context():
+            norms = term_gradients(self.objective, batch)
+        # Each device measures its share of the batch; the first one's is reported.
+        self.norms = trainer.strategy.broadcast(norms)
         self._warn(step)
 
     def metrics(self) -> dict[str, float]:

@@ -49,7 +49,12 @@ def run_manifest(
         "objective": recipe.objective.name,
         **course.facts(),
         "model": model.config.model_dump(mode="json"),
-        "selection": {"metric": course.selection, "split": "valid", "step": chosen_step},
+        "selection": {
+            "metric": course.selection,
+            "split": "valid",
+            "step": chosen_step,
+            "headline": list(course.headline),
+        },
         "valid": chosen,
         "ledger": {
             "parameters": parameters,

@@ -12,12 +12,14 @@ import torch
 from torch import nn
 
 from cislens.errors import CislensError
+from cislens.files import file_digest, require_file, write_atomic
 from cislens.genome.codes import decode
 from cislens.models.genebert.card import about
 from cislens.models.genebert.contract import RegionContext
 from cislens.models.genebert.multimodal import MultimodalModel
-from cislens.models.genebert.presets import multimodal_config
-from cislens.models.saving import save_model
+from cislens.models.genebert.presets import ENCODERS, multimodal_config
+from cislens.models.presets import PRESETS
+from cislens.models.saving import load_model, save_model
 from cislens.motifs import batch as motif_batch
 from cislens.motifs.batch import RegionBatch
 from cislens.motifs.loader import RegionLoader
@@ -29,7 +31,7 @@ from cislens.randomness import seed_of
 from cislens.recipes.multimodal import MultimodalTerms
 from cislens.recipes.schema import TrainRecipe
 from cislens.training.ancestor import model_folder
-from cislens.training.course import Course
+from cislens.training.course import Course, recompute_activations
 from cislens.training.gradients import GradientWatch
 from cislens.training.manifest import model_card
 from cislens.training.stream import SplitPass, StepStream
@@ -54,7 +56,10 @@ class MultimodalCourse(Course):
         self.recipe = recipe
         self.terms = recipe.objective
         self.store = RegionStore.open(recipe.store)
-        self.model = _model(recipe, self.store)
+        self.ancestor = None if recipe.init_from is None else _ancestor(recipe.init_from)
+        self.model = self._continued() if self.ancestor else _fresh(recipe, self.terms, self.store)
+        if recipe.training.checkpointing:
+            recompute_activations(self.model.encoder)
         self.objective: MultimodalObjective = MultimodalObjective(self.model, self.terms)
         self.loader = self._part("train")
         self.valid = self._part("valid")
@@ -67,12 +72,38 @@ class MultimodalCourse(Course):
             )
             if weight
         )
-        self.origin = {"store": self.store.digest, "init_from": _origin(recipe)}
+        weights = "" if self.ancestor is None else self.ancestor["digest"]
+        self.origin = {"store": self.store.digest, "init_from": weights}
+        self.frozen = (self.model.encoder,) if recipe.freeze == "encoder" else ()
         self.compiled = tuple(getattr(self.model.encoder, "blocks", ()))
         self.watches = (GradientWatch(self.objective, recipe.training.validate_every),)
         self.bases = recipe.training.batch_size * self.store.width
         self.audit = shortcut_audit(self._part("train"), self._part("valid"), _AUDIT_BATCHES)
         require_clean(self.audit, refuse=self.terms.negatives == "matched")
+
+    def _continued(self) -> MultimodalModel:
+        """The ancestor's model, if it reads what the store and the recipe give."""
+        assert self.ancestor is not None
+        folder, freeze = self.ancestor["path"], self.recipe.freeze
+        model = load_model(folder)
+        if not isinstance(model, MultimodalModel):
+            raise CislensError(
+                f"init_from {folder} holds a {type(model).__name__}, which reads no regions; "
+                "train it further with a profile objective on a profile store."
+            )
+        self.store.require_same(model.config.constants, model.config.motifs)
+        if model.config.context != self.terms.context:
+            raise CislensError(
+                f"objective.context is {self.terms.context}, and the model {folder} reads contexts "
+                f"of {model.config.context} regions; set it to {model.config.context}."
+            )
+        if freeze == "old":
+            raise CislensError(
+                "freeze: old would leave nothing to train: a region store adds nothing to a "
+                "multi-modal model. freeze: encoder trains everything but the sequence encoder."
+            )
+        model.encoder.requires_grad_(freeze != "encoder")
+        return model.train()
 
     def _part(self, part: Literal["train", "valid"]) -> RegionLoader:
         training = self.recipe.training
@@ -92,7 +123,7 @@ class MultimodalCourse(Course):
 
     def save(self, folder: Path, model: nn.Module, manifest: dict[str, Any]) -> None:
         assert isinstance(model, MultimodalModel)
-        self.audit.write_csv(folder / "shortcuts.tsv", separator="\t")
+        write_atomic(folder / "shortcuts.tsv", self.audit.write_csv(separator="\t"))
         text = f"{about(model.config)}\n\n## Data\n{_data(self.store)}"
         save_model(
             model, folder / "model", model_card(self.recipe, manifest, "multi-modal model", text)
@@ -103,12 +134,13 @@ class MultimodalCourse(Course):
             "store": {"path": str(self.store.path), "digest": self.store.digest},
             "shortcuts": self.audit.to_dicts(),
         }
-        if self.recipe.init_from is not None:
-            facts["ancestor"] = {
-                "path": str(model_folder(self.recipe.init_from)), "digest": _origin(self.recipe),
-                "freeze": self.recipe.freeze,
-            }  # fmt: skip
+        if self.ancestor is not None:
+            facts["ancestor"] = {**self.ancestor, "freeze": self.recipe.freeze}
         return facts
+
+    def say(self) -> None:
+        if self.recipe.training.batches == "alternate":
+            logger.info("training: regions are of one genome, so batches: alternate has no effect")
 
     def preview(self) -> dict[str, Any]:
         first = self.loader.batch(0, 0)
@@ -146,43 +178,31 @@ def to_tensors(batch: RegionBatch, rank: int = 0, world: int = 1) -> TorchRegion
     return TorchRegionBatch(**{"next_B": None, "other": None, **tensors})
 
 
-def _model(recipe: TrainRecipe, store: RegionStore) -> MultimodalModel:
-    """A fresh model whose weights are a function of the seed, or the ancestor's."""
-    motifs = tuple(store.motifs["motif_id"].to_list())
-    terms = recipe.objective
-    assert isinstance(terms, MultimodalTerms)
-    if recipe.init_from is not None:
-        from cislens.models.saving import load_model
+def _ancestor(given: Path) -> dict[str, str]:
+    """Model folder of a run or model folder, and sha256 of its weights."""
+    folder = model_folder(require_file(given, "init_from"))
+    return {"path": str(folder), "digest": file_digest(folder / "model.safetensors")}
 
-        folder = model_folder(recipe.init_from)
-        model = load_model(folder)
-        if not isinstance(model, MultimodalModel):
-            raise CislensError(f"init_from {folder} holds no multi-modal model.")
-        store.require_same(model.config.constants, model.config.motifs)
-        if recipe.freeze == "encoder":
-            model.encoder.requires_grad_(False)
-        elif recipe.freeze != "nothing":
-            raise CislensError("freeze: old has no meaning for a multi-modal model.")
-        return model.train()
+
+def _fresh(recipe: TrainRecipe, terms: MultimodalTerms, store: RegionStore) -> MultimodalModel:
+    """The recipe's model for the store; its weights are a function of the seed."""
     given = recipe.model
     changes: dict[str, Any] = {"preset": given} if isinstance(given, str) else dict(given or {})
     if "preset" not in changes:
         raise CislensError("model: name a preset, e.g. {preset: genebert-plus-tiny}.")
+    preset = changes.pop("preset")
+    if preset in PRESETS.keys() - ENCODERS.keys():
+        raise CislensError(
+            f"model: {preset} is a preset of profile models, which a multimodal objective does not "
+            f"train; choose one of {', '.join(ENCODERS)}."
+        )
     config = multimodal_config(
-        changes.pop("preset"), motifs, store.width, terms.context,
+        preset, store.motif_ids, store.width, terms.context,
         store.expression is not None, store.constants_digest, **changes,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(recipe.seed, "weights"))
         return MultimodalModel(config)
-
-
-def _origin(recipe: TrainRecipe) -> str:
-    if recipe.init_from is None:
-        return ""
-    from cislens.files import file_digest
-
-    return file_digest(model_folder(recipe.init_from) / "model.safetensors")
 
 
 def _data(store: RegionStore) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import nn
 
-from cislens.errors import CislensError
 from cislens.files import atomic_path
 from cislens.genome.codes import decode
 from cislens.models.profile import ProfileModel
@@ -19,7 +18,7 @@ from cislens.recipes.schema import Objective, TrainRecipe
 from cislens.signal.datacard import FILE_NAME, DataCard
 from cislens.signal.loader import ProfileLoader
 from cislens.signal.store import ProfileStore
-from cislens.training.course import Course
+from cislens.training.course import Course, recompute_activations
 from cislens.training.data import SpeciesLabels, to_tensors
 from cislens.training.experts import expert_use
 from cislens.training.manifest import model_card
@@ -119,12 +118,7 @@ class ProfileCourse(Course):
 def _objective(recipe: TrainRecipe, store: ProfileStore, model: ProfileModel) -> ProfileObjective:
     """The recipe's objective over the store's tracks, weighted as the store says."""
     if recipe.training.checkpointing:
-        if not hasattr(model.encoder, "checkpointing"):
-            raise CislensError(
-                f"training.checkpointing: the encoder {type(model.encoder).__name__} cannot "
-                "recompute its activations; leave the key out."
-            )
-        setattr(model.encoder, "checkpointing", True)  # noqa: B010 - not of every encoder
+        recompute_activations(model.encoder)
     tables = {name: store.tracks(name).frame for name in store.species}
     tracks = {name: table["id"].to_list() for name, table in tables.items()}
     weights = {name: table["weight"].to_list() for name, table in tables.items()}
