@@ -242,11 +242,12 @@ class VariantTask(VariantSection):
 
 
 class GenomeSection(TaskSection):
-    """A task built on a genome. With `split: store`, examples take the part of the profile
-    store's window that they lie in; `anew` parts them by homology."""
+    """A task built on a genome. With `split: store`, examples take the part of the window
+    or region of the store that they lie in; `anew` parts them by homology; `auto` does the first
+    where the store has the species, else the second."""
 
     genome: RecipePath
-    split: Literal["store", "anew"] = "store"
+    split: Literal["store", "anew", "auto"] = "store"
 
 
 class TataBox(Section):

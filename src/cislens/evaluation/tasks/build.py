@@ -8,8 +8,7 @@ from cislens.errors import CislensError
 from cislens.evaluation.attribution import attribution_task
 from cislens.evaluation.tasks.builders import accessibility, peaks, profile_windows
 from cislens.evaluation.tasks.exposure import without_seen
-from cislens.evaluation.tasks.genomic import signed_off
-from cislens.evaluation.tasks.placing import store_regions
+from cislens.evaluation.tasks.genomic import parting, signed_off
 from cislens.evaluation.tasks.registry import make_section
 from cislens.evaluation.tasks.task import Task
 from cislens.evaluation.training_stores import TrainingStore, require_profiles
@@ -73,9 +72,7 @@ def _annotated(
     seed: int,
 ) -> Task:
     genome = _genome(section.genome, section.species)
-    regions = None
-    if store is not None and section.split == "store":
-        regions = store_regions(name, section.species, genome, store)
+    regions = parting(name, section, genome, store)
     fields: dict[str, Any] = {
         "name": name,
         "species": section.species,

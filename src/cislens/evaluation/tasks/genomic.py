@@ -21,9 +21,18 @@ def opened(
 ) -> tuple[Genome, pl.DataFrame | None]:
     """The section's genome, and the store's windows that part its examples (None: anew)."""
     genome = open_genome(section.genome, section.assembly or None)
+    return genome, parting(name, section, genome, store)
+
+
+def parting(
+    name: str, section: GenomeSection, genome: Genome, store: TrainingStore | None
+) -> pl.DataFrame | None:
+    """What of the store gives examples on `genome` their parts; None to part them anew."""
     if store is None or section.split == "anew":
-        return genome, None
-    return genome, store_regions(name, section.species, genome, store)
+        return None
+    if section.split == "auto" and section.species not in store.species:
+        return None
+    return store_regions(name, section.species, genome, store)
 
 
 def on_genome(intervals: pl.DataFrame, genome: Genome, path: Path) -> pl.DataFrame:

@@ -7,8 +7,8 @@ import polars as pl
 from cislens.evaluation.tasks.accessible import open_windows, with_open_background
 from cislens.evaluation.tasks.background import built_card, with_background
 from cislens.evaluation.tasks.card import Target
-from cislens.evaluation.tasks.genomic import on_genome, several, signed_off
-from cislens.evaluation.tasks.placing import place, store_regions
+from cislens.evaluation.tasks.genomic import on_genome, parting, several, signed_off
+from cislens.evaluation.tasks.placing import place
 from cislens.evaluation.tasks.shuffled import segment_twin
 from cislens.evaluation.tasks.task import Task, make_task
 from cislens.evaluation.tasks.tss import read_promoter_genes, tata_motif, tata_sites
@@ -25,9 +25,7 @@ def build_promoters(
 ) -> Task:
     """A binary task of promoters; see `PromoterTask` and `promoters`."""
     genome = open_genome(section.genome, section.species)
-    regions = None
-    if store is not None and section.split == "store":
-        regions = store_regions(name, section.species, genome, store)
+    regions = parting(name, section, genome, store)
     paths = several("genes", section.genes)
     files: dict[str, Path] = {"genome": section.genome, **paths}
     peaks = None
