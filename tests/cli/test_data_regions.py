@@ -41,9 +41,7 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_dry_run_says_what_a_build_does_and_writes_nothing(
-    run: Run, tmp_path: Path, recipe: Path
-):
+def test_a_dry_run_says_what_is_built_and_writes_nothing(run: Run, tmp_path: Path, recipe: Path):
     out = tmp_path / "store"
     code, planned, _ = run(recipe, "--out", out, "--dry-run", "--json")
     assert code == 0

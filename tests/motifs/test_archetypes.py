@@ -42,7 +42,7 @@ def test_alike_motifs_are_joined_and_the_most_central_stands_for_them(family):
     joined = next(row for row in rows if len(row.members) > 1)
     assert joined.members == ("M1", "M2", "M3", "M4")
     assert joined.factors == ("BATF", "FOS", "JUN")
-    near = correlation([motif for motif in sorted(family, key=lambda m: m.id)][:4]).mean(1)
+    near = correlation(sorted(family, key=lambda motif: motif.id)[:4]).mean(1)
     assert joined.motif.id == f"M{int(np.argmax(near)) + 1}"
 
 

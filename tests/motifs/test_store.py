@@ -70,10 +70,10 @@ def test_arrays_are_read_by_any_reader_of_zarr(built):
 
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path, store):
-    with pytest.raises(MissingFileError, match="region store .* does not exist"):
+    with pytest.raises(MissingFileError, match=r"region store .* does not exist"):
         RegionStore.open(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CislensError, match="has no manifest.json: it is not a region store"):
+    with pytest.raises(CislensError, match=r"has no manifest\.json: it is not a region store"):
         RegionStore.open(tmp_path / "empty")
     edited(store, format="cislens profile store")
     with pytest.raises(CislensError, match="not the manifest of a cislens region store"):
@@ -111,7 +111,7 @@ def spoiled(store, name, table):
 def test_constants_of_another_split_are_refused(built, store):
     moved = built.regions.with_columns(split=pl.col("split").reverse())
     spoiled(store, "regions", moved)
-    with pytest.raises(CislensError, match="constants of region store .* another split or other"):
+    with pytest.raises(CislensError, match=r"constants of region store .* another split or other"):
         RegionStore.open(store)
 
 
