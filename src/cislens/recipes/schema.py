@@ -6,8 +6,8 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from cislens.recipes.multimodal import MultimodalTerms
 from cislens.recipes.reading import RecipeName, RecipePath, Section
-from cislens.recipes.task_basics import TaskSection
-from cislens.recipes.task_sections import BuiltTask, GenomeSection, ImportedTask
+from cislens.recipes.task_basics import GenomeSection, TaskSection
+from cislens.recipes.task_sections import BuiltTask, ImportedTask
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cislens.recipes.reading import Section
+from cislens.recipes.reading import RecipePath, Section
 
 TargetKind = Literal["binary", "multiclass", "multilabel", "regression", "multi_regression"]
 
@@ -96,3 +96,12 @@ class Labelling(SequenceSection):
     @classmethod
     def _text_keys(cls, values: Any) -> Any:
         return {str(key): n for key, n in values.items()} if isinstance(values, dict) else values
+
+
+class GenomeSection(TaskSection):
+    """A task built on a genome. With `split: store`, examples take the part of the window
+    or region of the store that they lie in; `anew` parts them by homology; `auto` does the first
+    where the store has the species, else the second."""
+
+    genome: RecipePath
+    split: Literal["store", "anew", "auto"] = "store"

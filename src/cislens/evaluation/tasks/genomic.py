@@ -12,8 +12,7 @@ from cislens.evaluation.tasks.task import Task
 from cislens.evaluation.training_stores import TrainingStore
 from cislens.genome.chromosomes import match_names
 from cislens.genome.reference import Genome, open_genome
-from cislens.recipes.task_basics import TaskSection
-from cislens.recipes.task_sections import GenomeSection
+from cislens.recipes.task_basics import GenomeSection, TaskSection
 
 
 def opened(

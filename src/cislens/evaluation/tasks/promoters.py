@@ -17,7 +17,7 @@ from cislens.genome import annotation
 from cislens.genome.intervals import read_intervals, within
 from cislens.genome.reference import Genome, open_genome
 from cislens.randomness import generator
-from cislens.recipes.task_sections import PromoterTask, TataBox
+from cislens.recipes.promoters import PromoterTask, TataBox
 
 
 def build_promoters(
@@ -88,13 +88,8 @@ def promoters(
     keep: tuple[str, ...] = ("strand",) if stranded else ()
     found: dict[str, str | int | float] = {}
     if tata is not None:
-        sites = tata_sites(everywhere, genome, tata_motif(tata), tata.p_value, stranded)
-        everywhere, keep = everywhere.with_columns(sites), (*keep, "sites")
-        found["promoters with a TATA box"] = int((sites.list.len() > 0).sum())
-        found["promoters without"] = int((sites.list.len() == 0).sum())
-        if tata.keep is not None:
-            has = pl.col("sites").list.len() > 0
-            everywhere = everywhere.filter(has if tata.keep == "only" else ~has)
+        everywhere, found = _with_boxes(everywhere, genome, tata, stranded)
+        keep = (*keep, "sites")
     if peaks is None:
         rows, report = with_background(genome, everywhere, windows, limit, seed, keep)
     else:
@@ -113,3 +108,19 @@ def promoters(
         strand="stranded" if stranded else "unstranded",
     )  # fmt: skip
     return make_task(card, placed.rows, placed.sequences)
+
+
+def _with_boxes(
+    windows: pl.DataFrame, genome: Genome, tata: TataBox, stranded: bool
+) -> tuple[pl.DataFrame, dict[str, str | int | float]]:
+    """The windows with their TATA boxes as `sites`, those of the class that is kept."""
+    sites = tata_sites(windows, genome, tata_motif(tata), tata.p_value, stranded)
+    has = sites.list.len() > 0
+    report: dict[str, str | int | float] = {
+        "promoters with a TATA box": int(has.sum()),
+        "promoters without": int((~has).sum()),
+    }
+    windows = windows.with_columns(sites)
+    if tata.keep is not None:
+        windows = windows.filter(has if tata.keep == "only" else ~has)
+    return windows, report

@@ -112,11 +112,7 @@ def splice_sites(
             standardized_difference(_gc(genome, sites, reach), _gc(genome, fakes, reach)), 4
         )
     rows = _windows(pl.concat([sites, fakes]), genome, reach)
-    label = rows["site"].replace_strict(
-        {site: number for number, site in enumerate(CLASSES)}, return_dtype=pl.Int64
-    ).to_numpy()  # fmt: skip
-    if binary:
-        label = (label != CLASSES.index("neither")).astype(np.int64)
+    label = _labels(rows["site"], binary is not None)
     rows = rows.with_columns(
         label=pl.Series(label), y=pl.Series(label[:, None].tolist(), dtype=pl.List(pl.Float32))
     )
@@ -129,6 +125,12 @@ def splice_sites(
         assembly=genome.name, strand="stranded",
     )  # fmt: skip
     return make_task(card, placed.rows, placed.sequences)
+
+
+def _labels(site: pl.Series, binary: bool) -> Ints:
+    """Numbers of the classes, or whether it is a site at all."""
+    label = np.array([CLASSES.index(name) for name in site], np.int64)
+    return (label != CLASSES.index("neither")).astype(np.int64) if binary else label
 
 
 def _sites(exons: pl.DataFrame, kinds: list[str]) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from cislens.genome.exons import read_exons
 from cislens.genome.intervals import read_intervals
 from cislens.genome.reference import Genome
 from cislens.motifs.sites import Motif, consensus_motif, find_motif, read_meme, scan
-from cislens.recipes.task_sections import TataBox
+from cislens.recipes.promoters import TataBox
 
 # A TATA box begins in this part of a promoter, the TSS being 0 (both ends count).
 TATA_FROM, TATA_TO = -40, -20
