@@ -93,12 +93,7 @@ def promoters(
     if peaks is None:
         rows, report = with_background(genome, everywhere, windows, limit, seed, keep)
     else:
-        near = windows.select(
-            "chrom", start=pl.col("tss") - away, end=pl.col("tss") + 1 + away
-        )  # fmt: skip
-        candidates = open_windows(
-            genome, peaks, width, pl.concat([near, windows.select(near.columns)])
-        )
+        candidates = open_windows(genome, peaks, width, _at_promoters(windows, away))
         rows, report = with_open_background(genome, everywhere, candidates, limit, seed, keep)
     placed = place(rows, genome, seed, regions, rows["label"].to_numpy(), stranded=stranded)
     card = built_card(
@@ -108,6 +103,12 @@ def promoters(
         strand="stranded" if stranded else "unstranded",
     )  # fmt: skip
     return make_task(card, placed.rows, placed.sequences)
+
+
+def _at_promoters(windows: pl.DataFrame, away: int) -> pl.DataFrame:
+    """What an open negative may not touch: promoters, and `away` bp around every TSS."""
+    near = windows.select("chrom", start=pl.col("tss") - away, end=pl.col("tss") + 1 + away)
+    return pl.concat([near, windows.select(near.columns)])
 
 
 def _with_boxes(

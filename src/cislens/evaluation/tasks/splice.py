@@ -108,14 +108,12 @@ def splice_sites(
     fakes = _decoys(genome, spans, sites, _Choice(known, decoys, apart, alike, reach, seed))
     report["decoys"] = fakes.height
     if alike:
-        report["standardized difference of gc"] = round(
-            standardized_difference(_gc(genome, sites, reach), _gc(genome, fakes, reach)), 4
-        )
+        apart_gc = standardized_difference(*(_gc(genome, each, reach) for each in (sites, fakes)))
+        report["standardized difference of gc"] = round(apart_gc, 4)
     rows = _windows(pl.concat([sites, fakes]), genome, reach)
     label = _labels(rows["site"], binary is not None)
-    rows = rows.with_columns(
-        label=pl.Series(label), y=pl.Series(label[:, None].tolist(), dtype=pl.List(pl.Float32))
-    )
+    y = pl.Series(label[:, None].tolist(), dtype=pl.List(pl.Float32))
+    rows = rows.with_columns(label=pl.Series(label), y=y)
     placed = place(rows, genome, seed, regions, label, stranded=True)
     target = Target(names=[binary or "site"], classes=[] if binary else CLASSES)
     metric = BINARY if binary else Metric(primary="macro_auroc", secondary=["accuracy", "mcc"])
