@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cislens.recipes.reading import RecipePath, Section
+from cislens.recipes.reading import RecipeName, RecipePath, Section
 
 
 class CellSection(Section):
@@ -90,7 +90,7 @@ class RegionRecipe(Section):
     regions: RecipePath | None = None
     width: int = Field(default=512, ge=32)
     margin: int = Field(default=32, ge=0)
-    motifs: str = "JASPAR2026:CORE:vertebrates"
+    motifs: RecipeName = "JASPAR2026:CORE:vertebrates"
     value: Literal["occupancy", "hits"] = "occupancy"
     p_value: float = Field(default=1e-4, gt=0, lt=1)
     archetypes: Literal["auto", "none"] | int = "auto"
