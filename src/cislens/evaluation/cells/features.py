@@ -1,7 +1,7 @@
 """What each arm knows of a region in a cell type.
 
-No arm is told how open the region itself is in that cell type. Dimensions: N pair, L base pair,
-D channels, R region of the store, C cell type.
+No arm is told how open the region itself is in that cell type; `blind` tries that. Dimensions:
+N pair, L base pair, D channels, R region of the store, C cell type, K neighbor.
 """
 
 from collections.abc import Callable
@@ -27,29 +27,28 @@ FeaturesOf = Callable[[Pairs], Features]
 _BATCH = 64
 # Neighbors at either side, and the distance at which one counts half.
 _NEIGHBORS, _HALF = 10, 10_000.0
+_FOLDS = 3
 
 
 def joint(model: MultimodalModel, store: RegionStore, name: str) -> FeaturesOf:
-    """The model's vector of the sequence in the cell type."""
+    """The model's vector of the sequence in the cell type; on the GPU where there is one."""
     around = Neighborhoods(store)
-    model = model.eval()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     @torch.inference_mode()
     def features(pairs: Pairs) -> Features:
+        placed = model.to(device).eval()
         found = []
-        for first in track(range(0, len(pairs), _BATCH), f"embedding by {name}"):
+        firsts = range(0, len(pairs), _BATCH)
+        for first in track(firsts, f"embedding by {name}") if len(firsts) > 1 else firsts:
             rows, cells = (each[first : first + _BATCH] for each in (pairs.row_N, pairs.cell_N))
             context = around.context(around.around(rows, cells, model.config.context), cells)
-            x_B4L = torch.from_numpy(one_hot(_central(store, rows)))
-            found.append(model.joint(x_B4L, RegionContext.from_numpy(context)).numpy())
+            x_B4L = torch.from_numpy(one_hot(_central(store, rows))).to(device)
+            context_B = RegionContext.from_numpy(context).to(device)
+            found.append(placed.joint(x_B4L, context_B).float().cpu().numpy())
         return np.concatenate(found)
 
     return features
-
-
-def sequence_part(features: Features, model: MultimodalModel) -> Features:
-    """Of what `joint` gives, the part that knows the sequence alone."""
-    return features[:, : model.encoder.dim]
 
 
 def random_twin(model: MultimodalModel, draw: int) -> MultimodalModel:
@@ -85,21 +84,34 @@ def composition(store: RegionStore) -> FeaturesOf:
     return lambda pairs: np.nan_to_num(table[pairs.row_N])
 
 
-def cell_mean(store: RegionStore) -> FeaturesOf:
-    """In how many other training cell types the region is open, and how open it is on average."""
-    trained = (store.cells["split"] == "train").to_numpy()
-    open_RC = np.asarray(store.open).astype(np.float32)
+def folds_of(store: RegionStore) -> npt.NDArray[np.int64]:
+    """Fold of each training cell type, up to three; -1 for the others (C,)."""
+    trained_C = (store.cells["split"] == "train").to_numpy()
+    folds = min(_FOLDS, int(trained_C.sum()))
+    return np.where(trained_C, (np.cumsum(trained_C) - 1) % max(folds, 1), -1)
+
+
+def cell_mean(store: RegionStore, fold: int | None = None) -> FeaturesOf:
+    """In which share of the training cell types the region is open, and how open on average.
+
+    Cell types of a fold do not count: of `fold`, or else of the one that a pair is of. A head
+    must learn from the pairs of one fold at a time. If every cell type were left out only of its
+    own pairs, what is left of a known total would tell a head that knows the sequence, and with
+    it the total, what it is asked; and for a new cell type nothing is left out.
+    """
+    fold_C = folds_of(store)
+    open_RC = np.asarray(store.is_open).astype(np.float32)
     access_RC = np.asarray(store.access, np.float32)
 
     def features(pairs: Pairs) -> Features:
-        itself_N = trained[pairs.cell_N]
-        others_N = np.maximum(trained.sum() - itself_N, 1)
-        columns = []
-        for values_RC in (open_RC, access_RC):
-            total_N = values_RC[:, trained].sum(1)[pairs.row_N]
-            own_N = np.where(itself_N, values_RC[pairs.row_N, pairs.cell_N], 0)
-            columns.append((total_N - own_N) / others_N)
-        return np.stack(columns, axis=1).astype(np.float32)
+        fold_N = fold_C[pairs.cell_N] if fold is None else np.full(len(pairs), fold)
+        others_NC = (fold_C >= 0) & (fold_C != fold_N[:, None])
+        weight_NC = others_NC / np.maximum(others_NC.sum(1, keepdims=True), 1)
+        means = [
+            np.where(others_NC, values_RC[pairs.row_N] * weight_NC, 0).sum(1)
+            for values_RC in (open_RC, access_RC)
+        ]
+        return np.stack(means, axis=1).astype(np.float32)
 
     return features
 
@@ -112,7 +124,8 @@ def neighbors(store: RegionStore) -> FeaturesOf:
     """
     position_R = positions(store.regions)
     split_R = store.regions["split"].to_numpy()
-    open_RC = np.asarray(store.open).astype(np.float32)
+    chrom_R = store.regions["chrom"].rle_id().to_numpy()
+    open_RC = np.asarray(store.is_open).astype(np.float32)
     access_RC = np.asarray(store.access, np.float32)
     steps = np.concatenate([np.arange(-_NEIGHBORS, 0), np.arange(1, _NEIGHBORS + 1)])
 
@@ -121,9 +134,9 @@ def neighbors(store: RegionStore) -> FeaturesOf:
         inside_NK = (index_NK >= 0) & (index_NK < len(position_R))
         index_NK = np.where(inside_NK, index_NK, 0)
         away_NK = np.abs(position_R[index_NK] - position_R[pairs.row_N][:, None])
-        same_NK = inside_NK & (split_R[index_NK] == split_R[pairs.row_N][:, None])
-        # Chromosomes lie 100 Mb apart in these positions, so that others have no weight.
-        weight_NK = same_NK / (1 + away_NK / _HALF)
+        for kind_R in (split_R, chrom_R):
+            inside_NK &= kind_R[index_NK] == kind_R[pairs.row_N][:, None]
+        weight_NK = inside_NK / (1 + away_NK / _HALF)
         weight_NK /= np.maximum(weight_NK.sum(1, keepdims=True), 1e-9)
         means = [
             (values_RC[index_NK, pairs.cell_N[:, None]] * weight_NK).sum(1)

@@ -5,40 +5,34 @@ penalty chosen on validation regions, and judged where the regions, the cell typ
 new. Folder, each file written whole or not at all:
 
     recipe.yaml                        what was asked for
-    cells.parquet, differences.parquet one row per part, metric and arm (pair of arms)
+    scores/seed<r>/<arm>.npz           see `scoring`
+    cells.parquet, differences.parquet see `tables`
     evaluation.json                    facts and notes
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from pydantic import Field
 
 from cislens import __version__
 from cislens.errors import CislensError
-from cislens.evaluation.cells import features as known
-from cislens.evaluation.cells.examples import JUDGED, PARTS, Pairs, draw_pairs
-from cislens.evaluation.cells.features import Features, FeaturesOf
-from cislens.evaluation.heads.linear import fit_linear
-from cislens.evaluation.multiplicity import holm
+from cislens.evaluation.cells.examples import LEARNED, Candidates, Drawn, draw_parts
+from cislens.evaluation.cells.scoring import read_scores, score_all, try_blind
+from cislens.evaluation.cells.tables import BASELINES, make_tables, own_arms
 from cislens.evaluation.profiles.arms import Trained
-from cislens.evaluation.statistics import Predictions, resample
-from cislens.files import atomic_path, claimed, write_atomic
+from cislens.evaluation.profiles.scoring import seeds_of
+from cislens.files import atomic_path, claimed, read_parquet, write_atomic
 from cislens.models.genebert.multimodal import MultimodalModel
 from cislens.models.saving import load_model
 from cislens.motifs.store import RegionStore
 from cislens.recipes.reading import Section, check_claim, claim_folder
 
-METRICS = ("auroc", "auprc")
-BASELINES = ("composition", "kmers", "motifs", "cell-mean", "neighbors", "cell-mean+neighbors")
-_STRONGEST = "cell-mean+neighbors"
-
-Parts = dict[str, Features]
+_MAY_GROW = ("arms", "weights")
 
 
 class CellRecipe(Section):
@@ -61,13 +55,7 @@ class CellRecipe(Section):
 
 @dataclass(frozen=True)
 class CellEvaluation:
-    """What came out.
-
-    Attributes:
-        scores: `part, metric, arm, value, low, high, seeds, pairs, open, blocks`.
-        differences: `part, metric, arm, baseline, difference, diff_low, diff_high, p, p_holm`;
-            Holm's correction runs over all of them.
-    """
+    """What came out; `scores` and `differences` as `tables` describes them."""
 
     scores: pl.DataFrame
     differences: pl.DataFrame
@@ -78,154 +66,123 @@ class CellEvaluation:
 def plan(recipe: CellRecipe) -> dict[str, Any]:
     """What an evaluation would do, with every check of its input; nothing is written."""
     store, models = _opened(recipe)
-    pairs = {part: draw_pairs(store, part, recipe.pairs, recipe.seed) for part in PARTS}
+    drawn = draw_parts(Candidates(store), recipe.pairs, recipe.seed)
     return {
-        "arms": {name: len(each) for name, each in models.items()},
+        "arms": {name: {"seeds": len(each)} for name, each in models.items()},
         "baselines": list(BASELINES),
-        "pairs": {part: len(each) for part, each in pairs.items()},
-        "open": {part: round(float(each.open_N.mean()), 3) for part, each in pairs.items()},
+        "pairs": {part: len(each) for part, each in drawn.parts.items()},
+        "open": {part: round(each.open, 3) for part, each in drawn.parts.items()},
         "cells": store.cells.select("cell_id", "split").to_dicts(),
+        "notes": drawn.notes,
     }
 
 
 def evaluate_cells(recipe: CellRecipe, out: Path) -> CellEvaluation:
-    """Judge every arm and baseline into `out`.
+    """Judge every arm and baseline into `out`; what is complete there is kept.
 
     Raises:
         CislensError: if `out` holds an evaluation of something else, a model was trained on
-            other motifs or constants, or no cell type was held back.
+            other motifs or constants, an arm is told what it is asked, or nothing can be judged.
     """
+    check_claim(out, recipe, _MAY_GROW)
+    stored = _stored(recipe, out)
+    if stored is not None:
+        return stored
     store, models = _opened(recipe)
-    check_claim(out, recipe)
+    candidates = Candidates(store)
+    drawn = draw_parts(candidates, recipe.pairs, recipe.seed)
     with claimed(out, "evaluating into"):
-        claim_folder(out, recipe)
-        seeds = max(len(each) for each in models.values())
-        scores: dict[str, list[Parts]] = {}
-        judged: dict[str, Pairs] = {
-            part: draw_pairs(store, part, recipe.pairs, recipe.seed) for part in JUDGED
-        }
-        for seed in range(seeds):
+        claim_folder(out, recipe, _MAY_GROW)
+        try_blind(store, models, next(iter(drawn.judged.values())))
+        for seed in range(seeds_of(models)):
             learned = {
-                part: draw_pairs(store, part, recipe.pairs, recipe.seed + seed)
-                for part in ("train", "valid")
+                part: candidates.draw(part, recipe.pairs, recipe.seed + seed) for part in LEARNED
             }
-            pairs = {**learned, **judged}
-            for name, parts in _arms(store, models, seed, pairs).items():
-                scores.setdefault(name, []).append(_scored(parts, pairs))
-        return _written(recipe, store, judged, scores, out)
-
-
-def _arms(
-    store: RegionStore, models: Mapping[str, list[MultimodalModel]], seed: int,
-    pairs: Mapping[str, Pairs],
-) -> dict[str, Parts]:  # fmt: skip
-    """The features of every arm on every part, for one seed."""
-
-    def on_all(of: FeaturesOf) -> Parts:
-        return {part: of(each) for part, each in pairs.items()}
-
-    simple: dict[str, Callable[[RegionStore], FeaturesOf]] = {
-        "composition": known.composition, "kmers": known.kmers, "motifs": known.motifs,
-        "cell-mean": known.cell_mean, "neighbors": known.neighbors,
-    }  # fmt: skip
-    arms = {name: on_all(make(store)) for name, make in simple.items()}
-    arms[_STRONGEST] = _beside(arms["cell-mean"], arms["neighbors"])
-    for name, trained in models.items():
-        model = trained[min(seed, len(trained) - 1)]
-        whole = on_all(known.joint(model, store, name))
-        twin = on_all(known.joint(known.random_twin(model, seed), store, f"{name}-random"))
-        arms[name] = whole
-        arms[f"{name}-sequence"] = {
-            part: known.sequence_part(each, model) for part, each in whole.items()
-        }
-        arms[f"{name}-random"] = twin
-        arms[f"{name}+{_STRONGEST}"] = _beside(whole, arms[_STRONGEST])
-    return arms
-
-
-def _beside(left: Parts, right: Parts) -> Parts:
-    return {part: np.concatenate([left[part], right[part]], axis=1) for part in left}
-
-
-def _scored(parts: Parts, pairs: Mapping[str, Pairs]) -> Parts:
-    """Logits (N, 1) of the judged parts, by a head that saw `train` and `valid` alone."""
-    head = fit_linear(
-        "binary", parts["train"], pairs["train"].open_N, parts["valid"], pairs["valid"].open_N,
-        METRICS[0],
-    )  # fmt: skip
-    return {part: head.scores(parts[part]) for part in JUDGED}
+            score_all(store, models, seed, {**learned, **drawn.judged}, out)
+        return _written(recipe, store, drawn, models, out)
 
 
 def _written(
-    recipe: CellRecipe, store: RegionStore, judged: Mapping[str, Pairs],
-    scores: Mapping[str, list[Parts]], out: Path,
+    recipe: CellRecipe, store: RegionStore, drawn: Drawn,
+    models: Mapping[str, list[MultimodalModel]], out: Path,
 ) -> CellEvaluation:  # fmt: skip
-    values, differences = [], []
-    for part, pairs in judged.items():
-        predictions = Predictions(
-            tuple(scores),
-            np.stack([[seed[part] for seed in each] for each in scores.values()]),
-            pairs.open_N[:, None].astype(np.float64),
-            pairs.block_N,
-        )
-        for metric in METRICS:
-            found = resample(predictions, metric, recipe.draws, recipe.seed)
-            here = {"part": part, "metric": metric}
-            for arm in scores:
-                value = found.value(arm)
-                values.append(
-                    {
-                        **here, "arm": arm, "value": value.point, "low": value.low,
-                        "high": value.high, "seeds": len(scores[arm]), "pairs": len(pairs),
-                        "open": float(pairs.open_N.mean()), "blocks": predictions.blocks,
-                    }
-                )  # fmt: skip
-            for arm, baseline in _comparisons(recipe.arms):
-                gap = found.difference(arm, baseline)
-                differences.append({**here, "arm": arm, "baseline": baseline,
-                                    "difference": gap.point, "diff_low": gap.low,
-                                    "diff_high": gap.high, "p": gap.p})  # fmt: skip
-    table = pl.DataFrame(differences)
-    table = table.with_columns(p_holm=pl.Series(holm(table["p"].to_list())))
+    judged = drawn.judged
+    own = [arm for name in models for arm in own_arms(name)]
+    logits = {
+        arm: [read_scores(out, seed, arm, judged) for seed in range(seeds_of(models))]
+        for arm in (*BASELINES, *own)
+    }
+    scores = {
+        part: {arm: [each[part] for each in seeds] for arm, seeds in logits.items()}
+        for part in judged
+    }
+    values, differences = make_tables(
+        scores, judged, {name: len(runs) for name, runs in models.items()}, recipe.draws,
+        recipe.seed,
+    )  # fmt: skip
     facts = {
         "store": {"path": str(recipe.store), "digest": recipe.store_digest},
-        "arms": {name: [str(path) for path in runs] for name, runs in recipe.arms.items()},
+        "arms": {name: [str(path) for path in paths] for name, paths in recipe.arms.items()},
         "weights": recipe.weights,
         "cells": dict(store.cells.select("cell_id", "split").iter_rows()),
+        "judged_cells": {part: [str(store.cells["cell_id"][int(cell)]) for cell in each.cells]
+                         for part, each in judged.items()},
+        "pairs": recipe.pairs,
         "draws": recipe.draws,
         "seed": recipe.seed,
         "cislens": __version__,
-    }
-    notes = [
-        "No arm is told how open the region is in the cell type that is asked for; all may read "
-        "how open its neighbors are there, but for -sequence, composition, kmers and motifs.",
-    ]
-    frames = {"cells": pl.DataFrame(values), "differences": table}
-    for name, frame in frames.items():
+    }  # fmt: skip
+    for name, frame in (("cells", values), ("differences", differences)):
         with atomic_path(out / f"{name}.parquet") as aside:
             frame.write_parquet(aside)
-    write_atomic(out / "evaluation.json", json.dumps({"facts": facts, "notes": notes}, indent=1))
-    return CellEvaluation(frames["cells"], table, facts, notes)
+    found = CellEvaluation(values, differences, facts, _notes(drawn, models))
+    text = json.dumps({"facts": facts, "notes": found.notes}, indent=1)
+    write_atomic(out / "evaluation.json", text)
+    return found
 
 
-def _comparisons(arms: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Each trained arm against what it should beat, and what it adds to the strongest baseline."""
-    return [
-        pair
-        for name in arms
-        for pair in (
-            (name, f"{name}-random"), (name, f"{name}-sequence"), (name, _STRONGEST),
-            (f"{name}+{_STRONGEST}", _STRONGEST),
+def _notes(drawn: Drawn, models: Mapping[str, list[MultimodalModel]]) -> list[str]:
+    notes = [
+        "No arm is told how open the region is in the cell type that is asked for, which is tried "
+        "by changing it; all may read how open its neighbors are there, but for -sequence, "
+        "composition, kmers and motifs.",
+        "Intervals are about other stretches of the genome, not about other cell types: of new "
+        "ones, nothing is said beyond those that were held back.",
+    ]
+    single = [name for name, runs in models.items() if len(runs) == 1]
+    if single:
+        notes.append(
+            f"{', '.join(single)}: a single run, so the noise of training is in no interval."
         )
-    ]  # fmt: skip
+    return notes + drawn.notes
+
+
+def _stored(recipe: CellRecipe, out: Path) -> CellEvaluation | None:
+    """The tables of `out`, if they are of these very arms."""
+    path = out / "evaluation.json"
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found["facts"]["weights"] != recipe.weights:
+        return None
+    scores, differences = (
+        read_parquet(out / f"{name}.parquet", "table of the evaluation")
+        for name in ("cells", "differences")
+    )
+    return CellEvaluation(scores, differences, found["facts"], found["notes"])
 
 
 def _opened(recipe: CellRecipe) -> tuple[RegionStore, dict[str, list[MultimodalModel]]]:
     store = RegionStore.open(recipe.store)
-    models: dict[str, list[MultimodalModel]] = {}
-    for name, folders in recipe.arms.items():
+    for name in recipe.arms:
         if name in BASELINES:
             raise CislensError(f"{name!r} is the name of a baseline; choose another name.")
+        taken = set(own_arms(name)[1:]) & set(recipe.arms)
+        if taken:
+            raise CislensError(f"{taken.pop()!r} is what {name!r} is held against; rename it.")
+    seeds_of(recipe.arms)
+    models: dict[str, list[MultimodalModel]] = {}
+    for name, folders in recipe.arms.items():
         for folder in folders:
             path = Trained.find(folder).model_folder
             model = load_model(path)
