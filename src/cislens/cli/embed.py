@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cislens.cli.embed_inputs import BASELINES, RANDOM, Source, read_sequences, refuse
+from cislens.cli.embed_regions import embed_regions
 from cislens.cli.options import AsJson, DryRun, answer
 
 if TYPE_CHECKING:
@@ -44,6 +45,13 @@ TaskFolder = Annotated[Path | None, typer.Option("--task", help="Task folder to 
 Fasta = Annotated[Path | None, typer.Option("--fasta", help="Sequences to embed.")]
 Bed = Annotated[Path | None, typer.Option("--bed", help="Intervals to embed; with --genome.")]
 GenomeFile = Annotated[Path | None, typer.Option("--genome", help="FASTA or 2bit.")]
+Regions = Annotated[
+    Path | None,
+    typer.Option("--regions", help="Region store: embed its regions in its cell types."),
+]
+Cells = Annotated[
+    list[str] | None, typer.Option("--cell", help="Cell type of --regions; all unless given.")
+]
 Views = Annotated[
     str | None, typer.Option("--views", help="layer.pooling, by commas, the default last; or all.")
 ]
@@ -75,6 +83,8 @@ def command(
     fasta: Fasta = None,
     bed: Bed = None,
     genome: GenomeFile = None,
+    regions: Regions = None,
+    cell: Cells = None,
     views: Views = None,
     bins: Bins = False,
     dtype: Dtype = "float32",
@@ -83,10 +93,18 @@ def command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Embed a task, a FASTA file or intervals. The same command again resumes.
+    """Embed a task, a FASTA file, intervals, or regions in cell types. The same command resumes.
 
     A dry run embeds a small sample and says what time, disk and memory the whole will need.
     """
+    refuse(cell is not None and regions is None, "--cell goes with --regions")
+    if regions is not None:
+        others = (family, baseline, runner, random, task, fasta, bed, genome, views, species)
+        refuse(model is None, "--regions needs --model, a multi-modal run or model folder")
+        refuse(any(each is not None for each in others), "--regions goes with --model and --cell")
+        assert model is not None
+        answer(embed_regions(model, regions, cell or [], out, dry_run), as_json)
+        return
     source = Source(model, family, baseline, runner, adapter, argument, name, random, draw).open()
     refuse(runner is not None and (views is not None or bins), "the adapter gives its own views")
     read = read_sequences(task, fasta, bed, genome, stranded)

@@ -155,6 +155,10 @@ class RegionStore:
         """Codes (n, width + 2 * margin) uint8; column `margin` is the region's first base."""
         return self._arrays[SEQUENCE].gather(rows)
 
+    def central(self, rows: Rows) -> Codes:
+        """Codes (n, width) of the regions alone."""
+        return self.sequence(rows)[:, self.margin : self.margin + self.width]
+
     def raw(self, rows: Rows) -> npt.NDArray[np.float16]:
         """Occupancies or hits (n, T) float16 as scanned; NaN where no placement is free of N."""
         return self._arrays[OCCUPANCY].gather(rows)
