@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cislens.errors import CislensError, MissingFileError
+from cislens.models.genebert.contract import RegionContext
+from cislens.models.genebert.multimodal import MultimodalConfig, MultimodalModel
 from cislens.models.presets import preset_config
 from cislens.models.profile import ProfileModel, build_model
-from cislens.models.saving import load_model, save_model
+from cislens.models.saving import load_model, load_profile_model, save_model
 
 COUNTER = "encoder.tower.stem.1.inner.norm.num_batches_tracked"
 SMALL: dict[str, Any] = {
@@ -156,3 +158,67 @@ def test_only_a_model_folder_or_an_empty_one_is_replaced(
         save_model(model, tmp_path / "file", "# A card\n")
     assert (other / "notes.txt").read_text() == (tmp_path / "file").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "other"]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "regions", "match"),
+    [
+        ({"kind": "genebert-plus", "dim": 16, "depth": 1, "heads": 2}, "tokens", "cross"),
+        ({"kind": "genebert-paper", "dim": 16, "depth": 1, "heads": 2, "k": 3}, "mean", "mlp"),
+        ({"kind": "genebert-plus", "dim": 16, "depth": 1, "heads": 2}, "swin", "mlp"),
+    ],
+    ids=["tokens", "mean", "swin"],
+)
+def test_a_multimodal_model_comes_back_exactly(
+    encoder: dict[str, Any], regions: str, match: str, tmp_path: Path
+) -> None:
+    if regions == "swin":
+        pytest.importorskip("transformers", reason="Swin comes with the extra multimodal")
+    shapes = {
+        "tokens": {"dim": 16, "depth": 1, "heads": 2},
+        "mean": {"dim": 16},
+        "swin": {"dim": 8, "depths": (1,), "heads": (2,)},
+    }
+    config = MultimodalConfig.model_validate({
+        "encoder": encoder, "regions": {"kind": regions, **shapes[regions]},
+        "motifs": tuple(f"M{number}" for number in range(5)), "width": 64, "context": 4,
+        "expression": True, "constants": "0" * 64, "match": match, "joint_dim": 16,
+    })  # fmt: skip
+    torch.manual_seed(0)
+    model = MultimodalModel(config).eval()
+    save_model(model, tmp_path / "model", "# A card\n")
+    loaded = load_model(tmp_path / "model")
+    assert isinstance(loaded, MultimodalModel)
+    assert loaded.config == config
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    x, context = torch.eye(4)[torch.randint(4, (2, 64))].mT, regions_around(2, 4, 5)
+    with torch.no_grad():
+        assert torch.equal(loaded.encoder(x).values_BND, model.encoder(x).values_BND)
+        assert torch.equal(loaded.joint(x, context), model.joint(x, context))
+    stored = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert stored["model_type"] == "cislens-multimodal"
+    with pytest.raises(CislensError, match="holds a MultimodalModel, which predicts no profiles"):
+        load_profile_model(tmp_path / "model")
+    first = (tmp_path / "model" / "model.safetensors").read_bytes()
+    save_model(loaded, tmp_path / "again", "# A card\n")
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == first
+
+
+def regions_around(loci: int, regions: int, motifs: int) -> RegionContext:
+    """Random contexts whose last region is padding."""
+    nothing = torch.zeros(loci, regions, dtype=torch.bool)
+    pad = torch.arange(regions).expand(loci, -1) == regions - 1
+    return RegionContext(
+        row_BR=torch.arange(loci * regions).reshape(loci, regions),
+        motif_BRT=torch.randn(loci, regions, motifs),
+        access_BR=torch.randn(loci, regions),
+        expression_BT=torch.randn(loci, motifs),
+        offset_BR=1000.0 * torch.arange(regions).expand(loci, -1),
+        pad_BR=pad,
+        center_B=torch.ones(loci, dtype=torch.int64),
+        hidden_BR=nothing,
+        access_hidden_BR=nothing,
+        gc_B=torch.full((loci,), 0.4),
+    )

@@ -6,6 +6,7 @@ import pytest
 
 from cislens.errors import CislensError
 from cislens.recipes.ablations import ablated
+from cislens.recipes.multimodal import TERMS, MultimodalTerms
 from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import TrainRecipe
@@ -49,3 +50,39 @@ def test_a_part_that_is_not_there_cannot_be_left_out() -> None:
                 ablated(packaged(name), part)
         with pytest.raises(CislensError, match=r"already|to leave out"):
             ablated(ablated(packaged("space-plus-tiny"), part), part)
+
+
+@pytest.mark.parametrize("name", ["genebert-plus-tiny", "genebert-paper-tiny"])
+@pytest.mark.parametrize("term", TERMS)
+def test_a_term_can_be_left_out_and_nothing_else_changes(name: str, term: str) -> None:
+    whole = packaged(name)
+    assert isinstance(whole.objective, MultimodalTerms)
+    if not getattr(whole.objective, term):
+        with pytest.raises(CislensError, match=f"has no term '{term}' to leave out"):
+            ablated(whole, term)
+        return
+    without = ablated(whole, term)
+    assert getattr(without.objective, term) == 0
+    restored = without.objective.model_copy(update={term: getattr(whole.objective, term)})
+    assert without.model_copy(update={"objective": restored}) == whole
+    with pytest.raises(CislensError, match=f"has no term '{term}' to leave out"):
+        ablated(without, term)
+
+
+def test_the_last_term_cannot_be_left_out() -> None:
+    recipe = packaged("genebert-plus-tiny")
+    for term in ("match", "contrast", "regions", "motifs"):
+        recipe = ablated(recipe, term)
+    with pytest.raises(CislensError, match="'masked' is the only term of the recipe's objective"):
+        ablated(recipe, "masked")
+
+
+def test_parts_of_one_objective_are_no_parts_of_the_other() -> None:
+    for term in TERMS:
+        with pytest.raises(CislensError, match=f"objective has no term '{term}'"):
+            ablated(packaged("space-plus-tiny"), term)
+    for part in PARTS:
+        with pytest.raises(CislensError, match=r"multimodal objective has no such part|to leave"):
+            ablated(packaged("genebert-plus-tiny"), part)
+    with pytest.raises(CislensError, match=r"no part 'regoins'.*Did you mean 'regions'"):
+        ablated(packaged("genebert-plus-tiny"), "regoins")

@@ -57,6 +57,8 @@ def _without_term(recipe: TrainRecipe, term: str) -> TrainRecipe:
     terms = recipe.objective
     if not isinstance(terms, MultimodalTerms) or not getattr(terms, term):
         raise CislensError(f"The recipe's objective has no term {term!r} to leave out.")
+    if not any(getattr(terms, other) for other in TERMS if other != term):
+        raise CislensError(f"{term!r} is the only term of the recipe's objective.")
     return recipe.model_copy(
         update={"objective": MultimodalTerms(**terms.model_dump() | {term: 0.0})}
     )
