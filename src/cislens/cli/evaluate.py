@@ -1,5 +1,10 @@
-"""`cislens evaluate`: how well models predict measured tracks of windows they have not seen."""
+"""`cislens evaluate`: how well models predict what they have not seen.
 
+Of a profile store that is measured tracks of held-out windows, of a region store whether regions
+are open in held-out cell types.
+"""
+
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +15,9 @@ from cislens.cli.options import AsJson, DryRun, answer
 from cislens.errors import CislensError
 
 if TYPE_CHECKING:
-    from cislens.evaluation.profiles.run import EvaluateRecipe, Evaluation
+    from rich.console import RenderableType
+
+    from cislens.evaluation.profiles.run import EvaluateRecipe
 
 _PARTS = ("train", "valid", "test")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -25,25 +32,89 @@ def command(
             "what the others are held against.",
         ),
     ],
-    store: Annotated[Path, typer.Option("--store", help="Profile store with measured tracks.")],
+    store: Annotated[
+        Path, typer.Option("--store", help="Profile store, or region store with cell types.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of sums, tables and report.")],
-    split: Annotated[str, typer.Option("--split", help="Part to judge on.")] = "test",
+    split: Annotated[
+        str | None, typer.Option("--split", help="Part of a profile store [default: test].")
+    ] = None,
     average: Annotated[
-        str,
-        typer.Option("--average", help="Views averaged: rc, shift (-1, 0, 1 bp), both, or none."),
-    ] = "none",
+        str | None,
+        typer.Option(
+            "--average",
+            help="Views of tracks averaged: rc, shift (-1, 0, 1 bp), both, or none [default].",
+        ),
+    ] = None,
     draws: Annotated[int, typer.Option("--draws", min=100, help="Bootstrap draws.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the draws and the rows of baselines.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of draws and of what baselines are fitted on.")] = 0,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Judge predicted tracks, with intervals, beside baselines. The same command again resumes."""
+    """Judge predicted tracks, or embeddings of cell types, with intervals, beside baselines.
+
+    The same command again resumes.
+    """
+    named = read_arms(arms)
+    if is_region_store(store):
+        if split is not None or average is not None:
+            raise CislensError(
+                f"{store} is a region store: new regions and new cell types are judged together, "
+                "and nothing is averaged. Leave out --split and --average; they are for profile "
+                "stores."
+            )
+        _cells(named, store, out, draws, seed, dry_run, as_json)
+    else:
+        _profiles(
+            named, store, out, split or "test", average or "none", draws, seed, dry_run, as_json
+        )
+
+
+def is_region_store(store: Path) -> bool:
+    """Whether the manifest of a store says so; what has none is left to those who open stores."""
+    try:
+        manifest = json.loads((store / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("format") == "cislens region store"
+
+
+def _cells(
+    arms: dict[str, list[Path]], store: Path, out: Path, draws: int, seed: int, dry_run: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    from cislens.evaluation.cells.run import CellRecipe, evaluate_cells, plan
+    from cislens.motifs.store import RegionStore
+    from cislens.recipes.reading import read_section
+    from cislens.report.cells import terminal_table, write_cells
+
+    values = {
+        "store": store.resolve(), "store_digest": RegionStore.open(store).digest, "arms": arms,
+        "weights": _weights(arms), "draws": draws, "seed": seed,
+    }  # fmt: skip
+    recipe = read_section(values, CellRecipe, "the command line")
+    if dry_run:
+        answer(plan(recipe), as_json)
+        return
+    found = evaluate_cells(recipe, out)
+    page = write_cells(found, out / "report.html")
+    if as_json:
+        tables = {"cells": found.scores.to_dicts(), "differences": found.differences.to_dicts()}
+        answer({"report": str(page), **tables, "notes": found.notes}, as_json)
+    else:
+        _show(terminal_table(found), page)
+
+
+def _profiles(
+    arms: dict[str, list[Path]], store: Path, out: Path, split: str, average: str, draws: int,
+    seed: int, dry_run: bool, as_json: bool,
+) -> None:  # fmt: skip
     from cislens.effects.averaging import read_averaging
     from cislens.evaluation.profiles.run import evaluate, plan
-    from cislens.report.profiles import write_profiles
+    from cislens.report.profiles import terminal_table, write_profiles
 
     averaging = read_averaging(average)
-    recipe = _recipe(read_arms(arms), store, split, str(averaging), draws, seed)
+    recipe = _recipe(arms, store, split, str(averaging), draws, seed)
     if dry_run:
         answer(plan(recipe, averaging), as_json)
         return
@@ -61,8 +132,7 @@ def command(
             as_json,
         )
     else:
-        _show(found)
-        typer.echo(f"report: {page}")
+        _show(terminal_table(found), page)
 
 
 def read_arms(given: list[str]) -> dict[str, list[Path]]:
@@ -100,7 +170,6 @@ def read_arms(given: list[str]) -> dict[str, list[Path]]:
 def _recipe(
     arms: dict[str, list[Path]], store: Path, split: str, average: str, draws: int, seed: int
 ) -> "EvaluateRecipe":
-    from cislens.evaluation.profiles.arms import Trained
     from cislens.evaluation.profiles.run import EvaluateRecipe
     from cislens.recipes.reading import read_section
     from cislens.signal.store import ProfileStore
@@ -108,17 +177,22 @@ def _recipe(
     if split not in _PARTS:
         raise CislensError(f"--split {split!r} is none of {', '.join(_PARTS)}.")
     opened = ProfileStore.open(store)
-    weights = {name: [Trained.find(run).digest for run in runs] for name, runs in arms.items()}
     values = {
         "store": store.resolve(), "store_digest": opened.digest, "arms": arms,
-        "weights": weights, "split": split, "average": average, "draws": draws, "seed": seed,
+        "weights": _weights(arms), "split": split, "average": average, "draws": draws, "seed": seed,
     }  # fmt: skip
     return read_section(values, EvaluateRecipe, "the command line")
 
 
-def _show(found: "Evaluation") -> None:
+def _weights(arms: dict[str, list[Path]]) -> dict[str, list[str]]:
+    """sha256 of the weights of every run."""
+    from cislens.evaluation.profiles.arms import Trained
+
+    return {name: [Trained.find(run).digest for run in runs] for name, runs in arms.items()}
+
+
+def _show(table: "RenderableType", page: Path) -> None:
     from rich.console import Console
 
-    from cislens.report.profiles import terminal_table
-
-    Console().print(terminal_table(found))
+    Console().print(table)
+    typer.echo(f"report: {page}")

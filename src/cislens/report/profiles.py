@@ -2,12 +2,10 @@
 
 import os
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, StrictUndefined
 from rich.console import Group, RenderableType
 from rich.table import Table as Lines
 from rich.text import Text
@@ -19,6 +17,7 @@ from cislens.report.figures import intervals
 from cislens.report.figures.profiles import against_baseline
 from cislens.report.manifest import Table, groups
 from cislens.report.panels import Panel
+from cislens.report.templates import render
 from cislens.report.words import (
     GAIN,
     LABELS,
@@ -40,6 +39,10 @@ _MEANING = {
     "poisson_nll": "Poisson negative log-likelihood per bin without ln t!; lower is better",
     "pearson_log1p": "as pearson_pooled, of ln(1 + value); CAGE-like tracks only",
 }
+_SECTIONS = (
+    ("scores", "Scores by group"), ("differences", "Paired differences"),
+    ("tracks", "Every track"), ("methods", "Methods"),
+)  # fmt: skip
 _KINDS = {"trained": "trained", "baseline": "composition"}
 _TONE = {GAIN: "bold green", LOSS: "bold red", NONE: "yellow"}
 
@@ -53,12 +56,11 @@ def write_profiles(found: Evaluation, out_html: str | os.PathLike[str]) -> Path:
 
 def render_profiles(found: Evaluation) -> str:
     """The page's HTML text."""
-    folder = files("cislens.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    template = environment.from_string(folder.joinpath("profiles.html.j2").read_text("utf-8"))
     metrics = found.scores["metric"].unique(maintain_order=True).to_list()
-    return template.render(
-        css=folder.joinpath("page.css").read_text("utf-8"),
+    return render(
+        "profiles.html.j2",
+        sections=_SECTIONS,
+        skip="scores",
         title="Predicted tracks of held-out windows"
         if found.facts["split"] == "test"
         else f"Predicted tracks of the {found.facts['split']} part",
