@@ -55,6 +55,22 @@ def test_every_way_to_write_a_table_gives_the_same(counts):
     assert counts(TEXT, "c.csv.gz").regions.equals(table.regions)
 
 
+def test_counts_taken_for_logarithms_are_refused(counts):
+    text = "region_id\tliver\nchr1:100-200\t3\nchr1:300-400\t2000\n"
+    assert counts(text).counts_RC.tolist() == [[3], [2000]]
+    with pytest.raises(CislensError, match=r"row 2 \(chr1:300-400\): liver is 2000, expected log2"):
+        counts(text, log_counts=True)
+
+
+def test_a_row_longer_than_the_header_is_named(counts):
+    for text in (TEXT + "chr1:1-2\t1\t2\t3\n", TEXT.removeprefix("region_id\t")):
+        row = 4 if text.startswith("region_id") else 1
+        with pytest.raises(CislensError, match=rf"row {row} has . fields and the header names"):
+            counts(text)
+    with pytest.raises(CislensError, match="no readable table: empty"):
+        counts("")
+
+
 def test_logarithms_of_counts_become_counts(counts):
     table = counts("region_id\tliver\nchr1:100-200\t3\nchr1:300-400\t-0.3\n", log_counts=True)
     assert table.counts_RC[:, 0].tolist() == [7, 0]

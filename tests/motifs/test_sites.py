@@ -74,7 +74,11 @@ def test_motifs_of_a_file_are_found_by_either_name(tmp_path):
     path.write_text(f"MOTIF a x\n{matrix.replace('1', '2')}")
     with pytest.raises(CislensError, match=r"line 2: the matrix has 1 rows, not w= 2"):
         read_meme(path)
-    path.write_text("MOTIF a\n")
+    for text in (f"MOTIF b\n{matrix}\nMOTIF a y\n", f"\n\n\nMOTIF a y\nMOTIF b\n{matrix}"):
+        path.write_text(text)
+        with pytest.raises(CislensError, match=r"line [45]: motif 'a y' has no letter-prob"):
+            read_meme(path)
+    path.write_text("MEME version 4\n")
     with pytest.raises(CislensError, match="holds no motif"):
         read_meme(path)
     with pytest.raises(CislensError, match="no IUPAC letter"):

@@ -24,6 +24,7 @@ from cislens.motifs.windows import Floats, Ints
 
 _REGION = r"^(.+):(\d+)-(\d+)$"
 _PLACE = ("chrom", "start", "end")
+_MOST_LOG = 64  # no count has so large a logarithm: the table has counts
 
 
 @dataclass(frozen=True)
@@ -196,19 +197,32 @@ def _require_unique(path: Path, keys: pl.Series) -> None:
 
 def _values(path: Path, table: pl.DataFrame, name: str, log_counts: bool) -> Floats:
     values = table[name].cast(pl.Float64, strict=False)
-    bad = (values.is_null() | ~values.is_finite()).fill_null(True)
-    if not log_counts:
-        bad = bad | (values < 0).fill_null(True)
-    rows = bad.arg_true()
+    fine = values.is_finite() & ((values < _MOST_LOG) if log_counts else (values >= 0))
+    rows = (~fine).fill_null(True).arg_true()
     if len(rows):
         first = table.row(int(rows[0]), named=True)
+        wanted = "a count from 0 on (or set `log_counts`)"
+        if log_counts:
+            wanted = f"log2 of a count, below {_MOST_LOG} (without `log_counts` counts are taken)"
         raise CislensError(
             f"{path} row {first['row']} ({first['key']}): {name} is {first[name]!r}, expected "
-            f"{'a number' if log_counts else 'a count from 0 on (or set `log_counts`)'}; "
-            f"{len(rows):,} rows are so."
+            f"{wanted}; {len(rows):,} rows are so."
         )
     counts = values.to_numpy()
     return np.maximum(np.exp2(counts) - 1, 0.0) if log_counts else counts
+
+
+def _longer(raw: bytes, separator: str) -> str:
+    """The first row with more fields than the header, which readers of tables do not name."""
+    fields = [line.count(separator.encode()) + 1 for line in raw.splitlines()]
+    expected = fields[0] if fields else 0
+    for number, found in enumerate(fields):
+        if found > expected:
+            return (
+                f"row {number} has {found} fields and the header names {expected} columns; name "
+                "every column, also that of the rows' names."
+            )
+    return ""
 
 
 def _examples(some: Iterable[object]) -> str:
@@ -246,7 +260,8 @@ def read_table(path: str | Path, what: str) -> pl.DataFrame:
             io.BytesIO(raw), separator=separator, null_values=["NA", ""], infer_schema_length=None
         )
     except pl.exceptions.PolarsError as error:
-        raise CislensError(f"{what} {path} is no readable table: {error}") from None
+        told = _longer(raw, separator) or f"it is no readable table: {error}"
+        raise CislensError(f"{what} {path}: {told}") from None
     if table.is_empty():
         raise CislensError(f"{what} {path} has no rows below its header.")
     return table

@@ -94,29 +94,39 @@ def read_meme(path: str | Path) -> list[Motif]:
     Raises:
         MissingFileError: if there is no such file.
         CislensError: with file and line, for a matrix whose rows are not four probabilities, that
-            has no rows or fewer than it says, a second motif of the same identifier, or a file
-            without motifs.
+            has no rows or fewer than it says, a motif without a matrix, a second one of the same
+            identifier, or a file without motifs.
     """
     rows = read_rows(path, "motif file", separator=None)
     motifs: list[Motif] = []
     seen: dict[str, int] = {}
     name = ""
-    at = 0
+    at = named = 0
     while at < len(rows.fields):
         fields = rows.fields[at]
         at += 1
         if fields[0] == "MOTIF" and len(fields) > 1:
-            name = " ".join(fields[1:])
-            refuse_second(fields[1], rows, at - 1, seen)
+            _refuse_bare(rows, named, name)
+            name, named = " ".join(fields[1:]), at - 1
+            refuse_second(fields[1], rows, named, seen)
         elif fields[0] == "letter-probability":
             if not name:
                 raise rows.error(at - 1, "a matrix without a MOTIF line before it.")
             matrix, at = _matrix(rows, at)
             motifs.append(Motif(name, matrix))
             name = ""
+    _refuse_bare(rows, named, name)
     if not motifs:
         raise CislensError(f"{rows.path} holds no motif in MEME format.")
     return motifs
+
+
+def _refuse_bare(rows: Rows, row: int, name: str) -> None:
+    """Refuse a motif, by the line of its name, that nothing follows; "" is none."""
+    if name:
+        raise rows.error(
+            row, f"motif {name!r} has no letter-probability matrix; add it or remove the motif."
+        )
 
 
 def refuse_second(identifier: str, rows: Rows, row: int, seen: dict[str, int]) -> None:
@@ -267,7 +277,9 @@ def _matrix(rows: Rows, at: int) -> tuple[npt.NDArray[np.float64], int]:
         values.append([value / sum(row) for value in row])
         at += 1
     if not values:
-        raise rows.error(header, "a letter-probability matrix without rows.")
+        raise rows.error(
+            header, "a letter-probability matrix without rows; add them or remove the motif."
+        )
     said = re.search(r"\bw=\s*(\d+)", " ".join(rows.fields[header]))
     if said and int(said[1]) != len(values):
         raise rows.error(header, f"the matrix has {len(values)} rows, not w= {said[1]}.")
