@@ -53,6 +53,19 @@ def test_autocast_and_half_precision_inputs_change_nothing(motifs, codes):
     assert np.nanmax(np.abs(off - wanted)) > 1e-3
 
 
+def test_it_computes_with_cudnn_and_without_tf32(motifs, codes, monkeypatch):
+    seen = set()
+    convolve = torch.nn.functional.conv1d
+
+    def watched(*given):
+        seen.add((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+        return convolve(*given)
+
+    monkeypatch.setattr(torch.nn.functional, "conv1d", watched)
+    scanned(motifs, codes)
+    assert seen == {(True, False)}
+
+
 def test_nothing_is_learned_or_saved(motifs):
     module = MotifScan([log_odds(motif) for motif in motifs])
     assert not list(module.parameters()) and not module.state_dict()

@@ -42,7 +42,9 @@ class MotifScan(nn.Module):
         Args:
             x_B4L: one-hot sequences in the order A, C, G, T; N is all zeros.
         """
-        with full_precision(x_B4L.device), torch.backends.cudnn.flags(allow_tf32=False):
+        # Unless told, the context that forbids TF32 turns cuDNN off altogether.
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with full_precision(x_B4L.device), exact:
             x_B4L = x_B4L.float()
             unknown_BL = 1 - x_B4L.sum(1)
             found = [self._alike(x_B4L, unknown_BL, width) for width in self.widths]
