@@ -2,8 +2,9 @@
 
 `cells.parquet`: `part, metric, arm, kind, value, low, high, seeds, pairs, cells, open, blocks`,
 a row for each part, metric and arm. `differences.parquet`: `part, metric, arm, baseline,
-difference, diff_low, diff_high, se, df, p, p_holm, mde, outcome`; Holm's correction is over all of
-them, `mde` the difference that would be found with 80 % power.
+difference, diff_low, diff_high, se, df, p, p_holm, mde, outcome`; Holm's correction is over all
+parts and comparisons of a trained arm and metric, `mde` the difference that would be found with
+80 % power.
 
 Dimensions: N pair, G block, B draw.
 """
@@ -92,17 +93,23 @@ def make_tables(
                         "cells": len(pairs.cells), "open": pairs.open, "blocks": found.blocks,
                     }
                 )  # fmt: skip
-            for arm, baseline in (pair for name in runs for pair in _comparisons(name)):
+            for name, (arm, baseline) in ((n, pair) for n in runs for pair in _comparisons(n)):
                 gap = found.difference(arm, baseline)
-                differences.append({**here, "arm": arm, "baseline": baseline,
+                differences.append({**here, "of": name, "arm": arm, "baseline": baseline,
                                     "difference": gap.point, "diff_low": gap.low,
                                     "diff_high": gap.high, "se": gap.se, "df": float(gap.df),
                                     "p": gap.p})  # fmt: skip
-    adjusted = holm([row["p"] for row in differences]).tolist()
-    for row, p in zip(differences, adjusted, strict=True):
-        row["p_holm"] = p
-        row["mde"] = minimum_detectable(row["se"], len(differences), row["df"])
-        row["outcome"] = _outcome(row)
+    # A p-value has a least value, that of the number of draws: over all arms and both metrics
+    # together, nothing could be found with many arms.
+    families: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in differences:
+        families.setdefault((row.pop("of"), row["metric"]), []).append(row)
+    for family in families.values():
+        adjusted = holm([row["p"] for row in family]).tolist()
+        for row, p in zip(family, adjusted, strict=True):
+            row["p_holm"] = p
+            row["mde"] = minimum_detectable(row["se"], len(family), row["df"])
+            row["outcome"] = _outcome(row)
     return pl.DataFrame(values), pl.DataFrame(differences)
 
 
