@@ -3,8 +3,11 @@
 from importlib.util import find_spec
 
 from cislens.errors import CislensError
+from cislens.files import manifest_format
+from cislens.motifs.store import FORMAT as REGIONS
 from cislens.recipes.multimodal import MultimodalTerms
 from cislens.recipes.schema import TrainRecipe
+from cislens.signal.store import FORMAT as PROFILES
 from cislens.training.course import Course
 
 # The modules of which the logger of that name needs one.
@@ -34,9 +37,9 @@ def course_of(recipe: TrainRecipe) -> Course:
 
 def _refuse_another_store(recipe: TrainRecipe) -> None:
     """Refuse a finished store of the kind that the objective does not read."""
-    finished = (recipe.store / "manifest.json").is_file()
-    regions = (recipe.store / "regions.parquet").is_file()
-    if finished and regions != isinstance(recipe.objective, MultimodalTerms):
+    found = manifest_format(recipe.store)
+    regions = found == REGIONS
+    if found in (REGIONS, PROFILES) and regions != isinstance(recipe.objective, MultimodalTerms):
         kind, name = ("region", "multimodal") if regions else ("profile", "profile")
         raise CislensError(
             f"objective {recipe.objective.name!r} does not read {recipe.store}, which is a {kind} "
