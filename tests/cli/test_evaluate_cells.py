@@ -9,7 +9,6 @@ import pytest
 from typer.testing import CliRunner
 
 from cislens.cli.app import app
-from cislens.cli.evaluate import is_region_store
 from cislens.errors import CislensError
 from cislens.evaluation.cells import features, run
 from cislens.representations.baselines import KmerCounts
@@ -78,7 +77,6 @@ def test_options_of_profile_stores_are_refused(job, tmp_path):
     for option in (("--split", "test"), ("--average", "rc")):
         message = refused(f"m={model}", "--store", store, "--out", tmp_path / "out", *option)
         assert "Leave out --split and --average" in message
-    assert is_region_store(store) and not is_region_store(tmp_path)
     message = refused(f"neighbors={model}", "--store", store, "--out", tmp_path / "out")
     assert "name of a baseline" in message
     assert not (tmp_path / "out").exists()

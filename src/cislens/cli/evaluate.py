@@ -4,7 +4,6 @@ Of a profile store that is measured tracks of held-out windows, of a region stor
 are open in held-out cell types.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ import typer
 
 from cislens.cli.options import AsJson, DryRun, answer
 from cislens.errors import CislensError
+from cislens.files import manifest_format
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -55,8 +55,10 @@ def command(
 
     The same command again resumes.
     """
+    from cislens.motifs.store import FORMAT as REGIONS
+
     named = read_arms(arms)
-    if is_region_store(store):
+    if manifest_format(store) == REGIONS:
         if split is not None or average is not None:
             raise CislensError(
                 f"{store} is a region store: new regions and new cell types are judged together, "
@@ -68,15 +70,6 @@ def command(
         _profiles(
             named, store, out, split or "test", average or "none", draws, seed, dry_run, as_json
         )
-
-
-def is_region_store(store: Path) -> bool:
-    """Whether the manifest of a store says so; what has none is left to those who open stores."""
-    try:
-        manifest = json.loads((store / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("format") == "cislens region store"
 
 
 def _cells(

@@ -8,47 +8,28 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from cislens.evaluation.cells.examples import Pairs
-from cislens.genome.codes import one_hot
-from cislens.models.genebert.contract import RegionContext
 from cislens.models.genebert.multimodal import MultimodalModel
-from cislens.motifs.contexts import Neighborhoods, positions
+from cislens.motifs.contexts import positions
 from cislens.motifs.store import RegionStore
-from cislens.progress import track
 from cislens.randomness import seed_of
 from cislens.representations.baselines import KmerCounts
+from cislens.representations.joint import JointEmbedding
 from cislens.representations.seeding import seeded
 
 Features = npt.NDArray[np.float32]
 FeaturesOf = Callable[[Pairs], Features]
 
-_BATCH = 64
 # Neighbors at either side, and the distance at which one counts half.
 _NEIGHBORS, _HALF = 10, 10_000.0
 _FOLDS = 3
 
 
 def joint(model: MultimodalModel, store: RegionStore, name: str) -> FeaturesOf:
-    """The model's vector of the sequence in the cell type; on the GPU where there is one."""
-    around = Neighborhoods(store)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-    @torch.inference_mode()
-    def features(pairs: Pairs) -> Features:
-        placed = model.to(device).eval()
-        found = []
-        firsts = range(0, len(pairs), _BATCH)
-        for first in track(firsts, f"embedding by {name}") if len(firsts) > 1 else firsts:
-            rows, cells = (each[first : first + _BATCH] for each in (pairs.row_N, pairs.cell_N))
-            context = around.context(around.around(rows, cells, model.config.context), cells)
-            x_B4L = torch.from_numpy(one_hot(_central(store, rows))).to(device)
-            context_B = RegionContext.from_numpy(context).to(device)
-            found.append(placed.joint(x_B4L, context_B).float().cpu().numpy())
-        return np.concatenate(found)
-
-    return features
+    """The model's vector of the sequence in the cell type."""
+    embedding = JointEmbedding(model, store, name)
+    return lambda pairs: embedding.embed(pairs.row_N, pairs.cell_N)
 
 
 def random_twin(model: MultimodalModel, draw: int) -> MultimodalModel:
@@ -63,7 +44,7 @@ def kmers(store: RegionStore) -> FeaturesOf:
 
     def features(pairs: Pairs) -> Features:
         rows, back = np.unique(pairs.row_N, return_inverse=True)
-        return counts.embed(list(_central(store, rows)), None)[back]
+        return counts.embed(list(store.central(rows)), None)[back]
 
     return features
 
@@ -145,8 +126,3 @@ def neighbors(store: RegionStore) -> FeaturesOf:
         return np.stack(means, axis=1).astype(np.float32)
 
     return features
-
-
-def _central(store: RegionStore, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Codes (n, width) of regions without their margins."""
-    return store.sequence(rows)[:, store.margin : store.margin + store.width]
