@@ -8,7 +8,7 @@ from cislens.recipes.reading import Section
 
 TERMS = ("masked", "next", "match", "contrast", "regions", "motifs")
 
-Weight = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class MultimodalTerms(Section):
