@@ -202,6 +202,51 @@ def test_other_settings_start_anew_and_never_overwrite(project, monkeypatch):
     assert content(folder / "store") == content(folder / "first")
 
 
+def test_a_finished_store_is_known_without_planning(project, monkeypatch):
+    """By the content of its files, wherever they are, and not by the order in the recipe."""
+    folder, recipe = project
+    built = build_regions(recipe(), folder / "store")
+    planned = plan_regions(recipe()).describe()
+    assert plan.describe_store(built) == planned
+    (folder / "store.partial" / "done").mkdir(parents=True)
+    with monkeypatch.context() as unplanned:
+        unplanned.setattr(build, "plan_regions", stop)
+        (folder / "liver.bed").rename(folder / "moved").replace(folder / "liver.bed")
+        again = build_regions(recipe(), folder / "store")
+        assert again.digest == built.digest
+        assert not (folder / "store.partial").exists()
+        for changed in (
+            recipe(seed=1),
+            recipe(split=RegionSplit(valid=["valid1"], test=["test1"])),
+        ):
+            with pytest.raises(CislensError, match="region store of other inputs or settings"):
+                build_regions(changed, folder / "store")
+        for name, line in (
+            ("liver.bed", "c1\t5\t90\tp\t1\n"),
+            ("motifs.meme", "MOTIF M5 T\nletter-probability matrix: w= 1\n1 0 0 0\n"),
+        ):
+            path = folder / name
+            before = path.read_text()
+            path.write_text(before + line)
+            with pytest.raises(CislensError, match="region store of other inputs or settings"):
+                build_regions(recipe(), folder / "store")
+            path.write_text(before)
+        with pytest.raises(KeyboardInterrupt):
+            build_regions(recipe(), folder / "elsewhere")
+
+
+def test_a_build_killed_as_it_named_its_store_can_be_repeated(project, monkeypatch):
+    folder, recipe = project
+    with monkeypatch.context() as killed:
+        killed.setattr(build, "sync", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build_regions(recipe(), folder / "store")
+    assert (folder / "store.partial").exists()
+    (folder / "store").rename(folder / "moved")
+    build_regions(recipe(), folder / "store")
+    assert content(folder / "store") == content(folder / "moved")
+
+
 def stop(*_given):
     raise KeyboardInterrupt
 
@@ -333,6 +378,8 @@ def test_held_out_cell_types_must_be_there_and_leave_one(project):
         ({"test_cells": ["held", "liver", "brain"]}, "every cell type is held out"),
         ({"fractions": {"train": 0.5, "rest": 0.5}}, "fractions are of train, rest"),
         ({"valid": ["valid1"], "test": ["chr9"]}, "no window lies on 'chr9'"),
+        ({"valid": ["valid1"]}, "no chromosome is named for test"),
+        ({"valid": ["c1", "c2", "valid1"], "test": ["test1"]}, "leave one for training"),
     ):
         with pytest.raises(CislensError, match=message):
             plan_regions(recipe(split=RegionSplit(**split)))
@@ -344,3 +391,23 @@ def test_a_disk_without_room_is_told_before_the_work(project, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: full)
     with pytest.raises(CislensError, match="100 are free on its disk"):
         build_regions(recipe(), folder / "store")
+
+
+def test_a_build_that_goes_on_asks_for_the_rest_of_the_room_only(project, monkeypatch):
+    folder, recipe = project
+    with monkeypatch.context() as stopped:
+        stopped.setattr(build, "_finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build_regions(recipe(), folder / "store")
+    full = type("Usage", (), {"free": 0})()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: full)
+    build_regions(recipe(), folder / "store")
+
+
+def test_a_motif_longer_than_a_region_is_told_before_the_work(project):
+    folder, recipe = project
+    with (folder / "motifs.meme").open("a") as meme:
+        meme.write(f"MOTIF M5 L\nletter-probability matrix: w= {WIDTH + 1}\n")
+        meme.write("0.7 0.1 0.1 0.1\n" * (WIDTH + 1))
+    with pytest.raises(CislensError, match=r"1 of 5 motifs .* 100 bp \(M5 has 101 columns"):
+        plan_regions(recipe())

@@ -26,13 +26,17 @@ def command(
     seed: Seed = None,
 ) -> None:
     """Peaks of cell types, a genome and motifs -> RegionStore. Resumes an interrupted build."""
-    from cislens.motifs.build import build_planned
-    from cislens.motifs.plan import plan_regions
+    from cislens.motifs.build import build_regions
+    from cislens.motifs.plan import describe_store, plan_regions
 
     read = read_recipe(recipe_path(_PACKAGED, recipe), RegionRecipe)
-    plan = plan_regions(read if seed is None else read.model_copy(update={"seed": seed}))
-    result: dict[str, Any] = {"store": str(out), **plan.describe()}
-    if not dry_run:
-        store = build_planned(out, plan, workers=workers)
+    if seed is not None:
+        read = read.model_copy(update={"seed": seed})
+    result: dict[str, Any] = {"store": str(out)}
+    if dry_run:
+        result |= plan_regions(read).describe()
+    else:
+        store = build_regions(read, out, workers=workers)
+        result |= describe_store(store)
         result |= {"digest": store.digest, "constants": store.constants_digest}
     answer(result, as_json)

@@ -28,6 +28,7 @@ from cislens.motifs.channels import Constants, MotifRegression, covariates, log_
 from cislens.motifs.parts import region_codes
 from cislens.motifs.plan import RegionPlan, plan_regions
 from cislens.motifs.scan import hits, occupancy, scanner_name
+from cislens.motifs.sources import is_of
 from cislens.motifs.store import (
     ACCESS,
     CONSTANTS,
@@ -51,12 +52,27 @@ logger = logging.getLogger("cislens")
 def build_regions(
     recipe: RegionRecipe, out: str | os.PathLike[str], workers: int = 1
 ) -> RegionStore:
-    """Plan and build the store of a recipe.
+    """Plan and build the store of a recipe; one that is finished is opened instead, unplanned.
 
     Raises:
-        CislensError: as `plan_regions` and `build_planned`.
+        CislensError: as `finished_store`, `plan_regions` and `build_planned`.
     """
-    return build_planned(out, plan_regions(recipe), workers=workers)
+    store = finished_store(recipe, out)
+    return store or build_planned(out, plan_regions(recipe), workers=workers)
+
+
+def finished_store(recipe: RegionRecipe, out: str | os.PathLike[str]) -> RegionStore | None:
+    """The store at `out` if it is of this recipe, with files of the same content; None if there
+    is nothing.
+
+    Raises:
+        CislensError: if `out` is something else.
+    """
+    out = Path(out)
+    if not out.exists():
+        return None
+    store = RegionStore.open(out)
+    return _accepted(store, is_of(store, recipe))
 
 
 def build_planned(
@@ -75,11 +91,12 @@ def build_planned(
     out = Path(out)
     partial = partial_folder(out)
     if out.exists():
-        return _open_finished(out, plan.digest)
+        store = RegionStore.open(out)
+        return _accepted(store, store.manifest["plan_digest"] == plan.digest)
     with claimed(partial, "building"):
         try:
             _prepare(partial, plan)
-            _require_space(out, plan)
+            _require_space(out, partial, plan)
             _scan_shards(partial, plan, workers)
             _finish(partial, plan)
         except OSError as error:
@@ -95,14 +112,15 @@ def build_planned(
     return RegionStore.open(out)
 
 
-def _open_finished(out: Path, digest: str) -> RegionStore:
-    store = RegionStore.open(out)
-    if store.manifest["plan_digest"] != digest:
+def _accepted(store: RegionStore, same: bool) -> RegionStore:
+    if not same:
         raise CislensError(
-            f"{out} is a region store of other inputs or settings; remove it or choose another "
-            "path."
+            f"{store.path} is a region store of other inputs or settings; remove it or choose "
+            "another path."
         )
-    logger.info("%s is already built", out)
+    logger.info("%s is already built", store.path)
+    # Left behind where a build was killed right after it gave the store its name.
+    shutil.rmtree(partial_folder(store.path), ignore_errors=True)
     return store
 
 
@@ -119,8 +137,7 @@ def _prepare(partial: Path, plan: RegionPlan) -> None:
 
 def _scan_shards(partial: Path, plan: RegionPlan, workers: int) -> None:
     """Threads do it: the scan leaves the interpreter's lock."""
-    shards = plan.sizes.layouts()[SEQUENCE].shards
-    todo = [shard for shard in range(shards) if not _marker(partial, shard).exists()]
+    todo = _unfinished(partial, plan)
     with ThreadPoolExecutor(workers) as executor:
         futures = [executor.submit(_build_shard, partial, plan, shard) for shard in todo]
         try:
@@ -129,6 +146,11 @@ def _scan_shards(partial: Path, plan: RegionPlan, workers: int) -> None:
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise
+
+
+def _unfinished(partial: Path, plan: RegionPlan) -> list[int]:
+    shards = range(plan.sizes.layouts()[SEQUENCE].shards)
+    return [shard for shard in shards if not _marker(partial, shard).exists()]
 
 
 def _build_shard(partial: Path, plan: RegionPlan, shard: int) -> None:
@@ -234,10 +256,14 @@ def _marker(partial: Path, shard: int) -> Path:
     return partial / "done" / f"{shard}.json"
 
 
-def _require_space(out: Path, plan: RegionPlan) -> None:
+def _require_space(out: Path, partial: Path, plan: RegionPlan) -> None:
+    layouts = plan.sizes.layouts().values()
+    needed = sum(
+        layout.shard_bytes(shard) for shard in _unfinished(partial, plan) for layout in layouts
+    )
     free = shutil.disk_usage(out.parent).free
-    if plan.total_bytes > free:
+    if needed > free:
         raise CislensError(
-            f"{out} needs {plan.total_bytes:,} bytes, {free:,} are free on its disk; free some "
-            "space or choose another path."
+            f"{out} needs {needed:,} more bytes, {free:,} are free on its disk; free some space or "
+            "choose another path."
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from numpy.lib.stride_tricks import sliding_window_view
 
 from cislens.errors import CislensError, nearest
 from cislens.genome.codes import Codes, N, gc_content
@@ -63,6 +64,7 @@ def part_regions(
     numbered = regions.select("region_id", "chrom", "start", "end").with_row_index("row")
     block_bp = None
     if split.valid or split.test:
+        _require_chromosomes(numbered, split)
         parted = split_by_chromosome(numbered, split.valid, split.test)
     else:
         if set(split.fractions) != set(PARTS):
@@ -143,12 +145,12 @@ def _repeats(genome: Genome, regions: pl.DataFrame) -> npt.NDArray[np.float64]:
     """The share of each region in lower case."""
     share = np.zeros(regions.height)
     chroms = regions["chrom"].to_numpy()
-    starts, ends = regions["start"].to_numpy(), regions["end"].to_numpy()
+    starts = regions["start"].to_numpy()
+    width = int(regions["end"][0] - starts[0])
     for chrom in regions["chrom"].unique(maintain_order=True).to_list():
         here = np.flatnonzero(chroms == chrom)
-        masked = np.zeros(genome.size(chrom) + 1, np.int64)
-        np.cumsum(genome.soft_mask(chrom, 0, genome.size(chrom)), out=masked[1:])
-        share[here] = (masked[ends[here]] - masked[starts[here]]) / (ends[here] - starts[here])
+        masked = genome.soft_mask(chrom, 0, genome.size(chrom))
+        share[here] = sliding_window_view(masked, width)[starts[here]].mean(1)
     return share
 
 
@@ -156,6 +158,22 @@ def _homologs(codes_RL: Codes, seed: int) -> npt.NDArray[np.int64]:
     found = homology_pairs(list(codes_RL), seed)
     near = (found.identity >= _IDENTITY) & (found.coverage >= _COVERAGE)
     return components(len(codes_RL), found.pairs[near])
+
+
+def _require_chromosomes(regions: pl.DataFrame, split: RegionSplit) -> None:
+    """Refuse a split by chromosomes that gives one of the parts none."""
+    for part, chroms in ((VALID, split.valid), (TEST, split.test)):
+        if not chroms:
+            raise CislensError(
+                f"split: no chromosome is named for {part}; name some for both valid and test, or "
+                "neither, to split by fractions."
+            )
+    present = regions["chrom"].unique(maintain_order=True).to_list()
+    if set(present) <= {*split.valid, *split.test}:
+        raise CislensError(
+            f"split: every chromosome with regions ({', '.join(present[:5])}) is named for valid "
+            "or test; leave one for training."
+        )
 
 
 def _require_parts(regions: pl.DataFrame) -> None:

@@ -5,31 +5,27 @@ Dimensions: R region, T motif, C cell type.
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from cislens.example import located
-from cislens.files import file_digest
-from cislens.genome.reference import Genome, open_genome
+from cislens.errors import CislensError
+from cislens.genome.reference import Genome
 from cislens.genome.splits import TRAIN
 from cislens.motifs.archetypes import Archetype, join_alike
 from cislens.motifs.channels import Bools, Singles, access_channel, expression_channel
 from cislens.motifs.consensus import build_consensus
 from cislens.motifs.expression import read_expression
-from cislens.motifs.library import MotifLibrary, motifs_digest, read_library
+from cislens.motifs.library import MotifLibrary, motifs_digest
 from cislens.motifs.parts import Parted, part_cells, part_regions
-from cislens.motifs.scan import scanner_name
-from cislens.motifs.store import SCHEMA_VERSION, Sizes
+from cislens.motifs.sources import inputs, opened, settings
+from cislens.motifs.store import RegionStore, Sizes
 from cislens.recipes.regions import RegionRecipe
 
 _SHARD_ROWS = 1024  # regions of a shard, the unit of work
-_PACKAGED = ("example:", "core:")
 
 
 @dataclass(frozen=True)
@@ -79,23 +75,12 @@ class RegionPlan:
     @cached_property
     def inputs(self) -> dict[str, Any]:
         """Name and sha256 of every file that the recipe names."""
-        files = {"genome": {"name": self.genome.path.name, "sha256": self.genome.digest}}
-        for role, path in _files(self.recipe):
-            files[role] = {"name": path.name, "sha256": file_digest(path)}
-        return files
+        return inputs(self.recipe, self.genome)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The recipe without its paths, and the versions of what decides the bytes."""
-        given = self.recipe.model_dump(
-            mode="json", exclude={"genome", "cells", "counts", "regions", "expression", "blacklist"}
-        )
-        given["motifs"] = self.library.source
-        given["cells"] = {
-            name: cell.model_dump(mode="json", exclude={"peaks", "fragments", "signal"})
-            for name, cell in self.recipe.cells.items()
-        }
-        return {"schema_version": SCHEMA_VERSION, "scanner": scanner_name(), **given}
+        return settings(self.recipe, self.library)
 
     @cached_property
     def digest(self) -> str:
@@ -116,15 +101,11 @@ class RegionPlan:
 
     def describe(self) -> dict[str, Any]:
         """Cell types, regions, motifs and bytes, as a dry run prints them."""
-        parts = self.regions["split"].value_counts().sort("split")
         return {
             "assembly": self.recipe.assembly or self.genome.name,
-            "regions": dict(parts.iter_rows()),
+            "regions": _by_part(self.regions),
             "width": self.recipe.width,
-            "cells": {
-                name: {"split": part, "regions": count}
-                for name, part, count in self.cells.iter_rows()
-            },
+            "cells": _by_cell(self.cells),
             "motifs": {
                 "source": self.library.source,
                 "read": len(self.library.motifs),
@@ -148,9 +129,9 @@ def plan_regions(recipe: RegionRecipe) -> RegionPlan:
         CislensError: as the readers of genome, peaks, motifs and expression, and for a split that
             leaves a part or a cell type empty.
     """
-    genome = open_genome(recipe.genome, recipe.assembly or None)
-    library = read_library(_motif_source(recipe.motifs))
+    genome, library = opened(recipe)
     rows = join_alike(library.motifs, recipe.archetypes)
+    _require_room(rows, recipe.width)
     consensus = build_consensus(recipe, genome)
     cell_parts = part_cells(consensus.cells, recipe.split)
     parted = part_regions(genome, consensus.regions, recipe.split, recipe.margin, recipe.seed)
@@ -181,9 +162,49 @@ def plan_regions(recipe: RegionRecipe) -> RegionPlan:
     )
 
 
-def _motif_source(spec: str) -> str:
-    """A library's name as it is; of packaged data and the data folder the path."""
-    return str(located(spec, Path())) if spec.startswith(_PACKAGED) else spec
+def describe_store(store: RegionStore) -> dict[str, Any]:
+    """What `RegionPlan.describe` told when the store was planned."""
+    manifest = store.manifest
+    read = manifest["motifs"]
+    kept = ("dropped_split", "dropped_homologs", "block_bp", "read")
+    return {
+        "assembly": store.assembly,
+        "regions": _by_part(store.regions),
+        "width": store.width,
+        "cells": _by_cell(store.cells),
+        "motifs": {
+            "source": read["source"],
+            "read": read["read"],
+            "rows": store.motifs.height,
+            "value": manifest["settings"]["value"],
+        },
+        "expression": store.expression is not None,
+        **{key: manifest["regions"][key] for key in kept},
+        "bytes": sum(layout.total_bytes for layout in store.sizes.layouts().values()),
+        "plan": manifest["plan_digest"],
+    }
+
+
+def _require_room(rows: tuple[Archetype, ...], width: int) -> None:
+    """Refuse, before anything is scanned, motifs that fit in no region."""
+    long = [row.motif for row in rows if len(row.motif) > width]
+    if long:
+        raise CislensError(
+            f"{len(long)} of {len(rows)} motifs are longer than a region of {width} bp "
+            f"({long[0].id} has {len(long[0])} columns); take wider regions or leave the motifs "
+            "out."
+        )
+
+
+def _by_part(regions: pl.DataFrame) -> dict[str, int]:
+    return dict(regions["split"].value_counts().sort("split").iter_rows())
+
+
+def _by_cell(cells: pl.DataFrame) -> dict[str, Any]:
+    return {
+        name: {"split": part, "regions": count}
+        for name, part, count in cells.select("cell_id", "split", "regions").iter_rows()
+    }
 
 
 def _expression(
@@ -210,20 +231,3 @@ def _motif_table(rows: tuple[Archetype, ...], expressed: Bools) -> pl.DataFrame:
         },
         schema_overrides={"members": pl.List(pl.String), "factors": pl.List(pl.String)},
     )
-
-
-def _files(recipe: RegionRecipe) -> Iterator[tuple[str, Path]]:
-    """Every file but the genome and the motifs, with its role."""
-    for role in ("counts", "regions", "expression", "blacklist"):
-        path = getattr(recipe, role)
-        if path is not None:
-            yield role, path
-    for name, cell in recipe.cells.items():
-        peaks = cell.peaks if isinstance(cell.peaks, list) else [cell.peaks]
-        for number, path in enumerate(peaks):
-            if path is not None:
-                yield f"{name}: peaks {number + 1}" if len(peaks) > 1 else f"{name}: peaks", path
-        for role in ("fragments", "signal"):
-            path = getattr(cell, role)
-            if path is not None:
-                yield f"{name}: {role}", path

@@ -41,11 +41,16 @@ def keeps(partial: Path, digest: str) -> bool:
     """Whether an earlier run of the same plan left its work; what another left is removed."""
     state = partial / _PLAN
     if state.exists():
-        if json.loads(state.read_text())["digest"] == digest:
+        same = json.loads(state.read_text())["digest"] == digest
+        # The store is gone where a run was killed right after it gave it its name.
+        if same and (partial / "store").exists():
             for stale in partial.rglob(".*.partial"):
                 stale.unlink()
             return True
-        logger.warning("%s was left by a build of other inputs or settings; starting anew", partial)
+        if not same:
+            logger.warning(
+                "%s was left by a build of other inputs or settings; starting anew", partial
+            )
     for name in ("done", "store"):
         shutil.rmtree(partial / name, ignore_errors=True)
     state.unlink(missing_ok=True)
