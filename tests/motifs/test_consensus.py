@@ -213,6 +213,15 @@ def test_counts_join_fixed_regions_by_name_in_any_order(build):
         build(counts=COUNTS, regions="chr1\t880\t920\nchr1\t480\t520\n")
 
 
+def test_counts_may_name_regions_as_the_store_does(build):
+    """Also where the recipe leaves the assembly's name to the file of the genome."""
+    rows = "chr1:450-550\t3\nchr1:850-950\t1\n"
+    bare = build(counts="region_id\tliver\n" + rows)
+    named = build(counts="region_id\tliver\n" + rows.replace("chr1", "toy:chr1"))
+    assert set(named.regions["region_id"]) == {"toy:chr1:450-550", "toy:chr1:850-950"}
+    assert named.regions.equals(bare.regions)
+
+
 def test_peaks_and_counts_share_their_regions(build):
     found = build({"liver": peak(1, 890, 1) + peak(1, 1500, 2)}, counts=COUNTS)
     assert found.cells == ("liver", "a", "b")

@@ -77,10 +77,11 @@ def build_consensus(recipe: RegionRecipe, genome: Genome) -> Consensus:
         read_cell(name, section, genome, exclude)
         for name, section in track(recipe.cells.items(), "cell types", len(recipe.cells))
     ]
+    assembly = recipe.assembly or genome.name
     table = None
     if recipe.counts is not None:
         table = read_counts(
-            recipe.counts, genome, log_counts=recipe.log_counts, assembly=recipe.assembly,
+            recipe.counts, genome, log_counts=recipe.log_counts, assembly=assembly,
             exclude=exclude, cells=list(recipe.cells),
         )  # fmt: skip
         cells += table.peaks(genome)
@@ -100,7 +101,7 @@ def build_consensus(recipe: RegionRecipe, genome: Genome) -> Consensus:
     _require_open(names, open_RC[kept])
     logger.info("%d regions of %d cell types", len(kept), len(names))
     return Consensus(
-        _with_ids(regions[kept], recipe.assembly or genome.name), open_RC[kept], access_RC[kept],
+        _with_ids(regions[kept], assembly), open_RC[kept], access_RC[kept],
         names, report,
     )  # fmt: skip
 
