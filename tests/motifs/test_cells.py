@@ -48,6 +48,11 @@ def test_rows_are_sorted_by_the_order_of_the_genome_whatever_theirs(cell):
         assert again.equals(first)
 
 
+def test_a_list_of_no_files_is_refused():
+    with pytest.raises(ValueError, match="`peaks` lists no file"):
+        CellSection(peaks=[], fragments="fragments.tsv")
+
+
 def test_several_files_are_one_set_of_peaks(tmp_path, genome, cell):
     whole = cell("chr1\t0\t50\tp\t1\nchr2\t0\t50\tp\t3\n")
     (tmp_path / "one.bed").write_text("chr2\t0\t50\tp\t3\n")

@@ -36,6 +36,8 @@ class CellSection(Section):
     def _one_kind(self) -> "CellSection":
         if self.peaks is None and self.fragments is None:
             raise ValueError("give `peaks` or `fragments`")
+        if self.peaks == []:
+            raise ValueError("`peaks` lists no file; name one, or leave the key out")
         return self
 
 
