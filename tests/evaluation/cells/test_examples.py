@@ -43,15 +43,17 @@ def test_pairs_are_of_their_part_and_others_know_their_region(cell_store):
 
 
 def test_a_list_made_of_random_peaks_tells_nothing(cell_store):
-    """Where cell types are open at random, what others show has an AUROC of .5 (within .06).
+    """Where cell types are open at random, what others show has an AUROC of .5 (within .08).
 
     Among all pairs it is not: a region that is closed in the others must be open here.
     """
     rng = np.random.default_rng(0)
     is_open = rng.random(cell_store.is_open.shape) < 0.15
-    nowhere = np.flatnonzero(~is_open.any(1))
-    is_open[nowhere, rng.integers(0, is_open.shape[1], len(nowhere))] = True
-    random = changed(cell_store, is_open=is_open, access=is_open.astype(np.float32))
+    # What is open nowhere is no peak and never becomes a region.
+    part = pl.when(pl.Series(is_open.any(1))).then("split").otherwise(pl.lit("none"))
+    regions = cell_store.regions.with_columns(split=part)
+    access = is_open.astype(np.float32)
+    random = changed(cell_store, is_open=is_open, access=access, regions=regions)
     fair, unfair = Candidates(random), Candidates(random)
     unfair.allowed_RC = np.ones_like(unfair.allowed_RC)
     features = cell_mean(random)
@@ -62,8 +64,8 @@ def test_a_list_made_of_random_peaks_tells_nothing(cell_store):
         arms = {"others": [logits["new regions"]]}
         scored = within_cells(arms, pairs["new regions"], "auroc", 100, 0)
         found[name] = scored.value("others").point
-    assert abs(found["fair"] - 0.5) < 0.06
-    assert found["unfair"] > 0.56
+    assert abs(found["fair"] - 0.5) < 0.08
+    assert found["unfair"] > 0.54
 
 
 def test_where_a_cell_type_may_not_have_been_measured_nothing_is_asked(cell_store):

@@ -48,7 +48,7 @@ def test_models_are_not_told_what_they_are_asked(cell_store, pairs, kind, monkey
     for part in ("new regions", "new cell types"):
         require_blind(kind, make, pairs[part], cell_store)
     monkeypatch.setattr(multimodal, "without_center_access", lambda context: context)
-    with pytest.raises(CislensError, match=f"{kind} knows how open region synthetic"):
+    with pytest.raises(CislensError, match=f"{kind} knows how open region"):
         require_blind(kind, make, pairs["new regions"], cell_store)
 
 
