@@ -12,7 +12,7 @@ from cislens.nn.precision import full_precision
 
 # GC content within which a sequence and a context count as alike.
 GC_WIDTH = 0.02
-# One row of so many gets the most alike context of its batch.
+# One row of so many exchanges its context with another one of the batch.
 _EVERY = 3
 _ROUNDING = 1e-6
 
@@ -35,19 +35,33 @@ def gc_gap(gc_B: Tensor, context_gc_B: Tensor) -> Tensor:
 def most_alike(
     q_BE: Tensor, m_BE: Tensor, apart_BB: Tensor, gc_B: Tensor, context_gc_B: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """For every third sequence, the context of the batch that the model takes for its own.
+    """Every third sequence of the batch and its context, two and two, to exchange their contexts.
 
-    Of those that do not belong to it and are alike in GC content, the one of the highest q.m.
+    Of the loci that are apart and alike in GC content, those of the highest `q_i.m_j + q_j.m_i`
+    come together first. A context that is taken is given up by its own sequence, so that it is as
+    often a wrong one as a right one: if each sequence took the most alike, many would take the
+    same few, and these would be told by themselves, whatever the sequence.
 
     Returns:
         The row of the context, and whether there is one, (B,) each.
     """
+    rows = len(q_BE)
     with torch.no_grad(), full_precision(q_BE.device):
-        like_BB = q_BE.float() @ m_BE.float().T
+        turn_B = torch.arange(rows, device=q_BE.device) % _EVERY == 0
         allowed_BB = apart_BB & (gc_gap(gc_B[:, None], context_gc_B[None, :]) == 0)
-        row_B = like_BB.masked_fill(~allowed_BB, -torch.inf).argmax(dim=1)
-        turn_B = torch.arange(len(q_BE), device=q_BE.device) % _EVERY == 0
-        return row_B, allowed_BB.any(dim=1) & turn_B
+        allowed_BB = allowed_BB & allowed_BB.T & (turn_B[:, None] & turn_B)
+        like_BB = q_BE.float() @ m_BE.float().T
+        left_BB = (like_BB + like_BB.T).masked_fill(~allowed_BB, -torch.inf)
+        own_B = torch.arange(rows, device=q_BE.device)
+        row_B = own_B
+        for _ in range(-(-rows // _EVERY) // 2):
+            best = left_BB.argmax()
+            pair_P = torch.stack([best // rows, best % rows])
+            # Nothing changes where no pair is left.
+            some = left_BB.amax() > -torch.inf
+            row_B = row_B.index_copy(0, pair_P, pair_P.flip(0)).where(some, row_B)
+            left_BB = left_BB.index_fill(0, pair_P, -torch.inf).index_fill(1, pair_P, -torch.inf)
+        return row_B, row_B != own_B
 
 
 def mixed(own: RegionTokens, given: RegionTokens, row_B: Tensor, found_B: Tensor) -> RegionTokens:

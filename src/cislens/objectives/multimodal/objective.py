@@ -50,7 +50,7 @@ class MultimodalObjective(Objective):
     `cislens.nn.pairwise`; all are in fp32 and the same in training and evaluation.
 
     With `negatives: matched` and contrastive matching, a third of the contexts that `match` tells
-    from the right ones are the most alike of the batch (`matching.most_alike`).
+    from the right ones are alike ones of the batch, exchanged (`matching.most_alike`).
     """
 
     model: MultimodalModel
