@@ -148,13 +148,8 @@ def test_row_order_and_workers_make_no_difference(project):
     for path in folder.glob("*.bed"):
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join(rng.permutation(lines).tolist()))
-    shuffled = build_regions(recipe(), folder / "two", workers=3)
-    found = content(folder / "two")
-    # The manifest names the digests of the input files, which did change.
-    different = [name for name in expected if found[name] != expected[name]]
-    assert different == ["manifest.json"]
-    assert found.keys() == expected.keys()
-    assert shuffled.constants_digest == RegionStore.open(folder / "one").constants_digest
+    build_regions(recipe(), folder / "two", workers=3)
+    assert content(folder / "two") == expected
 
 
 def test_a_build_that_was_stopped_goes_on_and_gives_the_same_bytes(project, monkeypatch):

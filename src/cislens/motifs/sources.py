@@ -1,10 +1,14 @@
 """What a recipe of regions names, and what of it decides the bytes of a store."""
 
+import gzip
+import hashlib
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cislens.errors import CislensError
 from cislens.example import located
 from cislens.files import file_digest, require_file
 from cislens.genome.reference import Genome, open_genome
@@ -41,14 +45,33 @@ def opened(recipe: RegionRecipe) -> tuple[Genome, MotifLibrary]:
 def inputs(recipe: RegionRecipe, genome: Genome) -> dict[str, Any]:
     """Name and sha256 of every file that the recipe names but that of the motifs.
 
+    Of tables it is that of their lines in order, unpacked: the order of rows decides nothing.
+
     Raises:
         MissingFileError: if one is not there.
     """
     files = {"genome": {"name": genome.path.name, "sha256": genome.digest}}
     for role, path in _files(recipe):
         path = require_file(path, role)
-        files[role] = {"name": path.name, "sha256": file_digest(path)}
+        binary = role.endswith(("fragments", "signal"))  # or too long to be sorted
+        digest = file_digest(path) if binary else rows_digest(path)
+        files[role] = {"name": path.name, "sha256": digest}
     return files
+
+
+def rows_digest(path: Path) -> str:
+    """sha256 of the sorted lines of a text file, plain or gzip.
+
+    Raises:
+        CislensError: if it cannot be unpacked.
+    """
+    data = path.read_bytes()
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, OSError, zlib.error) as error:
+            raise CislensError(f"{path} is truncated or damaged gzip: {error}.") from error
+    return hashlib.sha256(b"\n".join(sorted(data.splitlines()))).hexdigest()
 
 
 def settings(recipe: RegionRecipe, library: MotifLibrary) -> dict[str, Any]:

@@ -109,7 +109,9 @@ class MultimodalObjective(Objective):
             logits_BL4 = self.model.base_logits(reading)
             terms["masked"] = masked_term(logits_BL4, batch.target_BL, batch.scored_BL)
             seen["masked/logits"], seen["masked/target"] = logits_BL4, batch.target_BL
-            seen["masked/scored"] = scored_bases(batch.target_BL, batch.scored_BL)
+            # Those left visible could be copied, which is no skill.
+            unseen_BL = batch.scored_BL & batch.hidden_BL
+            seen["masked/scored"] = scored_bases(batch.target_BL, unseen_BL)
         if "next" in self.weights:
             if batch.next_B is None:
                 raise _absent("next", "tells no segments apart")
