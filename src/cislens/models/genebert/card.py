@@ -134,7 +134,7 @@ def _rows(config: MultimodalConfig, encoder: GenebertPaperConfig) -> Sequence[Se
             "AdamW (0.9, 0.98), eps 1e-6, weight decay 0.01, rate 4e-4, 10,000 steps of warm-up, "
             "200,000 steps, batch 2,000",
             "code (the recipe of DNABERT); choice (its use)",
-            _RUN,
+            f"AdamW (0.9, 0.95), eps 1e-8; {_RUN}",
         ),
         (
             "downstream data",
