@@ -4,10 +4,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from cislens.cli.app import main
-from cislens.cli.data_regions import SUFFIX
+from cislens.cli.data_regions import SUFFIX, scan_on
+from cislens.motifs.build import build_regions
 from cislens.motifs.store import RegionStore
 from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import read_recipe
@@ -96,3 +99,25 @@ def test_yeast_builds_from_the_data_folder(run: Run, tmp_path: Path, core_data: 
     store = RegionStore.open(tmp_path / "store")
     assert json.loads(told)["dropped_homologs"] + store.regions.height <= 1823
     assert set(store.regions["split"]) == {"train", "valid", "test"}
+
+
+def test_motifs_scanned_by_convolution_are_the_same_but_for_rounding(tmp_path: Path, recipe: Path):
+    read = read_recipe(recipe, RegionRecipe)
+    plain = build_regions(read, tmp_path / "plain")
+    convolved = build_regions(read, tmp_path / "convolved", scan=scan_on("cpu"))
+    rows = np.arange(plain.regions.height)
+    # float16 has steps of 2^-8 between 2 and 4, and the values lie within +-16: 2^-6 at most.
+    difference = plain.raw(rows).astype(float) - convolved.raw(rows).astype(float)
+    assert np.abs(difference).max() <= 2**-6
+    assert (difference == 0).mean() > 0.99
+    assert plain.regions.equals(convolved.regions)
+
+
+def test_a_device_that_is_not_there_is_refused(run: Run, tmp_path: Path, recipe: Path):
+    for device in ("cuda", "tpu"):
+        if device == "cuda" and torch.cuda.is_available():
+            continue
+        code, _, error = run(recipe, "--out", tmp_path / "s", "--device", device)
+        assert code == 2
+        assert f"--device {device}: motifs are scanned on cpu, or on cuda" in error
+    assert not list(tmp_path.glob("s*.partial")) and not (tmp_path / "s").exists()

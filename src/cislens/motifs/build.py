@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from cislens.motifs.channels import Constants, MotifRegression, covariates, log_
 from cislens.motifs.parts import region_codes
 from cislens.motifs.plan import RegionPlan, plan_regions
 from cislens.motifs.scan import hits, occupancy, scanner_name
+from cislens.motifs.sites import Motif
 from cislens.motifs.sources import is_of
 from cislens.motifs.store import (
     ACCESS,
@@ -49,16 +51,27 @@ from cislens.signal.store import MANIFEST, file_entries, manifest_text, partial_
 logger = logging.getLogger("cislens")
 
 
+# Regions (R, L) and motifs to occupancies (R, M).
+Scan = Callable[[Codes, Sequence[Motif]], npt.NDArray[np.float32]]
+
+
 def build_regions(
-    recipe: RegionRecipe, out: str | os.PathLike[str], workers: int = 1
+    recipe: RegionRecipe,
+    out: str | os.PathLike[str],
+    workers: int = 1,
+    scan: Scan = occupancy,
 ) -> RegionStore:
     """Plan and build the store of a recipe; one that is finished is opened instead, unplanned.
+
+    Args:
+        scan: what computes occupancies, for another device; another one may differ in the last
+            bit of a value.
 
     Raises:
         CislensError: as `finished_store`, `plan_regions` and `build_planned`.
     """
     store = finished_store(recipe, out)
-    return store or build_planned(out, plan_regions(recipe), workers=workers)
+    return store or build_planned(out, plan_regions(recipe), workers=workers, scan=scan)
 
 
 def finished_store(recipe: RegionRecipe, out: str | os.PathLike[str]) -> RegionStore | None:
@@ -76,7 +89,7 @@ def finished_store(recipe: RegionRecipe, out: str | os.PathLike[str]) -> RegionS
 
 
 def build_planned(
-    out: str | os.PathLike[str], plan: RegionPlan, *, workers: int = 1
+    out: str | os.PathLike[str], plan: RegionPlan, *, workers: int = 1, scan: Scan = occupancy
 ) -> RegionStore:
     """Build what was planned; a store of the same plan that exists already is opened instead.
 
@@ -97,7 +110,7 @@ def build_planned(
         try:
             _prepare(partial, plan)
             _require_space(out, partial, plan)
-            _scan_shards(partial, plan, workers)
+            _scan_shards(partial, plan, workers, scan)
             _finish(partial, plan)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
@@ -135,11 +148,11 @@ def _prepare(partial: Path, plan: RegionPlan) -> None:
     begin(partial, plan.digest, plan.settings)
 
 
-def _scan_shards(partial: Path, plan: RegionPlan, workers: int) -> None:
+def _scan_shards(partial: Path, plan: RegionPlan, workers: int, scan: Scan) -> None:
     """Threads do it: the scan leaves the interpreter's lock."""
     todo = _unfinished(partial, plan)
     with ThreadPoolExecutor(workers) as executor:
-        futures = [executor.submit(_build_shard, partial, plan, shard) for shard in todo]
+        futures = [executor.submit(_build_shard, partial, plan, shard, scan) for shard in todo]
         try:
             for future in track(as_completed(futures), "scanning motifs", total=len(futures)):
                 future.result()
@@ -153,14 +166,14 @@ def _unfinished(partial: Path, plan: RegionPlan) -> list[int]:
     return [shard for shard in shards if not _marker(partial, shard).exists()]
 
 
-def _build_shard(partial: Path, plan: RegionPlan, shard: int) -> None:
+def _build_shard(partial: Path, plan: RegionPlan, shard: int, scan: Scan) -> None:
     """Write all arrays of a shard, then the marker with their digests."""
     layouts = plan.sizes.layouts()
     first, last = layouts[SEQUENCE].span(shard)
     codes_RL = region_codes(plan.genome, plan.regions[first:last], plan.recipe.margin)
     arrays: dict[str, npt.NDArray[Any]] = {
         SEQUENCE: codes_RL,
-        OCCUPANCY: _values(plan, _inner(codes_RL, plan.recipe.margin)),
+        OCCUPANCY: _values(plan, _inner(codes_RL, plan.recipe.margin), scan),
         ACCESS: plan.access_RC[first:last],
         OPEN: plan.open_RC[first:last],
     }
@@ -172,11 +185,11 @@ def _build_shard(partial: Path, plan: RegionPlan, shard: int) -> None:
     write_atomic(_marker(partial, shard), json.dumps(digests))
 
 
-def _values(plan: RegionPlan, codes_RL: Codes) -> npt.NDArray[np.float16]:
+def _values(plan: RegionPlan, codes_RL: Codes, scan: Scan) -> npt.NDArray[np.float16]:
     motifs = [row.motif for row in plan.rows]
     if plan.recipe.value == "hits":
         return hits(codes_RL, motifs, plan.recipe.p_value).astype(np.float16)
-    return occupancy(codes_RL, motifs).astype(np.float16)
+    return scan(codes_RL, motifs).astype(np.float16)
 
 
 def _constants(partial: Path, plan: RegionPlan) -> Constants:

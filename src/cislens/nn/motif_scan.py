@@ -10,7 +10,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from cislens.genome.codes import Codes, one_hot
 from cislens.nn.precision import full_precision
+
+# Bytes of scores that are held at once.
+_MOST_BYTES = 1 << 30
+
+
+def scan_codes(scan: "MotifScan", codes_RL: Codes, device: str) -> npt.NDArray[np.float32]:
+    """Occupancy (R, M) of regions given as codes, a bounded number on the device at once."""
+    scan = scan.to(device)
+    each = 8 * codes_RL.shape[1] * len(scan.get_buffer("back_M"))
+    step = max(1, _MOST_BYTES // max(1, each))
+    found = []
+    with torch.inference_mode():
+        for first in range(0, len(codes_RL), step):
+            x_B4L = torch.from_numpy(one_hot(codes_RL[first : first + step])).to(device)
+            found.append(scan(x_B4L).cpu().numpy())
+    return np.concatenate(found)
 
 
 class MotifScan(nn.Module):
