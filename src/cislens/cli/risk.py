@@ -18,51 +18,67 @@ if TYPE_CHECKING:
     EffectsOf = Callable[[pl.DataFrame], pl.DataFrame]
 
 
+Genotypes = Annotated[Path, typer.Argument(help="VCF or BCF with a GT for every person.")]
+Phenotype = Annotated[
+    Path, typer.Option("--phenotype", help="TSV: sample, status (0 or 1), covariates.")
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
+Effects = Annotated[
+    Path | None,
+    typer.Option("--effects", help="Table of variants: chrom, pos, ref, alt, effect (, locus)."),
+]
+Score = Annotated[
+    str | None,
+    typer.Option("--score", help="Column of the effects, or a variant score of the model."),
+]
+Model = Annotated[
+    Path | None, typer.Option("--model", help="Run or model folder that gives the effects.")
+]
+Baseline = Annotated[
+    str | None, typer.Option("--baseline", help="Baseline that gives them, e.g. kmer-1to5.")
+]
+GenomeFile = Annotated[
+    Path | None, typer.Option("--genome", help="FASTA or 2bit; with --model or --baseline.")
+]
+Width = Annotated[int, typer.Option("--width", min=2, help="bp around a variant.")]
+Species = Annotated[str | None, typer.Option("--species", help="Of the model.")]
+Covariates = Annotated[
+    list[str] | None,
+    typer.Option("--covariate", help="Column of the people, e.g. sex; may be repeated."),
+]
+Components = Annotated[
+    int, typer.Option("--components", min=0, help="Principal components as covariates.")
+]
+Genes = Annotated[
+    list[Path] | None,
+    typer.Option("--genes", help="GTF, GFF3 or BED, for the control by TSS distance."),
+]
+LocusWidth = Annotated[
+    int, typer.Option("--locus-bp", min=1, help="Width of a locus, where none is named.")
+]
+Permutations = Annotated[
+    int, typer.Option("--permutations", min=99, help="Shuffles of the status.")
+]
+FoldSeed = Annotated[int, typer.Option(help="Of folds, shuffles and random effects.")]
+
+
 def command(
-    genotypes: Annotated[Path, typer.Argument(help="VCF or BCF with a GT for every person.")],
-    phenotype: Annotated[
-        Path, typer.Option("--phenotype", help="TSV: sample, status (0 or 1), covariates.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
-    effects: Annotated[
-        Path | None,
-        typer.Option(
-            "--effects", help="Table of variants: chrom, pos, ref, alt, effect (, locus)."
-        ),
-    ] = None,
-    score: Annotated[
-        str | None,
-        typer.Option("--score", help="Column of the effects, or a variant score of the model."),
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option("--model", help="Run or model folder that gives the effects.")
-    ] = None,
-    baseline: Annotated[
-        str | None, typer.Option("--baseline", help="Baseline that gives them, e.g. kmer-1to5.")
-    ] = None,
-    genome: Annotated[
-        Path | None, typer.Option("--genome", help="FASTA or 2bit; with --model or --baseline.")
-    ] = None,
-    width: Annotated[int, typer.Option("--width", min=2, help="bp around a variant.")] = 512,
-    species: Annotated[str | None, typer.Option("--species", help="Of the model.")] = None,
-    covariate: Annotated[
-        list[str] | None,
-        typer.Option("--covariate", help="Column of the people, e.g. sex; may be repeated."),
-    ] = None,
-    components: Annotated[
-        int, typer.Option("--components", min=0, help="Principal components as covariates.")
-    ] = 0,
-    genes: Annotated[
-        list[Path] | None,
-        typer.Option("--genes", help="GTF, GFF3 or BED, for the control by TSS distance."),
-    ] = None,
-    locus_bp: Annotated[
-        int, typer.Option("--locus-bp", min=1, help="Width of a locus, where none is named.")
-    ] = 1_000_000,
-    permutations: Annotated[
-        int, typer.Option("--permutations", min=99, help="Shuffles of the status.")
-    ] = 1000,
-    seed: Annotated[int, typer.Option(help="Of folds, shuffles and random effects.")] = 0,
+    genotypes: Genotypes,
+    phenotype: Phenotype,
+    out: Out,
+    effects: Effects = None,
+    score: Score = None,
+    model: Model = None,
+    baseline: Baseline = None,
+    genome: GenomeFile = None,
+    width: Width = 512,
+    species: Species = None,
+    covariate: Covariates = None,
+    components: Components = 0,
+    genes: Genes = None,
+    locus_bp: LocusWidth = 1_000_000,
+    permutations: Permutations = 1000,
+    seed: FoldSeed = 0,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:

@@ -3,8 +3,6 @@
 Dimensions: n row asked for, R region, L base pair, T motif, C cell type.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cislens.errors import CislensError
-from cislens.files import read_parquet, require_file
+from cislens.files import read_parquet
 from cislens.genome.codes import Codes
 from cislens.motifs.channels import (
     Bools,
@@ -27,7 +25,7 @@ from cislens.motifs.channels import (
     motif_channel,
 )
 from cislens.signal.shards import ArrayLayout, RowArray
-from cislens.signal.store import MANIFEST, Rows, partial_folder
+from cislens.signal.store import Rows, checked_manifest
 
 FORMAT = "cislens region store"
 SCHEMA_VERSION = 1
@@ -101,22 +99,7 @@ class RegionStore:
                 folder is no region store, or another version of cislens wrote it.
         """
         path = Path(path)
-        if not path.exists() and partial_folder(path).exists():
-            raise CislensError(
-                f"the build of {path} did not finish; run it again, it resumes from "
-                f"{partial_folder(path)}."
-            )
-        require_file(path, "region store")
-        manifest, digest = _read_manifest(path)
-        for name, entry in manifest["files"].items():
-            file = path / name
-            found = file.stat().st_size if file.exists() else None
-            if found != entry["bytes"]:
-                state = "is missing" if found is None else f"has {found:,} bytes"
-                raise CislensError(
-                    f"region store {path} is truncated or damaged: {name} {state}, expected "
-                    f"{entry['bytes']:,} bytes; copy or build it again."
-                )
+        manifest, digest = checked_manifest(path, "region", SCHEMA_VERSION)
         return cls(path, manifest, digest)
 
     @property
@@ -235,26 +218,3 @@ class RegionStore:
                 f"the constants of region store {self.path} are of another split or other motifs "
                 "than its tables say; build the store again."
             )
-
-
-def _read_manifest(path: Path) -> tuple[dict[str, Any], str]:
-    file = path / MANIFEST
-    if not file.is_file():
-        raise CislensError(
-            f"{path} has no {MANIFEST}: it is not a region store, or one that was not finished; "
-            "build it with `cislens data regions`."
-        )
-    data = file.read_bytes()
-    try:
-        manifest = json.loads(data)
-    except ValueError:
-        raise CislensError(f"{file} is not JSON; the store is damaged, build it again.") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise CislensError(f"{file} is not the manifest of a {FORMAT}.")
-    version = manifest.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise CislensError(
-            f"region store {path} has schema version {version}, this cislens reads "
-            f"{SCHEMA_VERSION}; update cislens or build the store again."
-        )
-    return manifest, hashlib.sha256(data).hexdigest()

@@ -63,22 +63,7 @@ class ProfileStore:
                 folder is no profile store, or a newer cislens wrote it.
         """
         path = Path(path)
-        if not path.exists() and partial_folder(path).exists():
-            raise CislensError(
-                f"the build of {path} did not finish; run it again, it resumes from "
-                f"{partial_folder(path)}."
-            )
-        require_file(path, "profile store")
-        manifest, digest = _read_manifest(path)
-        for name, size in manifest["files"].items():
-            file = path / name
-            found = file.stat().st_size if file.exists() else None
-            if found != size["bytes"]:
-                state = "is missing" if found is None else f"has {found:,} bytes"
-                raise CislensError(
-                    f"profile store {path} is truncated or damaged: {name} {state}, expected "
-                    f"{size['bytes']:,} bytes; copy or build it again."
-                )
+        manifest, digest = checked_manifest(path, "profile", SCHEMA_VERSION)
         return cls(path, manifest, digest)
 
     @property
@@ -222,24 +207,54 @@ def manifest_text(manifest: Mapping[str, Any]) -> str:
     return json.dumps(manifest, indent=1, sort_keys=False) + "\n"
 
 
-def _read_manifest(path: Path) -> tuple[dict[str, Any], str]:
+def checked_manifest(path: Path, kind: str, version: int) -> tuple[dict[str, Any], str]:
+    """The manifest of a finished store and its sha256, after checking the size of every file.
+
+    Args:
+        kind: "profile" or "region"; its format is `cislens <kind> store`.
+
+    Raises:
+        CislensError: if the build did not finish, a file is missing or of another size, the
+            folder is no such store, or another version of cislens wrote it.
+    """
+    if not path.exists() and partial_folder(path).exists():
+        raise CislensError(
+            f"the build of {path} did not finish; run it again, it resumes from "
+            f"{partial_folder(path)}."
+        )
+    require_file(path, f"{kind} store")
+    manifest, digest = _read_manifest(path, kind, version)
+    for name, entry in manifest["files"].items():
+        file = path / name
+        found = file.stat().st_size if file.exists() else None
+        if found != entry["bytes"]:
+            state = "is missing" if found is None else f"has {found:,} bytes"
+            raise CislensError(
+                f"{kind} store {path} is truncated or damaged: {name} {state}, expected "
+                f"{entry['bytes']:,} bytes; copy or build it again."
+            )
+    return manifest, digest
+
+
+def _read_manifest(path: Path, kind: str, version: int) -> tuple[dict[str, Any], str]:
     file = path / MANIFEST
     if not file.is_file():
+        verb = "profile" if kind == "profile" else "regions"
         raise CislensError(
-            f"{path} has no {MANIFEST}: it is not a profile store, or one that was not finished; "
-            "build it with `cislens data profile`."
+            f"{path} has no {MANIFEST}: it is not a {kind} store, or one that was not finished; "
+            f"build it with `cislens data {verb}`."
         )
     data = file.read_bytes()
     try:
         manifest = json.loads(data)
     except ValueError:
         raise CislensError(f"{file} is not JSON; the store is damaged, build it again.") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise CislensError(f"{file} is not the manifest of a {FORMAT}.")
-    version = manifest.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if not isinstance(manifest, dict) or manifest.get("format") != f"cislens {kind} store":
+        raise CislensError(f"{file} is not the manifest of a cislens {kind} store.")
+    found = manifest.get("schema_version")
+    if found != version:
         raise CislensError(
-            f"profile store {path} has schema version {version}, this cislens reads "
-            f"{SCHEMA_VERSION}; update cislens or build the store again."
+            f"{kind} store {path} has schema version {found}, this cislens reads {version}; update "
+            "cislens or build the store again."
         )
     return manifest, hashlib.sha256(data).hexdigest()
