@@ -62,9 +62,7 @@ def region_store(tmp_path_factory: pytest.TempPathFactory) -> RegionStore:
         (folder / "motifs.meme").write_text("MOTIF".join(file.read().split("MOTIF")[:13]))
     recipe = RegionRecipe(
         genome=example_path("yeast_mini/sacCer3_II_IV_XVI.fa.gz"),
-        cells={
-            path.stem: CellSection(peaks=path) for path in sorted(folder.glob("*.narrowPeak"))
-        },
+        cells={path.stem: CellSection(peaks=path) for path in sorted(folder.glob("*.narrowPeak"))},
         width=128,
         margin=16,
         motifs=str(folder / "motifs.meme"),
