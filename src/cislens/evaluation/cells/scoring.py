@@ -134,12 +134,25 @@ def _logits(parts: Parts, pairs: Mapping[str, Pairs]) -> Parts:
 def _by_folds(
     of_fold: Callable[[int], Parts], pairs: Mapping[str, Pairs], fold_C: npt.NDArray[np.int64]
 ) -> Parts:
-    """As `_logits`, with a head for each fold; `of_fold` gives what that head is told."""
+    """As `_logits`, with a head for each fold; `of_fold` gives what that head is told.
+
+    A fold whose cell types are open in every region asked for teaches nothing and has no head.
+
+    Raises:
+        CislensError: if a fold without a head has pairs to be judged, or none has one.
+    """
     fold_of = {part: fold_C[each.cell_N] for part, each in pairs.items()}
     judged = [part for part in pairs if part not in LEARNED]
     logits = {part: np.zeros((len(pairs[part]), 1), np.float32) for part in judged}
-    folds = int(fold_C.max()) + 1
-    for fold in range(folds):
+    folds = [fold for fold in range(int(fold_C.max()) + 1) if _teaches(fold, fold_of, pairs)]
+    lost = sum(int((~np.isin(fold_of[part], [-1, *folds])).sum()) for part in judged)
+    if lost or not folds:
+        raise CislensError(
+            "Some training cell types are open, or closed, in all the training or validation "
+            "regions that are asked for, so that nothing can be learned of them; add cell types or "
+            "regions."
+        )
+    for fold in folds:
         parts = of_fold(fold)
         mine = {part: fold_of[part] == fold for part in LEARNED}
         head = _head(
@@ -147,9 +160,16 @@ def _by_folds(
             {part: pairs[part].open_N[at] for part, at in mine.items()},
         )
         for part in judged:
-            share_N = np.where(fold_of[part] < 0, 1 / folds, fold_of[part] == fold)
+            share_N = np.where(fold_of[part] < 0, 1 / len(folds), fold_of[part] == fold)
             logits[part] += (head.scores(parts[part]) * share_N[:, None]).astype(np.float32)
     return logits
+
+
+def _teaches(
+    fold: int, fold_of: Mapping[str, npt.NDArray[np.int64]], pairs: Mapping[str, Pairs]
+) -> bool:
+    """Whether a fold has open and closed pairs to learn from, and to choose the penalty on."""
+    return all(len(np.unique(pairs[p].open_N[fold_of[p] == fold])) > 1 for p in LEARNED)
 
 
 def _head(parts: Parts, open_of: Mapping[str, npt.NDArray[np.int64]]) -> LinearHead:
