@@ -270,7 +270,7 @@ def test_an_infinite_value_is_named_with_its_place(toy, monkeypatch):
 
     def with_infinity(source, chroms, starts, width, **settings):
         values = read(source, chroms, starts, width, **settings)
-        if "atac" in str(source):
+        if "atac" in str(source) and chroms[0] == "chrA" and starts[0] == 0:
             values[1, 100] = np.inf  # bin 3, which is the second behind one of crop
         return values
 
