@@ -14,6 +14,7 @@ from cislens.example import core_data, example_path
 _LIBRARIES = ("torch", "lightning", "numpy", "polars", "zarr", "figwig", "pysam", "scikit-learn")
 _EXTRAS = {
     "hf": ("transformers", "tokenizers", "peft"),
+    "multimodal": ("numba", "pyjaspar", "transformers"),
     "peers": ("captum", "enformer_pytorch", "memelite", "pyBigWig", "pyfaidx", "tangermeme"),
 }
 
