@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import polars as pl
 import pytest
+from hypothesis import settings
 
 from cislens.cli.data import plan_store
 from cislens.example import core_data as find_core_data
@@ -18,6 +19,10 @@ from cislens.recipes.regions import CellSection, RegionRecipe, RegionSplit
 from cislens.recipes.schema import DataRecipe
 from cislens.signal.build import build_planned
 from cislens.signal.store import ProfileStore
+
+# How long an example takes says nothing of what a test states; a busy machine would fail it.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
