@@ -14,9 +14,7 @@ from cislens.recipes.regions import RegionRecipe
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cislens.genome.codes import Codes
-    from cislens.motifs.build import Scan
-    from cislens.motifs.scan import Floats
+    from cislens.motifs.build import Scan, ScanOf
     from cislens.motifs.sites import Motif
 
 _PACKAGED = "data"
@@ -55,8 +53,8 @@ def command(
     answer(result, as_json)
 
 
-def scan_on(device: str) -> "Scan":
-    """What computes occupancies on a device of torch.
+def scan_on(device: str) -> "ScanOf":
+    """What computes occupancies of motifs on a device of torch.
 
     Raises:
         CislensError: if there is no such device.
@@ -72,7 +70,8 @@ def scan_on(device: str) -> "Scan":
             f"machine has {torch.cuda.device_count()}."
         )
 
-    def scan(codes_RL: "Codes", motifs: "Sequence[Motif]") -> "Floats":
-        return scan_codes(MotifScan([log_odds(motif) for motif in motifs]), codes_RL, device)
+    def scan_of(motifs: "Sequence[Motif]") -> "Scan":
+        module = MotifScan([log_odds(motif) for motif in motifs]).to(device)
+        return lambda codes_RL: scan_codes(module, codes_RL, device)
 
-    return scan
+    return scan_of

@@ -51,21 +51,27 @@ from cislens.signal.store import MANIFEST, file_entries, manifest_text, partial_
 logger = logging.getLogger("cislens")
 
 
-# Regions (R, L) and motifs to occupancies (R, M).
-Scan = Callable[[Codes, Sequence[Motif]], npt.NDArray[np.float32]]
+# Regions (R, L) to occupancies (R, M), and what makes that of M motifs, once for a whole build.
+Scan = Callable[[Codes], npt.NDArray[np.float32]]
+ScanOf = Callable[[Sequence[Motif]], Scan]
+
+
+def scan_of(motifs: Sequence[Motif]) -> Scan:
+    """Occupancies as `scan.occupancy` computes them."""
+    return lambda codes_RL: occupancy(codes_RL, motifs)
 
 
 def build_regions(
     recipe: RegionRecipe,
     out: str | os.PathLike[str],
     workers: int = 1,
-    scan: Scan = occupancy,
+    scan: ScanOf = scan_of,
 ) -> RegionStore:
     """Plan and build the store of a recipe; one that is finished is opened instead, unplanned.
 
     Args:
-        scan: what computes occupancies, for another device; another one may differ in the last
-            bit of a value.
+        scan: makes what computes occupancies; one for another device may differ in the last bit
+            of a value.
 
     Raises:
         CislensError: as `finished_store`, `plan_regions` and `build_planned`.
@@ -89,7 +95,7 @@ def finished_store(recipe: RegionRecipe, out: str | os.PathLike[str]) -> RegionS
 
 
 def build_planned(
-    out: str | os.PathLike[str], plan: RegionPlan, *, workers: int = 1, scan: Scan = occupancy
+    out: str | os.PathLike[str], plan: RegionPlan, *, workers: int = 1, scan: ScanOf = scan_of
 ) -> RegionStore:
     """Build what was planned; a store of the same plan that exists already is opened instead.
 
@@ -148,9 +154,10 @@ def _prepare(partial: Path, plan: RegionPlan) -> None:
     begin(partial, plan.digest, plan.settings)
 
 
-def _scan_shards(partial: Path, plan: RegionPlan, workers: int, scan: Scan) -> None:
+def _scan_shards(partial: Path, plan: RegionPlan, workers: int, scan_of: ScanOf) -> None:
     """Threads do it: the scan leaves the interpreter's lock."""
     todo = _unfinished(partial, plan)
+    scan = scan_of([row.motif for row in plan.rows])
     with ThreadPoolExecutor(workers) as executor:
         futures = [executor.submit(_build_shard, partial, plan, shard, scan) for shard in todo]
         try:
@@ -186,10 +193,10 @@ def _build_shard(partial: Path, plan: RegionPlan, shard: int, scan: Scan) -> Non
 
 
 def _values(plan: RegionPlan, codes_RL: Codes, scan: Scan) -> npt.NDArray[np.float16]:
-    motifs = [row.motif for row in plan.rows]
     if plan.recipe.value == "hits":
+        motifs = [row.motif for row in plan.rows]
         return hits(codes_RL, motifs, plan.recipe.p_value).astype(np.float16)
-    return scan(codes_RL, motifs).astype(np.float16)
+    return scan(codes_RL).astype(np.float16)
 
 
 def _constants(partial: Path, plan: RegionPlan) -> Constants:

@@ -19,7 +19,6 @@ _MOST_BYTES = 1 << 30
 
 def scan_codes(scan: "MotifScan", codes_RL: Codes, device: str) -> npt.NDArray[np.float32]:
     """Occupancy (R, M) of regions given as codes, a bounded number on the device at once."""
-    scan = scan.to(device)
     each = 8 * codes_RL.shape[1] * len(scan.get_buffer("back_M"))
     step = max(1, _MOST_BYTES // max(1, each))
     found = []

@@ -56,6 +56,7 @@ def test_nor_are_simple_arms(cell_store, pairs):
     for make in SIMPLE:
         for part in pairs:
             require_blind(make.__name__, make, pairs[part], cell_store)
+            assert len(make(cell_store)(pairs[part])) == len(pairs[part])
 
 
 def test_planted_leaks_are_caught(cell_store, pairs, monkeypatch):

@@ -63,6 +63,12 @@ def about(config: MultimodalConfig) -> str:
 
 def _rows(config: MultimodalConfig, encoder: GenebertPaperConfig) -> Sequence[Sequence[str]]:
     """Field, value in the reconstruction, tag, value in this model."""
+    return [*_sequence_rows(config, encoder), *_matrix_rows(config), *_training_rows(config)]
+
+
+def _sequence_rows(
+    config: MultimodalConfig, encoder: GenebertPaperConfig
+) -> Sequence[Sequence[str]]:
     words = 4**encoder.k + 5
     return [
         (
@@ -99,6 +105,11 @@ def _rows(config: MultimodalConfig, encoder: GenebertPaperConfig) -> Sequence[Se
             "spans of bases, so that no visible token covers a hidden base; that rule hides a "
             "single base of each isolated span of k tokens (measured), and is not rebuilt",
         ),
+    ]
+
+
+def _matrix_rows(config: MultimodalConfig) -> Sequence[Sequence[str]]:
+    return [
         (
             "2D encoder",
             "Swin-T over the matrix as an image",
@@ -113,6 +124,11 @@ def _rows(config: MultimodalConfig, encoder: GenebertPaperConfig) -> Sequence[Se
             f"{len(config.motifs)} rows; values as the manifest of the region store has them",
         ),
         ("regions of a context", "64", "choice", f"{config.context} of {config.width} bp"),
+    ]
+
+
+def _training_rows(config: MultimodalConfig) -> Sequence[Sequence[str]]:
+    return [
         (
             "data",
             "atlas of human fetal chromatin (Domcke et al. 2020), 17 cell types",
