@@ -63,6 +63,9 @@ def test_written_vectors_are_those_embedded_and_a_second_run_keeps_them(
     assert set(made["cells"]) == set(region_store.cells["cell_id"])
     with pytest.raises(CislensError, match="embeddings of another model or store"):
         write_joint(embedding, "other", [], tmp_path / "out")
+    with pytest.raises(CislensError, match=r"holds 'README\.md' and no embeddings"):
+        write_joint(embedding, "w", [], tmp_path / "model")
+    assert not (tmp_path / "model" / "manifest.json").exists()
     with pytest.raises(CislensError, match=r"no cell type 'liver'"):
         write_joint(embedding, "w", ["liver"], tmp_path / "out")
     with pytest.raises(CislensError, match=r"no cell type 'liver'"):

@@ -104,7 +104,7 @@ def write_joint(
 
     Raises:
         CislensError: for a cell type that the store does not have, or a folder of another model
-            or store.
+            or store, or of something else.
     """
     store = embedding.store
     names = store.cells["cell_id"].to_list()
@@ -115,9 +115,11 @@ def write_joint(
         "format": FORMAT, "cislens": cislens.__version__, "weights": weights,
         "store": store.digest, "dim": embedding.dim, "regions": store.regions.height,
     }  # fmt: skip
-    manifest = out / "manifest.json"
+    begun = out / "embedding.json"
+    held = sorted(each.name for each in out.iterdir()) if out.is_dir() else []
+    if held and not begun.exists() and held != ["lock"]:
+        raise CislensError(f"{out} holds {held[0]!r} and no embeddings; choose another --out.")
     with claimed(out, "embedding into"):
-        begun = out / "embedding.json"
         if begun.exists() and json.loads(begun.read_text()) != made:
             raise CislensError(
                 f"{out} holds embeddings of another model or store; choose another --out."
@@ -137,7 +139,7 @@ def write_joint(
         known = {f"cell-{row}.npy": cell for row, cell in enumerate(names)}
         files = {path.name: file_digest(path) for path in sorted(out.glob("cell-*.npy"))}
         result = {**made, "cells": {known[name]: name for name in files}, "files": files}
-        write_atomic(manifest, json.dumps(result, indent=1))
+        write_atomic(out / "manifest.json", json.dumps(result, indent=1))
     return result
 
 
