@@ -14,9 +14,9 @@ from cislens.example import core_data as find_core_data
 from cislens.example import example_path
 from cislens.motifs.build import build_regions
 from cislens.motifs.store import RegionStore
+from cislens.recipes.profiles import DataRecipe
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.regions import CellSection, RegionRecipe, RegionSplit
-from cislens.recipes.schema import DataRecipe
 from cislens.signal.build import build_planned
 from cislens.signal.store import ProfileStore
 

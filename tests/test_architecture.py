@@ -17,6 +17,7 @@ LAYERS = [
     {"genome"},
     {"signal", "nn"},
     {"motifs"},
+    {"sequence"},
     {"models"},
     {"objectives"},
     {"training", "representations"},
@@ -27,7 +28,7 @@ LAYERS = [
 ]
 # Modules that anything may import; they import no layer.
 GROUND = {"errors", "files", "progress", "randomness", "example", "recipes"}
-WITHOUT_TORCH = {"genome", "signal", "motifs", "recipes", "example", "cli"}
+WITHOUT_TORCH = {"genome", "signal", "motifs", "sequence", "recipes", "example", "cli"}
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 

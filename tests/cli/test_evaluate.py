@@ -21,8 +21,8 @@ from cislens.genome.codes import one_hot
 from cislens.models.presets import preset_config
 from cislens.models.profile import ProfileModel, build_model
 from cislens.models.saving import load_model, save_model
+from cislens.recipes.profiles import DataRecipe
 from cislens.recipes.reading import read_recipe
-from cislens.recipes.schema import DataRecipe
 from cislens.signal.build import build_planned
 from cislens.signal.datacard import FILE_NAME, DataCard
 from cislens.signal.store import ProfileStore

@@ -12,8 +12,8 @@ from cislens.errors import CislensError
 from cislens.models.presets import HeadTracks, preset_config
 from cislens.models.profile import build_model
 from cislens.objectives.profile import ProfileObjective, TorchProfileBatch, one_hot
-from cislens.recipes.schema import Objective as Settings
-from cislens.recipes.schema import PublishedTerms
+from cislens.recipes.profiles import Objective as Settings
+from cislens.recipes.profiles import PublishedTerms
 
 TRACKS = {"yeast": ("a", "b"), "fly": ("c",)}
 PAPER_TRACKS = {

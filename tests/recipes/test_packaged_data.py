@@ -5,8 +5,8 @@ import pytest
 from cislens.cli.data import plan_store
 from cislens.example import core_data
 from cislens.recipes.packaged import recipe_path
+from cislens.recipes.profiles import DataRecipe
 from cislens.recipes.reading import read_recipe
-from cislens.recipes.schema import DataRecipe
 
 pytestmark = pytest.mark.skipif(core_data() is None, reason="no data folder (CISLENS_DATA)")
 

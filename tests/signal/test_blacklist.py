@@ -3,8 +3,8 @@ import pytest
 
 from cislens.cli.data import plan_store
 from cislens.errors import CislensError
+from cislens.recipes.profiles import DataRecipe
 from cislens.recipes.reading import read_recipe
-from cislens.recipes.schema import DataRecipe
 from cislens.signal.blacklist import Blacklist, calm, read_blacklist
 from cislens.signal.build import build_profile_store
 from cislens.signal.plan import plan_profile_store

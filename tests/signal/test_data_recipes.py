@@ -6,8 +6,8 @@ import pytest
 from cislens.genome.codes import decode
 from cislens.genome.reference import open_genome
 from cislens.recipes.packaged import packaged_names, recipe_path
+from cislens.recipes.profiles import DataRecipe
 from cislens.recipes.reading import read_recipe
-from cislens.recipes.schema import DataRecipe
 from cislens.signal.bigwig import write_bigwig
 from cislens.signal.plan import Shape, SplitSpec, plan_profile_store
 from cislens.signal.tracks import Track, track_table

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cislens.models.presets import HeadTracks, preset_config
 from cislens.models.profile import build_model
 from cislens.objectives.profile import ProfileObjective, TorchProfileBatch
-from cislens.recipes.schema import Objective, PlusTerms
+from cislens.recipes.profiles import Objective, PlusTerms
 
 SHAPE = {"dim": 24, "stem_dim": 8, "depth": 1, "heads": 2, "dropout": 0.0}
 PRESETS: dict[str, dict[str, Any]] = {

@@ -9,8 +9,9 @@ from cislens.cli.data import plan_store
 from cislens.errors import CislensError
 from cislens.example import example_path
 from cislens.models.saving import load_profile_model
+from cislens.recipes.profiles import DataRecipe
 from cislens.recipes.reading import read_recipe
-from cislens.recipes.schema import DataRecipe, Training, TrainRecipe
+from cislens.recipes.schema import Training, TrainRecipe
 from cislens.signal.build import build_planned
 from cislens.signal.store import ProfileStore
 from cislens.training.courses import course_of

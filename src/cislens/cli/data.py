@@ -9,8 +9,8 @@ from cislens.cli import data_basenji, data_regions, task
 from cislens.cli.options import AsJson, DryRun, Seed, Workers, answer
 from cislens.errors import CislensError, nearest
 from cislens.recipes.packaged import packaged_names, recipe_path
+from cislens.recipes.profiles import DataRecipe
 from cislens.recipes.reading import read_recipe
-from cislens.recipes.schema import DataRecipe
 
 if TYPE_CHECKING:
     from cislens.signal.plan import ProfilePlan

@@ -19,8 +19,9 @@ from cislens.cli.data import plan_store
 from cislens.cli.options import AsJson, DryRun, Seed, Workers, answer
 from cislens.cli.report import show_verdicts
 from cislens.files import write_atomic
+from cislens.recipes.profiles import DataRecipe
 from cislens.recipes.reading import read_recipe
-from cislens.recipes.schema import BenchRecipe, DataRecipe, TrainRecipe
+from cislens.recipes.schema import BenchRecipe, TrainRecipe
 
 if TYPE_CHECKING:
     from cislens.report.inputs import ReportInput

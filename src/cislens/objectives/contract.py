@@ -41,10 +41,18 @@ class Objective(nn.Module, ABC):
     """A model together with its loss.
 
     Attributes:
-        model: the module that is trained and, at the end, saved.
+        model: the module that is trained.
     """
 
     model: nn.Module
+
+    @property
+    def kept(self) -> nn.Module:
+        """The module that is saved at the end: the one that is trained, or one that follows it."""
+        return self.model
+
+    def after_step(self) -> None:
+        """Called after every step of the optimizer, on every device."""
 
     @abstractmethod
     def loss(self, batch: Any) -> Losses:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cislens.models.profile import ProfileModel, ProfileOutput
 from cislens.nn.gate_losses import decoder_terms, encoder_terms
 from cislens.nn.routing import Routing, balance_loss, joint_of_mass, mutual_information, z_loss
-from cislens.recipes.schema import PlusTerms, PublishedTerms
+from cislens.recipes.profiles import PlusTerms, PublishedTerms
 
 _MI_MEMORY = 0.9
 

@@ -17,8 +17,8 @@ from cislens.nn.precision import full_precision
 from cislens.objectives.contract import Losses, Objective
 from cislens.objectives.expert_terms import ExpertTerms, expert_terms
 from cislens.objectives.metrics import ProfileMetrics
-from cislens.recipes.schema import Objective as ObjectiveSettings
-from cislens.recipes.schema import PublishedTerms
+from cislens.recipes.profiles import Objective as ObjectiveSettings
+from cislens.recipes.profiles import PublishedTerms
 
 
 @dataclass(frozen=True)

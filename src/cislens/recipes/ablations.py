@@ -6,7 +6,8 @@ from typing import Any
 
 from cislens.errors import CislensError, nearest
 from cislens.recipes.multimodal import TERMS, MultimodalTerms
-from cislens.recipes.schema import Objective, TrainRecipe
+from cislens.recipes.profiles import Objective
+from cislens.recipes.schema import TrainRecipe
 
 
 def ablated(recipe: TrainRecipe, part: str) -> TrainRecipe:

@@ -14,7 +14,8 @@ from cislens.models.profile import ProfileModel
 from cislens.models.saving import save_model
 from cislens.objectives.expert_terms import BalancedTerms
 from cislens.objectives.profile import ProfileObjective
-from cislens.recipes.schema import Objective, TrainRecipe
+from cislens.recipes.profiles import Objective
+from cislens.recipes.schema import TrainRecipe
 from cislens.signal.datacard import FILE_NAME, DataCard
 from cislens.signal.loader import ProfileLoader
 from cislens.signal.store import ProfileStore

@@ -9,7 +9,8 @@ from cislens.errors import CislensError
 from cislens.models.presets import HeadTracks, preset_config
 from cislens.models.profile import ProfileModel, build_model
 from cislens.randomness import seed_of
-from cislens.recipes.schema import Objective, TrainRecipe
+from cislens.recipes.profiles import Objective
+from cislens.recipes.schema import TrainRecipe
 from cislens.signal.store import ProfileStore
 from cislens.signal.tracks import TrackTable
 from cislens.training.ancestor import Ancestor, grow, load_ancestor, track_card

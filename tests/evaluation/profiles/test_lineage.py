@@ -14,8 +14,8 @@ from cislens.evaluation.profiles.passes import block_kind
 from cislens.evaluation.profiles.run import _unknown
 from cislens.example import example_path
 from cislens.files import file_digest
+from cislens.recipes.profiles import DataRecipe
 from cislens.recipes.reading import read_recipe
-from cislens.recipes.schema import DataRecipe
 from cislens.signal.build import build_planned
 from cislens.signal.store import ProfileStore
 

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from cislens.errors import CislensError
 from cislens.models.contract import Embedding
-from cislens.models.genebert.contract import Reading, RegionTokens
+from cislens.models.genebert.contract import RegionTokens
 from cislens.models.genebert.heads import in_steps
 from cislens.models.genebert.multimodal import MultimodalConfig, MultimodalModel
 from cislens.models.genebert.presets import ENCODERS, multimodal_config
 from cislens.models.presets import PRESETS, preset_config
 from cislens.models.profile import build_model
+from cislens.models.reading import Reading
 from cislens.recipes.reading import read_section
 
 T, R, L = 12, 10, 96

@@ -11,40 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cislens.models.contract import Embedding, Encoder
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What an encoder makes of sequences.
-
-    Attributes:
-        embedding: one vector per base.
-        tokens_BJD: the vectors that the head of masked bases reads; one per base or per k-mer.
-        pooled_BD: one vector per sequence: [CLS], or the mean over its called bases.
-    """
-
-    embedding: Embedding
-    tokens_BJD: Tensor
-    pooled_BD: Tensor
-
-
-class ReadingEncoder(Encoder, ABC):
-    """An encoder that can be kept from seeing bases, and asked for them."""
-
-    @abstractmethod
-    def read(self, x_B4L: Tensor, hidden_BL: Tensor | None = None, pair: bool = False) -> Reading:
-        """Read one-hot sequences.
-
-        Args:
-            hidden_BL: bases of which nothing may be seen; other than N and than padding.
-            pair: the sequence is two segments of L / 2 bp, one after the other.
-        """
-
-    @abstractmethod
-    def base_head(self) -> nn.Module:
-        """A fresh head: `head(reading)` gives logits of A, C, G, T, (B, L, 4)."""
-
 
 @dataclass(frozen=True)
 class RegionContext:

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cislens.models.contract import Embedding
-from cislens.models.genebert.contract import Reading, RegionTokens
+from cislens.models.genebert.contract import RegionTokens
+from cislens.models.reading import Reading
 
 # Steps in which a context reads a sequence, bp: about a motif.
 STEP = 16

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from cislens.errors import CislensError
 from cislens.models.genebert.columns import without_center_access
-from cislens.models.genebert.contract import Reading, ReadingEncoder, RegionContext, RegionTokens
+from cislens.models.genebert.contract import RegionContext, RegionTokens
 from cislens.models.genebert.heads import CrossMatch, PooledMatch, Projection, mlp
 from cislens.models.genebert.regions import AnyRegionsConfig, build_region_encoder
+from cislens.models.reading import Reading, ReadingEncoder
 from cislens.models.registry import AnyEncoderConfig, build_encoder
 from cislens.recipes.reading import Section
 

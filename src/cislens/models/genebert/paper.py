@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from cislens.errors import CislensError
 from cislens.models.contract import Embedding
-from cislens.models.genebert.contract import Reading, ReadingEncoder
 from cislens.models.genebert.kmers import SPECIALS, Kmers, Rows, kmers, neighbors, per_base
+from cislens.models.reading import Reading, ReadingEncoder
 from cislens.nn.checkpointing import run
 from cislens.nn.transformer import POST_NORM_EPS, PostNormBlock
 from cislens.recipes.reading import Section
@@ -50,7 +50,7 @@ class GenebertPaperConfig(Section):
         return self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KmerReading(Reading):
     """A reading whose `tokens_BJD` are the slots of one segment after those of the other.
 

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from cislens.models.contract import Embedding, whole_bins
-from cislens.models.genebert.contract import Reading, ReadingEncoder
+from cislens.models.reading import Reading, ReadingEncoder
 from cislens.nn.checkpointing import run
 from cislens.nn.convolution import Convolution
 from cislens.nn.rotary import Rotary

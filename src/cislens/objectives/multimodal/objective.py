@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from cislens.errors import CislensError
-from cislens.models.genebert.contract import Reading, RegionTokens
+from cislens.models.genebert.contract import RegionTokens
 from cislens.models.genebert.multimodal import MultimodalModel
+from cislens.models.reading import Reading
 from cislens.nn.pairwise import sigmoid_contrast
 from cislens.nn.precision import full_precision
 from cislens.objectives.contract import Losses, Objective
