@@ -29,6 +29,8 @@ class Embedding:
             vectors are finite, mean nothing, and no other bin depends on them.
         routing: where each expert layer sent the bins; empty without experts.
         species_BC: what the encoder knows of each window's species; None if it tells none apart.
+        summary_BD: one vector per window that the encoder itself makes of it, such as that of a
+            [CLS]; None if it makes none.
     """
 
     values_BND: Tensor
@@ -36,6 +38,7 @@ class Embedding:
     valid_BN: Tensor
     routing: tuple[Routing, ...] = ()
     species_BC: Tensor | None = None
+    summary_BD: Tensor | None = None
 
     def mean(self) -> Tensor:
         """Mean over the valid bins, (B, D); zeros for a window without any."""
@@ -54,12 +57,14 @@ class Encoder(nn.Module, ABC):
         species: names of the species that the encoder tells apart, in index order; empty when
             it does not.
         species_dim: channels of `Embedding.species_BC`; 0 when it tells none apart.
+        summarizes: whether its embeddings have a `summary_BD`.
     """
 
     bin_size: int
     dim: int
     species: tuple[str, ...]
     species_dim: int = 0
+    summarizes: bool = False
 
     @abstractmethod
     def forward(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Embedding:

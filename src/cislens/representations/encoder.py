@@ -18,7 +18,7 @@ from cislens.genome.codes import Codes, N, one_hot, reverse_complement
 from cislens.models.contract import Embedding, Encoder
 from cislens.representations.contract import Features, Kind
 from cislens.representations.controls import random_first_layer, random_twin, shuffled
-from cislens.representations.pooling import POOLINGS, pool
+from cislens.representations.pooling import POOLINGS, SUMMARY, pool
 from cislens.representations.tuning import EncoderNetwork, lora_targets
 
 _BASES_PER_BATCH = 32_768
@@ -29,7 +29,7 @@ Control = Literal["shuffle", "embed"]
 
 
 class EncoderEmbedding:
-    """Features of an encoder in fp32: by default the mean of its last layer.
+    """Features of an encoder in fp32: by default the summary, or else the mean, of its last layer.
 
     Only informative bins count, those that hold a called base. Only sequences of equal length
     share a batch, so that no sequence's features depend on its neighbors.
@@ -73,12 +73,17 @@ class EncoderEmbedding:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Every layer with every pooling; the last, `out.mean`, is what `embed` gives."""
+        """Every layer with every pooling; the last is what `embed` gives.
+
+        That is `out.summary` for an encoder that makes a summary, and `out.mean` for others.
+        """
         *inner, last = self.encoder.layers
         blocks = [layer for layer in inner if layer.startswith("L")]
         depths = {blocks[math.ceil(share * len(blocks)) - 1] for share in _DEPTHS if blocks}
         layers = [layer for layer in inner if layer not in blocks or layer in depths]
-        return tuple(f"{layer}.{pooling}" for layer in (*layers, last) for pooling in POOLINGS)
+        views = [f"{layer}.{how}" for layer in (*layers, last) for how in self._poolings]
+        # Before the first block it is the same vector for every sequence.
+        return tuple(view for view in views if view != f"embed.{SUMMARY}")
 
     @property
     def bin_size(self) -> int:
@@ -180,9 +185,13 @@ class EncoderEmbedding:
             codes[row, : len(sequence)] = sequence
         return _inputs(self.encoder, codes, species)
 
+    @property
+    def _poolings(self) -> tuple[str, ...]:
+        return (*POOLINGS, SUMMARY) if self.encoder.summarizes else POOLINGS
+
     def _parts(self, view: str) -> tuple[str, str]:
         layer, _, pooling = view.rpartition(".")
-        if layer not in self.encoder.layers or pooling not in POOLINGS:
+        if layer not in self.encoder.layers or pooling not in self._poolings:
             raise CislensError(
                 f"{self.name} has no view {view!r}, which is layer.pooling. "
                 f"{nearest(view, self.views)}"

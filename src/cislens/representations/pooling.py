@@ -11,17 +11,22 @@ from cislens.models.contract import Embedding
 
 # The last is the default: in most published comparisons the mean is the best of the three.
 POOLINGS = ("center", "max", "mean")
+# The vector that the encoder itself makes of a window, for those that make one.
+SUMMARY = "summary"
 
 
 def pool(embedding: Embedding, pooling: str, length: int) -> Tensor:
     """One vector (B, D) per sequence of `length` bp, from its informative bins alone.
 
     `mean` and `max` are over the informative bins, per channel. `center` is the informative bin
-    nearest to the middle of the sequence, or the mean of two that are equally near.
+    nearest to the middle of the sequence, or the mean of two that are equally near. `summary` is
+    the encoder's own.
 
     Raises:
-        CislensError: for another pooling.
+        CislensError: for another pooling, or the summary of an encoder that makes none.
     """
+    if pooling == SUMMARY and embedding.summary_BD is not None:
+        return embedding.summary_BD
     if pooling == "mean":
         return embedding.mean()
     if pooling not in POOLINGS:

@@ -1,0 +1,1 @@
+"""FinDNA: encoders of DNA that are trained by self-distillation."""
