@@ -32,6 +32,10 @@ def command(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Replaces the number of steps of the recipe.")
     ] = None,
+    match: Annotated[
+        Path | None,
+        typer.Option("--match", help="As many steps as spend the FLOPs of this finished run."),
+    ] = None,
     without: Annotated[
         str | None,
         typer.Option("--without", help=f"Train the control without one part: {', '.join(PARTS)}."),
@@ -42,6 +46,8 @@ def command(
 ) -> None:
     """Train the recipe's model. The same command again resumes a run that was interrupted."""
     read = _recipe(recipe, store, steps, without, seed)
+    if match is not None:
+        read = _matched(read, match, steps)
     if dry_run:
         answer(plan(read), as_json)
         return
@@ -58,7 +64,8 @@ def command(
 def _summary(run: "Run") -> str:
     """The finished run in a few lines; its manifest has the rest."""
     manifest, ledger, selection = run.manifest, run.manifest["ledger"], run.manifest["selection"]
-    shown = (selection["metric"], *selection.get("headline", ()))
+    chosen = selection["metric"]
+    shown = dict.fromkeys(name for name in (chosen, *selection.get("headline", ())) if name)
     values = ((name, manifest["valid"].get(name)) for name in shown)
     scores = ", ".join(
         f"{name} {'not measured' if value is None else f'{value:.4f}'}" for name, value in values
@@ -69,10 +76,10 @@ def _summary(run: "Run") -> str:
         f"({ledger['trained_parameters']:,} trained)\n"
         f"store: {manifest['store']['path']}\n"
         f"objective: {manifest['objective']}, seed {manifest['seed']}\n"
-        f"weights: of step {selection['step']} of {ledger['steps']}, by {selection['metric']}\n"
+        f"weights: of step {selection['step']} of {ledger['steps']}, by {chosen or 'being last'}\n"
         f"valid: {scores}\n"
         f"time: {ledger['train_seconds']:.1f} s, {ledger['bases_per_second']:,.0f} bases/s, "
-        f"{ledger['loader_wait_share']:.0%} of it waiting for data"
+        f"{ledger['loader_wait_share']:.0%} of it waiting for data; {ledger['flops']:.3g} FLOPs"
     )
 
 
@@ -92,15 +99,28 @@ def _recipe(
         read = ablated(read, without)
     if seed is not None:
         read = read.model_copy(update={"seed": seed})
-    if steps is None:
-        return read
-    training = read.training.model_copy(update={"steps": steps})
-    return read.model_copy(update={"training": training})
+    return read if steps is None else _of_steps(read, steps)
+
+
+def _matched(recipe: TrainRecipe, run: Path, steps: int | None) -> TrainRecipe:
+    """The recipe with as many steps as spend the FLOPs of a run."""
+    if steps is not None:
+        raise CislensError("--steps and --match both say how long to train; give one.")
+    from cislens.training.courses import course_of
+    from cislens.training.ledger import matched_steps
+
+    return _of_steps(recipe, matched_steps(course_of(recipe), run))
+
+
+def _of_steps(recipe: TrainRecipe, steps: int) -> TrainRecipe:
+    training = recipe.training.model_copy(update={"steps": steps})
+    return recipe.model_copy(update={"training": training})
 
 
 def plan(recipe: TrainRecipe) -> dict[str, Any]:
     """What training would do: data, steps, parameters, and the first bases it would see."""
     from cislens.training.courses import course_of
+    from cislens.training.ledger import step_flops
 
     course = course_of(recipe)
     facts = course.facts()
@@ -114,5 +134,6 @@ def plan(recipe: TrainRecipe) -> dict[str, Any]:
         "steps": training.steps,
         "epochs": round(training.steps / len(course.loader), 2),
         "bases": training.steps * course.bases,
+        "flops": training.steps * step_flops(course),
         **course.preview(),
     }

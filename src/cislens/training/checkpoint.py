@@ -9,11 +9,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the best and the last validation of a run as `best.ckpt` and `last.ckpt`.
 
+    Without a metric to choose by, the best is the last.
+
     Lightning's own class forgets the best score of a folder that has another path than when it
     was saved; a resumed run could then choose other weights.
     """
 
-    def __init__(self, folder: Path, selection: str) -> None:
+    def __init__(self, folder: Path, selection: str | None) -> None:
         super().__init__(
             folder, filename="best", monitor=selection, save_last=True,
             enable_version_counter=False,

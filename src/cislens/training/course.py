@@ -25,25 +25,28 @@ class Course(ABC):
     Attributes:
         objective: with the model that is trained.
         loader: of the training part.
-        selection: name of the validation metric that weights are chosen by; lower is better.
+        selection: name of the validation metric that weights are chosen by; lower is better. None
+            keeps the last ones.
         headline: further validation metrics that the log shows.
         finite: validation terms that must be finite beside it.
         origin: what the run depends on beside its recipe, by name.
         frozen: modules that stay in eval mode.
         compiled: modules that torch.compile may translate.
         watches: callbacks that add to what a validation reports.
+        averaged: whether the running mean of the weights is what is judged and kept.
         bases: bp that a training step reads.
     """
 
     objective: Objective
     loader: EpochLoader
-    selection: str
+    selection: str | None
     headline: tuple[str, ...] = ()
     finite: tuple[str, ...] = ()
     origin: Mapping[str, str]
     frozen: tuple[nn.Module, ...] = ()
     compiled: tuple[nn.Module, ...] = ()
     watches: tuple[Any, ...] = ()
+    averaged: bool = True
     bases: int
 
     @abstractmethod
@@ -70,6 +73,10 @@ class Course(ABC):
     @abstractmethod
     def preview(self) -> dict[str, Any]:
         """What a dry run shows of the data: their size and the first bases of the first step."""
+
+    def guards(self, folder: Path) -> list[Any]:
+        """Callbacks that may stop the run of a folder after a validation, before it is saved."""
+        return []
 
     def say(self) -> None:
         """Tell the log what of the recipe has no effect."""

@@ -26,7 +26,8 @@ from cislens.training.averaging import RunningMean
 from cislens.training.checkpoint import BestCheckpoint
 from cislens.training.course import Course
 from cislens.training.courses import course_of
-from cislens.training.manifest import run_manifest
+from cislens.training.ledger import step_flops
+from cislens.training.manifest import Spent, run_manifest
 from cislens.training.module import ObjectiveModule
 from cislens.training.monitor import Monitor
 
@@ -78,11 +79,12 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     course = course_of(recipe)
     course.say()
     claim_folder(folder, recipe)
+    training = recipe.training
     monitor = Monitor(folder / "metrics.parquet", course)
     best = BestCheckpoint(folder / "checkpoints", course.selection)
-    training = recipe.training
-    callbacks = [RunningMean(training.ema_decay), *course.watches, monitor, best]
-    trainer = _trainer(recipe, folder, callbacks)
+    means = [RunningMean(training.ema_decay)] if course.averaged else []
+    guards = course.guards(folder)
+    trainer = _trainer(recipe, folder, [*means, *course.watches, monitor, *guards, best])
     place = (trainer.global_rank, trainer.world_size)
     if training.batch_size < trainer.world_size:
         raise CislensError(
@@ -90,6 +92,7 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
             "share a batch; raise it."
         )
     seed_everything(recipe.seed, verbose=False)
+    flops = step_flops(course, "cuda" if torch.cuda.is_available() else "cpu")
     module = ObjectiveModule(course.objective, training, recipe.seed, course.frozen, course.origin)
     if training.compile:
         compile_modules(course.compiled)
@@ -108,7 +111,8 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     if trainer.global_step < training.steps:
         raise KeyboardInterrupt
     if trainer.is_global_zero:
-        _finish(recipe, folder, course, module, monitor)
+        spent = Spent(flops, monitor, trainer.world_size)
+        _finish(recipe, folder, course, module, spent)
     trainer.strategy.barrier()
     run = Run.open(folder)
     assert run is not None
@@ -161,14 +165,14 @@ def _loggers(recipe: TrainRecipe, folder: Path) -> list[Logger]:
 
 
 def _finish(
-    recipe: TrainRecipe, folder: Path, course: Course, module: ObjectiveModule, monitor: Monitor
+    recipe: TrainRecipe, folder: Path, course: Course, module: ObjectiveModule, spent: Spent
 ) -> None:
-    """Keep the weights of the best validation, then write the model and the manifest."""
+    """Keep the weights that were chosen, then write the model and the manifest."""
     best = folder / "checkpoints" / "best.ckpt"
     state = torch.load(best, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
     # A copy, because copies are not compiled.
-    model: Any = copy.deepcopy(module.objective.model).cpu().eval()
-    manifest = run_manifest(recipe, course, model, monitor, int(state["global_step"]))
+    model: Any = copy.deepcopy(module.objective.kept).cpu().eval()
+    manifest = run_manifest(recipe, course, model, spent, int(state["global_step"]))
     course.save(folder, model, manifest)
     write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False) + "\n")

@@ -3,6 +3,7 @@
 import math
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -16,12 +17,23 @@ from cislens.training.monitor import Monitor
 _LIBRARIES = ("torch", "lightning", "numpy", "polars", "zarr", "figwig", "pysam")
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What a run has cost.
+
+    Attributes:
+        step_flops: of one step, forward and backward, over all devices.
+        monitor: knows the seconds.
+        devices: that trained.
+    """
+
+    step_flops: int
+    monitor: Monitor
+    devices: int = 1
+
+
 def run_manifest(
-    recipe: TrainRecipe,
-    course: Course,
-    model: Any,
-    monitor: Monitor,
-    chosen_step: int,
+    recipe: TrainRecipe, course: Course, model: Any, spent: Spent, chosen_step: int
 ) -> dict[str, Any]:
     """Versions, data, seeds, devices and the compute ledger.
 
@@ -30,7 +42,7 @@ def run_manifest(
     Args:
         model: as trained; a module with a `config`.
     """
-    training = recipe.training
+    training, monitor = recipe.training, spent.monitor
     parameters = sum(value.numel() for value in model.parameters())
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     bases = training.steps * course.bases
@@ -50,7 +62,7 @@ def run_manifest(
         **course.facts(),
         "model": model.config.model_dump(mode="json"),
         "selection": {
-            "metric": course.selection,
+            "metric": course.selection,  # None: the last weights are kept
             "split": "valid",
             "step": chosen_step,
             "headline": list(course.headline),
@@ -62,12 +74,20 @@ def run_manifest(
             "steps": training.steps,
             "windows": training.steps * training.batch_size,
             "bases": bases,
+            "step_flops": spent.step_flops,
+            "flops": spent.step_flops * training.steps,
+            "devices": spent.devices,
+            "device_seconds": round(monitor.train_seconds * spent.devices, 2),
             "train_seconds": round(monitor.train_seconds, 2),
             "loader_wait_seconds": round(monitor.wait_seconds, 3),
             "loader_wait_share": monitor.wait_seconds / max(monitor.train_seconds, 1e-9),
             "bases_per_second": bases / max(monitor.train_seconds, 1e-9),
         },
     }
+
+
+def _chosen(metric: str | None) -> str:
+    return "the last ones" if metric is None else f"chosen by {metric} on the validation part"
 
 
 def _device() -> str:
@@ -99,8 +119,8 @@ Load it with `cislens.load_model(folder)`.
 {about}
 
 ## Validation
-Weights of step {manifest["selection"]["step"]}, chosen by {manifest["selection"]["metric"]} on the
-validation part. The test part was not read.
+Weights of step {manifest["selection"]["step"]}, {_chosen(manifest["selection"]["metric"])}.
+The test part was not read.
 
 | metric | value |
 |---|---|

@@ -111,6 +111,10 @@ class ObjectiveModule(LightningModule):
         self.train_terms.add(losses.terms, batch)
         return losses.total
 
+    def optimizer_step(self, *given: Any, **more: Any) -> None:
+        super().optimizer_step(*given, **more)
+        self.objective.after_step()
+
     def take_terms(self) -> dict[str, float]:
         """Mean of each loss term over the windows since the last call."""
         means, self.train_terms = self.train_terms.compute(), TermMeans()

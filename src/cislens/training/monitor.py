@@ -66,15 +66,16 @@ class Monitor(Callback):
         self._add(step, "valid", likelihoods | metrics.summary())
         for watch in self.course.watches:
             self._add(step, "valid", watch.metrics())
-        selection = self.course.selection
-        value = self.last(selection)
-        pl_module.log(selection, value, rank_zero_only=True, sync_dist=False)
+        chosen = {}
+        if selection := self.course.selection:
+            chosen[selection] = self.last(selection)
+            pl_module.log(selection, chosen[selection], rank_zero_only=True, sync_dist=False)
         if trainer.is_global_zero and not trainer.sanity_checking:
             self._write()
             self._say(step, trainer.max_steps, terms)
         # The metric leaves out what it cannot measure, the likelihood nothing.
         finite = {name: likelihoods.get(name, 0.0) for name in self.course.finite}
-        for name, found in {selection: value, **finite}.items():
+        for name, found in {**chosen, **finite}.items():
             if not math.isfinite(found):
                 raise self._diverged(step, name, found, pl_module.recipe.learning_rate)
 
@@ -119,7 +120,7 @@ class Monitor(Callback):
             pl.DataFrame(self.rows, schema=SCHEMA).write_parquet(aside)
 
     def _say(self, step: int, steps: int, terms: dict[str, float]) -> None:
-        names = (self.course.selection, *self.course.headline)
+        names = [name for name in (self.course.selection, *self.course.headline) if name]
         found = ", ".join(f"{name} {self.last(name):.4f}" for name in names)
         trained = ", ".join(
             f"{name} {value:.4f}" for name, value in terms.items() if "/" not in name

@@ -1,0 +1,58 @@
+"""What a run costs, counted rather than timed, so that runs can be held against each other."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from cislens.errors import CislensError
+from cislens.files import require_file
+from cislens.objectives.contract import Objective
+from cislens.training.course import Course
+
+
+def step_flops(course: Course, device: torch.device | str = "cpu") -> int:
+    """Count the FLOPs of the course's first training step, on a copy of its objective.
+
+    Products of matrices, convolutions and attention are counted, forward and backward, as many as
+    the formulas have: fused attention costs what plain attention does. A product of (M, K) and
+    (K, N) has 2 MKN. Element-wise work is not counted, nor is the optimizer.
+    """
+    batch = next(iter(course.stream(lambda: 0)))
+    return flops_of(course.objective, batch.to(device))
+
+
+def flops_of(objective: Objective, batch: Any) -> int:
+    """FLOPs of the loss of a batch and its gradient; the objective stays as it was."""
+    copied = copy.deepcopy(objective).to(batch_device(batch)).train()
+    counter = FlopCounterMode(display=False)
+    with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH), counter:
+        copied.loss(batch).total.backward()  # type: ignore[no-untyped-call]
+    return int(counter.get_total_flops())
+
+
+def batch_device(batch: Any) -> torch.device:
+    """Where the tensors of a batch lie."""
+    for value in vars(batch).values():
+        if isinstance(value, torch.Tensor):
+            return value.device
+    return torch.device("cpu")
+
+
+def matched_steps(course: Course, run: Path) -> int:
+    """How many steps of a course spend the FLOPs that a finished run has spent.
+
+    Raises:
+        CislensError: if the run is not finished, or its manifest counts no FLOPs.
+    """
+    path = require_file(run / "manifest.json", "manifest of the finished run")
+    budget: int | None = json.loads(path.read_text())["ledger"].get("flops")
+    if not budget:
+        raise CislensError(
+            f"{path} counts no FLOPs, as runs of earlier versions do; train it again to match it."
+        )
+    return max(1, round(budget / step_flops(course)))
