@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cislens.errors import CislensError, nearest
-from cislens.models.genebert.presets import ENCODERS
+from cislens.models.findna import presets as findna
+from cislens.models.genebert import presets as genebert
 from cislens.models.profile import ProfileModelConfig
+from cislens.models.registry import AnyEncoderConfig
+from cislens.models.sequence import SequenceModelConfig
 from cislens.recipes.reading import read_section
 
 _TINY = {"dim": 96, "stem_dim": 32, "depth": 2, "heads": 4, "key_dim": 16, "width_multiple": 8}
@@ -43,7 +46,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         }
         for size in _TRUNKS
     },
-    **{name: {"encoder": shape} for name, shape in ENCODERS.items()},
+    **{name: {"encoder": shape} for name, shape in genebert.ENCODERS.items()},
+    **{name: {"encoder": shape} for name, shape in findna.ENCODERS.items()},
 }
 _WITH_SPECIES = ("space-plus", "space-paper")
 
@@ -84,12 +88,8 @@ def preset_config(
     Raises:
         CislensError: on an unknown preset or key.
     """
-    if name not in PRESETS:
-        raise CislensError(f"There is no model preset {name!r}. {nearest(name, PRESETS)}")
+    encoder = _encoder(name, tuple(tracks), changes)
     preset = PRESETS[name]
-    encoder = {**preset["encoder"], **changes}
-    if encoder["kind"] in _WITH_SPECIES:
-        encoder["species"] = tuple(tracks)
     data: dict[str, Any] = {"encoder": encoder, "crop": crop}
     data["heads"] = [_head(species, given) for species, given in tracks.items()]
     if decoder is not False and "decoder" in preset:
@@ -98,6 +98,30 @@ def preset_config(
         if bins is not None and data["decoder"]["kind"] == "space-paper":
             data["decoder"].setdefault("bins", bins)
     return read_section(data, ProfileModelConfig, f"model preset {name}")
+
+
+def encoder_config(name: str, species: Sequence[str], **changes: Any) -> AnyEncoderConfig:
+    """The configuration of the encoder of a preset, of any family.
+
+    Args:
+        name: a key of `PRESETS`.
+        species: names, for an encoder that tells species apart.
+        changes: keys that differ from the preset, e.g. `block="mixer"`.
+
+    Raises:
+        CislensError: on an unknown preset or key.
+    """
+    data = {"encoder": _encoder(name, tuple(species), changes)}
+    return read_section(data, SequenceModelConfig, f"model preset {name}").encoder
+
+
+def _encoder(name: str, species: tuple[str, ...], changes: Mapping[str, Any]) -> dict[str, Any]:
+    if name not in PRESETS:
+        raise CislensError(f"There is no model preset {name!r}. {nearest(name, PRESETS)}")
+    encoder = {**PRESETS[name]["encoder"], **changes}
+    if encoder["kind"] in _WITH_SPECIES:
+        encoder["species"] = species
+    return encoder
 
 
 def _head(species: str, given: HeadTracks | Sequence[str]) -> dict[str, Any]:

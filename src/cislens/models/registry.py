@@ -10,6 +10,7 @@ from cislens.models.decoders.contract import Decoder, HeadConfig
 from cislens.models.decoders.paper import PaperDecoder, PaperDecoderConfig
 from cislens.models.decoders.profiles import ProfilesDecoder, ProfilesDecoderConfig
 from cislens.models.enformer import EnformerConfig, EnformerEncoder
+from cislens.models.findna.plus import FindnaPlusConfig, FindnaPlusEncoder
 from cislens.models.genebert.paper import GenebertPaperConfig, GenebertPaperEncoder
 from cislens.models.genebert.plus import GenebertPlusConfig, GenebertPlusEncoder
 from cislens.models.space_paper import SpacePaperConfig, SpacePaperEncoder
@@ -21,7 +22,8 @@ AnyEncoderConfig = Annotated[
     | SpacePaperConfig
     | BasenjiConfig
     | GenebertPlusConfig
-    | GenebertPaperConfig,
+    | GenebertPaperConfig
+    | FindnaPlusConfig,
     Field(discriminator="kind"),
 ]
 AnyDecoderConfig = Annotated[
@@ -35,6 +37,7 @@ _ENCODERS: dict[type, Any] = {
     BasenjiConfig: BasenjiEncoder,
     GenebertPlusConfig: GenebertPlusEncoder,
     GenebertPaperConfig: GenebertPaperEncoder,
+    FindnaPlusConfig: FindnaPlusEncoder,
 }
 _DECODERS: dict[type, Any] = {
     ProfilesDecoderConfig: ProfilesDecoder,

@@ -19,18 +19,22 @@ from cislens import __version__
 from cislens.errors import CislensError
 from cislens.files import atomic_path, require_file
 from cislens.models.genebert.multimodal import MultimodalConfig, MultimodalModel
+from cislens.models.mixture import MixtureConfig, MixtureModel, part_of_kind
 from cislens.models.profile import ProfileModel, ProfileModelConfig
+from cislens.models.sequence import SequenceModel, SequenceModelConfig
 from cislens.recipes.reading import Section, read_section
 
 FORMAT = 2
 _NAMED_KEYS = 5
 
-TrainedModel = ProfileModel | MultimodalModel
+TrainedModel = ProfileModel | MultimodalModel | MixtureModel
 
 # Name in config.json -> configuration and class.
 _KINDS: dict[str, tuple[type[Section], Any]] = {
     "cislens-profile": (ProfileModelConfig, ProfileModel),
     "cislens-multimodal": (MultimodalConfig, MultimodalModel),
+    "cislens-sequence": (SequenceModelConfig, SequenceModel),
+    "cislens-mixture": (MixtureConfig, MixtureModel),
 }
 
 
@@ -128,15 +132,16 @@ def load_model(folder: str | os.PathLike[str]) -> TrainedModel:
 
 
 def load_profile_model(folder: str | os.PathLike[str]) -> ProfileModel:
-    """The model of a folder, which predicts profiles.
+    """The model of a folder, or of a mixture the part, which predicts profiles.
 
     Raises:
         CislensError: as `load_model`, or if it is a model of another kind.
     """
     model = load_model(folder)
-    if not isinstance(model, ProfileModel):
+    found = part_of_kind(model, ProfileModel)
+    if found is None:
         raise CislensError(f"{folder} holds a {type(model).__name__}, which predicts no profiles.")
-    return model
+    return found
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

@@ -52,6 +52,14 @@ def _convolve_few_channels(x_BLC: Tensor, weight_OCK: Tensor, bias_O: Tensor | N
     return F.linear(windows, weight_OCK.transpose(1, 2).flatten(1), bias_O)
 
 
+def halved(x_BLC: Tensor, weight_OCK: Tensor, bias_O: Tensor | None) -> Tensor:
+    """Convolution of stride 2 and odd width, zero-padded; x_BLC -> y_B(L/2)O, L even."""
+    x_BC1L = x_BLC.transpose(1, 2).unsqueeze(2)
+    padding = (0, weight_OCK.shape[2] // 2)
+    y_BO1L = F.conv2d(x_BC1L, weight_OCK.unsqueeze(2), bias_O, stride=(1, 2), padding=padding)
+    return y_BO1L.squeeze(2).transpose(1, 2)
+
+
 class ConvBlock(nn.Module):
     """`Conv(g(BN(x)))` with g(x) = x * sigmoid(1.702 x) (Enformer, Avsec et al. 2021).
 
