@@ -10,6 +10,7 @@ from cislens.models.decoders.contract import Decoder, HeadConfig
 from cislens.models.decoders.paper import PaperDecoder, PaperDecoderConfig
 from cislens.models.decoders.profiles import ProfilesDecoder, ProfilesDecoderConfig
 from cislens.models.enformer import EnformerConfig, EnformerEncoder
+from cislens.models.findna.paper import FindnaPaperConfig, FindnaPaperEncoder
 from cislens.models.findna.plus import FindnaPlusConfig, FindnaPlusEncoder
 from cislens.models.genebert.paper import GenebertPaperConfig, GenebertPaperEncoder
 from cislens.models.genebert.plus import GenebertPlusConfig, GenebertPlusEncoder
@@ -23,7 +24,8 @@ AnyEncoderConfig = Annotated[
     | BasenjiConfig
     | GenebertPlusConfig
     | GenebertPaperConfig
-    | FindnaPlusConfig,
+    | FindnaPlusConfig
+    | FindnaPaperConfig,
     Field(discriminator="kind"),
 ]
 AnyDecoderConfig = Annotated[
@@ -38,6 +40,7 @@ _ENCODERS: dict[type, Any] = {
     GenebertPlusConfig: GenebertPlusEncoder,
     GenebertPaperConfig: GenebertPaperEncoder,
     FindnaPlusConfig: FindnaPlusEncoder,
+    FindnaPaperConfig: FindnaPaperEncoder,
 }
 _DECODERS: dict[type, Any] = {
     ProfilesDecoderConfig: ProfilesDecoder,

@@ -27,7 +27,7 @@ from cislens.recipes.reading import Section, read_section
 FORMAT = 2
 _NAMED_KEYS = 5
 
-TrainedModel = ProfileModel | MultimodalModel | MixtureModel
+TrainedModel = ProfileModel | MultimodalModel | SequenceModel | MixtureModel
 
 # Name in config.json -> configuration and class.
 _KINDS: dict[str, tuple[type[Section], Any]] = {

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 def depthwise(x_BNC: Tensor, weight_CK: Tensor, dilation: int) -> Tensor:
     """Each channel with its own K (odd) taps, `dilation` positions apart; zeros beyond the ends."""
     if x_BNC.device.type == "cpu" and not torch.compiler.is_compiling():
-        y_BNC: Tensor = _Taps.apply(x_BNC, weight_CK.to(x_BNC.dtype), dilation)
+        y_BNC: Tensor = _Taps.apply(x_BNC, weight_CK.to(x_BNC.dtype), dilation)  # type: ignore[no-untyped-call]
         return y_BNC
     width = weight_CK.shape[1]
     y_BCN = F.conv1d(
@@ -47,7 +47,7 @@ class _Taps(torch.autograd.Function):
         return y_BNC
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dy_BNC: Tensor) -> tuple[Tensor, Tensor, None]:
         x_BNC, weight_CK = ctx.saved_tensors
         tap_KC = weight_CK.t().contiguous()

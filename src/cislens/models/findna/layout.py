@@ -42,7 +42,7 @@ class Offsets(nn.Module):
                 f"{_listed(stored.tolist())}, this model has {_listed(self.values)}; take the "
                 "configuration that was stored with the weights."
             )
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def _listed(values: Any) -> str:

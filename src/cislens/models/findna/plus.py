@@ -117,7 +117,8 @@ class FindnaPlusEncoder(ReadingEncoder):
         pooled_BD = embedding.mean()
         if not self.config.rc_equivariant:
             return pooled_BD
-        return pooled_BD.unflatten(1, (2, -1)).mean(dim=1).repeat(1, 2)
+        along_BC, against_BC = pooled_BD.chunk(2, dim=1)
+        return ((along_BC + against_BC) / 2).repeat(1, 2)
 
     def _layers(self, x_B4L: Tensor, hidden_BL: Tensor | None = None) -> Iterator[Embedding]:
         if not self.config.rc_equivariant:

@@ -9,6 +9,13 @@ _PLUS: dict[str, dict[str, Any]] = {
     "base": {"dim": 320, "depth": 12, "stem_dim": 64},
 }
 
+# "base" is the published shape; "tiny" has its 11 groups, which move by up to 512 bp.
+_PAPER: dict[str, dict[str, Any]] = {
+    "tiny": {"dim": 44, "hidden_dim": 72, "group": 4, "blocks": 2},
+    "base": {"dim": 308, "hidden_dim": 512, "group": 28, "blocks": 4},
+}
+
 ENCODERS: dict[str, dict[str, Any]] = {
-    f"findna-plus-{size}": {"kind": "findna-plus", **shape} for size, shape in _PLUS.items()
+    **{f"findna-plus-{size}": {"kind": "findna-plus", **shape} for size, shape in _PLUS.items()},
+    **{f"findna-paper-{size}": {"kind": "findna-paper", **shape} for size, shape in _PAPER.items()},
 }
