@@ -9,17 +9,18 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
 
 from cislens.errors import CislensError
 from cislens.files import file_digest, require_file, write_atomic
 from cislens.genome.codes import decode
+from cislens.models.contract import Encoder
 from cislens.models.genebert.card import about
 from cislens.models.genebert.contract import RegionContext
 from cislens.models.genebert.multimodal import MultimodalModel
 from cislens.models.genebert.presets import ENCODERS, multimodal_config
-from cislens.models.presets import PRESETS
-from cislens.models.saving import load_model, save_model
+from cislens.models.mixture import part_of_kind, share_encoder
+from cislens.models.presets import PRESETS, encoder_config
+from cislens.models.saving import load_model
 from cislens.motifs import batch as motif_batch
 from cislens.motifs.batch import RegionBatch
 from cislens.motifs.loader import RegionLoader
@@ -31,9 +32,9 @@ from cislens.randomness import seed_of
 from cislens.recipes.multimodal import MultimodalTerms
 from cislens.recipes.schema import TrainRecipe
 from cislens.training.ancestor import model_folder
-from cislens.training.course import Course, recompute_activations
+from cislens.training.course import recompute_activations
 from cislens.training.gradients import GradientWatch
-from cislens.training.manifest import model_card
+from cislens.training.part_course import PartCourse
 from cislens.training.stream import SplitPass, StepStream
 
 logger = logging.getLogger("cislens")
@@ -41,23 +42,29 @@ logger = logging.getLogger("cislens")
 _AUDIT_BATCHES = 32
 
 
-class MultimodalCourse(Course):
+class MultimodalCourse(PartCourse):
     """A region store and a model that reads its sequences and its matrices.
+
+    Args:
+        encoder: what the model reads sequences with; one of its own unless given.
 
     Raises:
         CislensError: if the preset or the ancestor does not fit the store, or if the pairs that
             the model is to tell apart can be told by GC content.
     """
 
+    title = "multi-modal model"
     selection = "loss"
 
-    def __init__(self, recipe: TrainRecipe) -> None:
+    def __init__(self, recipe: TrainRecipe, encoder: Encoder | None = None) -> None:
         assert isinstance(recipe.objective, MultimodalTerms)
         self.recipe = recipe
         self.terms = recipe.objective
         self.store = RegionStore.open(recipe.store)
         self.ancestor = None if recipe.init_from is None else _ancestor(recipe.init_from)
         self.model = self._continued() if self.ancestor else _fresh(recipe, self.terms, self.store)
+        if encoder is not None:
+            share_encoder(self.model, encoder)
         if recipe.training.checkpointing:
             recompute_activations(self.model.encoder)
         self.objective: MultimodalObjective = MultimodalObjective(self.model, self.terms)
@@ -85,10 +92,11 @@ class MultimodalCourse(Course):
         """The ancestor's model, if it reads what the store and the recipe give."""
         assert self.ancestor is not None
         folder, freeze = self.ancestor["path"], self.recipe.freeze
-        model = load_model(folder)
-        if not isinstance(model, MultimodalModel):
+        loaded = load_model(folder)
+        model = part_of_kind(loaded, MultimodalModel)
+        if model is None:
             raise CislensError(
-                f"init_from {folder} holds a {type(model).__name__}, which reads no regions; "
+                f"init_from {folder} holds a {type(loaded).__name__}, which reads no regions; "
                 "train it further with a profile objective on a profile store."
             )
         self.store.require_same(model.config.constants, model.config.motifs)
@@ -121,13 +129,12 @@ class MultimodalCourse(Course):
     def passes(self, rank: int = 0, world: int = 1) -> SplitPass:
         return SplitPass(self.valid, partial(to_tensors, rank=rank, world=world))
 
-    def save(self, folder: Path, model: nn.Module, manifest: dict[str, Any]) -> None:
-        assert isinstance(model, MultimodalModel)
+    def about(self, model: MultimodalModel) -> str:
+        return f"{about(model.config)}\n\n## Data\n{_data(self.store)}"
+
+    def leave(self, folder: Path, model: MultimodalModel) -> dict[str, str]:
         write_atomic(folder / "shortcuts.tsv", self.audit.write_csv(separator="\t"))
-        text = f"{about(model.config)}\n\n## Data\n{_data(self.store)}"
-        save_model(
-            model, folder / "model", model_card(self.recipe, manifest, "multi-modal model", text)
-        )
+        return {}
 
     def facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {
@@ -192,10 +199,8 @@ def _fresh(recipe: TrainRecipe, terms: MultimodalTerms, store: RegionStore) -> M
         raise CislensError("model: name a preset, e.g. {preset: genebert-plus-tiny}.")
     preset = changes.pop("preset")
     if preset in PRESETS.keys() - ENCODERS.keys():
-        raise CislensError(
-            f"model: {preset} is a preset of profile models, which a multimodal objective does not "
-            f"train; choose one of {', '.join(ENCODERS)}."
-        )
+        own = encoder_config(preset, (store.species,), **changes.get("encoder", {}))
+        changes["encoder"] = own.model_dump()
     config = multimodal_config(
         preset, store.motif_ids, store.width, terms.context,
         store.expression is not None, store.constants_digest, **changes,

@@ -6,12 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from cislens.files import atomic_path
 from cislens.genome.codes import decode
+from cislens.models.contract import Encoder
 from cislens.models.profile import ProfileModel
-from cislens.models.saving import save_model
 from cislens.objectives.expert_terms import BalancedTerms
 from cislens.objectives.profile import ProfileObjective
 from cislens.recipes.profiles import Objective
@@ -19,10 +17,10 @@ from cislens.recipes.schema import TrainRecipe
 from cislens.signal.datacard import FILE_NAME, DataCard
 from cislens.signal.loader import ProfileLoader
 from cislens.signal.store import ProfileStore
-from cislens.training.course import Course, recompute_activations
+from cislens.training.course import recompute_activations
 from cislens.training.data import SpeciesLabels, to_tensors
 from cislens.training.experts import expert_use
-from cislens.training.manifest import model_card
+from cislens.training.part_course import PartCourse
 from cislens.training.start import start_of
 from cislens.training.stream import SplitPass, StepStream
 from cislens.training.watch import ExpertWatch
@@ -30,23 +28,27 @@ from cislens.training.watch import ExpertWatch
 logger = logging.getLogger("cislens")
 
 
-class ProfileCourse(Course):
+class ProfileCourse(PartCourse):
     """A profile store and a model with a head for each of its tracks.
+
+    Args:
+        encoder: what the model reads with; one of its own unless given.
 
     Raises:
         CislensError: as `start_of`, or if the encoder cannot recompute its activations.
     """
 
+    title = "profile model"
     selection = "poisson_nll"
     headline = ("pearson_pooled",)
     finite = ("poisson",)
 
-    def __init__(self, recipe: TrainRecipe) -> None:
+    def __init__(self, recipe: TrainRecipe, encoder: Encoder | None = None) -> None:
         assert isinstance(recipe.objective, Objective)
         training = recipe.training
         self.recipe = recipe
         self.store = ProfileStore.open(recipe.store)
-        self.start = start_of(recipe, self.store)
+        self.start = start_of(recipe, self.store, encoder)
         self.model = self.start.model
         self.objective: ProfileObjective = _objective(recipe, self.store, self.model)
         self.loader = ProfileLoader(
@@ -76,13 +78,13 @@ class ProfileCourse(Course):
             self.valid, partial(to_tensors, labels=self.labels, rank=rank, world=world)
         )
 
-    def save(self, folder: Path, model: nn.Module, manifest: dict[str, Any]) -> None:
-        assert isinstance(model, ProfileModel)
+    def about(self, model: ProfileModel) -> str:
+        return _about(self.store)
+
+    def leave(self, folder: Path, model: ProfileModel) -> dict[str, str]:
         with atomic_path(folder / "experts.parquet") as aside:
             expert_use(model, self.passes()).write_parquet(aside)
-        data = DataCard(self.store.length, self.start.tracks)
-        card = model_card(self.recipe, manifest, "profile model", _about(self.store))
-        save_model(model, folder / "model", card, {FILE_NAME: data.to_json()})
+        return {FILE_NAME: DataCard(self.store.length, self.start.tracks).to_json()}
 
     def facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from cislens.errors import CislensError
+from cislens.models.contract import Encoder
+from cislens.models.mixture import share_encoder
 from cislens.models.presets import HeadTracks, preset_config
 from cislens.models.profile import ProfileModel, build_model
 from cislens.randomness import seed_of
@@ -37,8 +39,11 @@ class Start:
         return "" if self.ancestor is None else self.ancestor.digest
 
 
-def start_of(recipe: TrainRecipe, store: ProfileStore) -> Start:
+def start_of(recipe: TrainRecipe, store: ProfileStore, encoder: Encoder | None = None) -> Start:
     """The model that the recipe trains, with heads for all of the store's tracks.
+
+    Args:
+        encoder: that a fresh model shares with others; one of its own unless given.
 
     Raises:
         CislensError: on an unknown preset or key, a folder that holds no model, bins that the
@@ -48,6 +53,8 @@ def start_of(recipe: TrainRecipe, store: ProfileStore) -> Start:
     _refuse_one_species_to_shuffle(recipe, store)
     if recipe.init_from is None:
         fresh = _fresh(recipe, store)
+        if encoder is not None:
+            share_encoder(fresh, encoder)
         return Start(fresh, track_card(fresh, None, store))
     model, ancestor = load_ancestor(recipe.init_from)
     grow(model, ancestor, store, recipe.seed)

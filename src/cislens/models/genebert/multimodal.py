@@ -12,12 +12,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from cislens.errors import CislensError
+from cislens.models.bases import base_head
 from cislens.models.genebert.columns import without_center_access
 from cislens.models.genebert.contract import RegionContext, RegionTokens
 from cislens.models.genebert.heads import CrossMatch, PooledMatch, Projection, mlp
 from cislens.models.genebert.regions import AnyRegionsConfig, build_region_encoder
-from cislens.models.reading import Reading, ReadingEncoder
+from cislens.models.reading import Reading, read
 from cislens.models.registry import AnyEncoderConfig, build_encoder
 from cislens.recipes.reading import Section
 
@@ -26,7 +26,7 @@ class MultimodalConfig(Section):
     """Both encoders, and what the matrix is made of.
 
     Attributes:
-        encoder: shape of the sequence encoder, of a kind that can be kept from seeing bases.
+        encoder: shape of the sequence encoder.
         regions: shape of the encoder of regions.
         motifs: ids of the motifs, the rows of the matrix, in their order.
         width: bp of a region.
@@ -71,17 +71,11 @@ class MultimodalModel(nn.Module):
     def __init__(self, config: MultimodalConfig) -> None:
         super().__init__()
         self.config = config
-        encoder = build_encoder(config.encoder)
-        if not isinstance(encoder, ReadingEncoder):
-            raise CislensError(
-                f"An encoder of kind {config.encoder.kind!r} cannot be kept from seeing bases; "
-                "take a genebert encoder."
-            )
-        self.encoder = encoder
+        self.encoder = encoder = build_encoder(config.encoder)
         motifs = len(config.motifs)
         self.regions = build_region_encoder(config.regions, motifs, config.expression)
         dim, region_dim, joint_dim = encoder.dim, self.regions.dim, config.joint_dim
-        self.base_head = encoder.base_head()
+        self.base_head = base_head(encoder)
         self.next_head = mlp(dim, dim, 2)
         self.projection = Projection(dim, region_dim, joint_dim)
         match = CrossMatch if config.match == "cross" else PooledMatch
@@ -91,8 +85,8 @@ class MultimodalModel(nn.Module):
         self.no_context = nn.Parameter(torch.zeros(region_dim))
 
     def read(self, x_B4L: Tensor, hidden_BL: Tensor | None = None, pair: bool = False) -> Reading:
-        """As `ReadingEncoder.read`."""
-        return self.encoder.read(x_B4L, hidden_BL, pair)
+        """As `cislens.models.reading.read`; no species is told."""
+        return read(self.encoder, x_B4L, hidden_BL, pair)
 
     def base_logits(self, reading: Reading) -> Tensor:
         """Of A, C, G, T at every base, (B, L, 4)."""

@@ -34,6 +34,9 @@ _FAMILIES = {
     "genebert-paper": {"regions": "swin", "match": "mlp"},
 }
 
+# What goes with an encoder of another family.
+_ANY = _FAMILIES["genebert-plus"]
+
 # Sequence encoder of each preset.
 ENCODERS: dict[str, dict[str, Any]] = {
     f"{family}-{size}": {"kind": family, **shape}
@@ -55,7 +58,8 @@ def multimodal_config(
     """The configuration of a preset for a region store.
 
     Args:
-        name: a key of `ENCODERS`, such as `genebert-plus-tiny`.
+        name: a key of `ENCODERS`, such as `genebert-plus-tiny`; or any other preset whose size is
+            the last part of its name, if `changes` give the whole `encoder` with its kind.
         motifs, width, context, expression, constants: as in `MultimodalConfig`.
         changes: keys that differ from the preset. Of `encoder` and `regions` only what differs is
             given; `regions={"kind": "mean"}` alone takes the size of that kind. `expression`
@@ -64,7 +68,8 @@ def multimodal_config(
     Raises:
         CislensError: on an unknown preset or key, or one that the store decides.
     """
-    if name not in ENCODERS:
+    shape = {**ENCODERS.get(name, {}), **_given(changes, "encoder")}
+    if "kind" not in shape:
         raise CislensError(f"There is no GeneBERT preset {name!r}. {nearest(name, ENCODERS)}")
     for key in _OF_STORE & changes.keys():
         raise CislensError(f"model preset {name}: {key} is not yours to give; the data decide it.")
@@ -77,12 +82,12 @@ def multimodal_config(
         "context": context,
         "expression": expression,
         "constants": constants,
-        "match": _FAMILIES[family]["match"],
+        "match": _FAMILIES.get(family, _ANY)["match"],
         "joint_dim": _JOINT[size],
         **changes,
     }
-    values["encoder"] = {**ENCODERS[name], **_given(changes, "encoder")}
-    regions = {"kind": _FAMILIES[family]["regions"], **_given(changes, "regions")}
+    values["encoder"] = shape
+    regions = {"kind": _FAMILIES.get(family, _ANY)["regions"], **_given(changes, "regions")}
     values["regions"] = {**_REGIONS.get(regions["kind"], {}).get(size, {}), **regions}
     return read_section(values, MultimodalConfig, f"model preset {name}")
 
