@@ -17,6 +17,9 @@ from cislens.motifs.store import RegionStore
 from cislens.recipes.profiles import DataRecipe
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.regions import CellSection, RegionRecipe, RegionSplit
+from cislens.recipes.sequence import SequenceRecipe
+from cislens.sequence.build import build_sequences
+from cislens.sequence.store import SequenceStore
 from cislens.signal.build import build_planned
 from cislens.signal.store import ProfileStore
 
@@ -104,3 +107,17 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "model"
     save_model(model, folder, "# untrained\n", {FILE_NAME: card.to_json()})
     return folder
+
+
+@pytest.fixture(scope="session")
+def sequence_store(tmp_path_factory: pytest.TempPathFactory) -> SequenceStore:
+    """Packaged yeast and fly in windows of 512 bp; the open regions of yeast are the probe."""
+    recipe = SequenceRecipe(
+        genomes={
+            "yeast": example_path("yeast_mini/sacCer3_II_IV_XVI.fa.gz"),
+            "fly": example_path("fly_mini/dm6_chr2L_4_7Mb.fa.gz"),
+        },
+        window=512,
+        probe={"yeast": example_path("yeast_mini/atac_peaks_macs3.narrowPeak.gz")},
+    )
+    return build_sequences(recipe, tmp_path_factory.mktemp("sequences") / "store")
