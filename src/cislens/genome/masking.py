@@ -17,16 +17,35 @@ from cislens.genome.codes import Codes
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
-_MEAN_SPAN, _LONGEST_SPAN = 4.0, 12
-# Now and then a span as long as a whole motif.
-_MOTIF_CHANCE, _MOTIF_SPAN = 0.2, (8, 20)
 # Shares of the spans that are hidden and replaced; the rest is asked but left as it is.
 _HIDDEN, _REPLACED = 0.8, 0.1
 _HIDE, _REPLACE, _KEEP = 1, 2, 3
-# Spans drawn per base to be covered; their mean length is 5.9, so this is never too few.
-_SPANS_PER_BASE, _SPANS_MORE = 0.3, 8
-_PLACE_BITS, _LENGTH_BITS = 32, 5
+_SPANS_MORE = 8
+_PLACE_BITS, _LENGTH_BITS = 32, 6
 _UNUSED = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class SpanLaw:
+    """How long masked spans are: most of them short, some of them long.
+
+    Attributes:
+        mean, longest: short spans are geometric with this mean, clipped.
+        long_chance, long: how often a span is long, and its shortest and longest length.
+        per_base: spans drawn per base to be covered: 1.8 over their mean length, so never too few.
+    """
+
+    mean: float
+    longest: int
+    long_chance: float
+    long: tuple[int, int]
+    per_base: float
+
+
+MOTIF_SPANS = SpanLaw(4.0, 12, 0.2, (8, 20), 0.3)
+"""Short spans, and now and then one as long as a whole motif; 5.9 bp on average."""
+WIDE_SPANS = SpanLaw(10.0, 48, 0.5, (16, 48), 0.09)
+"""Spans too long to be filled in from their rims; 21 bp on average."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +65,44 @@ class Masked:
 
 
 def mask_spans(
-    target_BL: Codes, rate: tuple[float, float], rng: np.random.Generator, kmer: int = 1
+    target_BL: Codes,
+    rate: tuple[float, float],
+    rng: np.random.Generator,
+    kmer: int = 1,
+    law: SpanLaw = MOTIF_SPANS,
 ) -> Masked:
     """Hide, replace or just ask for spans of bases.
 
     The share of the bases is uniform between the two of `rate` for each sequence, on average over
-    where its last span falls. Spans are geometric with mean 4, clipped to 12 bp, or with chance
-    0.2 uniform in 8 .. 20 bp. Of the spans 80 % are hidden, 10 % get random bases, 10 % stay.
+    where its last span falls. Of the spans 80 % are hidden, 10 % get random bases, 10 % stay.
 
     Args:
         kmer: bases that a token of the reader covers. Visible bases that no token shows, because
             each that covers them touches a hidden base too, are hidden and scored as well.
+        law: of the lengths of the spans.
     """
-    kind_BL = _spans(target_BL.shape, rate, rng)
+    return _masked(target_BL, _spans(target_BL.shape, rate, rng, law), rng, kmer)
+
+
+def mask_bases(target_BL: Codes, rate: float, rng: np.random.Generator, kmer: int = 1) -> Masked:
+    """Hide, replace or just ask for bases, each on its own with probability `rate`.
+
+    Of those chosen 80 % are hidden, 10 % get random bases, 10 % stay, as in BERT (Devlin et al.
+    2019).
+
+    Args:
+        kmer: as in `mask_spans`.
+    """
+    # Probabilities in steps of 2 ** -16, from the cheapest random numbers there are.
+    chosen = np.flatnonzero(rng.integers(0, 1 << 16, target_BL.shape, np.uint16) < rate * (1 << 16))
+    kind_BL = np.zeros(target_BL.shape, np.int8)
+    kind_BL.ravel()[chosen] = _kinds(rng.random(chosen.size))
+    return _masked(target_BL, kind_BL, rng, kmer)
+
+
+def _masked(
+    target_BL: Codes, kind_BL: npt.NDArray[np.int8], rng: np.random.Generator, kmer: int
+) -> Masked:
     hidden_BL = kind_BL == _HIDE
     if kmer > 1:
         hidden_BL = close_gaps(hidden_BL, kmer)
@@ -89,13 +133,19 @@ def close_gaps(hidden_BL: Bools, kmer: int) -> Bools:
     return ~shown_BL
 
 
+def _kinds(chance: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
+    """_HIDE, _REPLACE or _KEEP by numbers that are uniform in 0 .. 1."""
+    return (_HIDE + (chance >= _HIDDEN) + (chance >= _HIDDEN + _REPLACED)).astype(np.int8)
+
+
 def _spans(
-    shape: tuple[int, ...], rate: tuple[float, float], rng: np.random.Generator
+    shape: tuple[int, ...], rate: tuple[float, float], rng: np.random.Generator, law: SpanLaw
 ) -> npt.NDArray[np.int8]:
     """What happens to each base: 0 nothing, or _HIDE, _REPLACE, _KEEP."""
     rows, length = shape
     wanted_B = rng.uniform(*rate, rows) * length
-    length_BS = _lengths(rows, int(rate[1] * length * _SPANS_PER_BASE) + _SPANS_MORE, length, rng)
+    spans = int(rate[1] * length * law.per_base) + _SPANS_MORE
+    length_BS = np.minimum(_lengths((rows, spans), law, rng), length)
     end_BS = np.cumsum(length_BS, 1)
     # The span that passes the wanted number stays with the chance that makes the mean right.
     over_BS = end_BS - rng.random(rows)[:, None] * length_BS
@@ -114,18 +164,15 @@ def _spans(
     start_BS = before_BS + np.cumsum(length_BS, 1) - length_BS
     row, span = np.nonzero(place_BS != _UNUSED)
     start, end = start_BS[row, span], (start_BS + length_BS)[row, span]
-    chance = rng.random(row.size)
-    kind = _HIDE + (chance >= _HIDDEN) + (chance >= _HIDDEN + _REPLACED)
+    kind = _kinds(rng.random(row.size))
     change = np.zeros((rows, length + 1), np.int8)
     # No two spans start or end together, so these are sums.
-    change[row, start] += kind.astype(np.int8)
-    change[row, end] -= kind.astype(np.int8)
+    change[row, start] += kind
+    change[row, end] -= kind
     return np.cumsum(change, 1, dtype=np.int8)[:, :length]
 
 
-def _lengths(rows: int, spans: int, longest: int, rng: np.random.Generator) -> Ints:
-    short = np.minimum(rng.geometric(1 / _MEAN_SPAN, (rows, spans)), _LONGEST_SPAN)
-    low, high = _MOTIF_SPAN
-    motif = rng.integers(low, high + 1, (rows, spans))
-    chosen = np.where(rng.random((rows, spans)) < _MOTIF_CHANCE, motif, short)
-    return np.minimum(chosen, longest)
+def _lengths(shape: tuple[int, int], law: SpanLaw, rng: np.random.Generator) -> Ints:
+    short = np.minimum(rng.geometric(1 / law.mean, shape), law.longest)
+    long = rng.integers(law.long[0], law.long[1] + 1, shape)
+    return np.where(rng.random(shape) < law.long_chance, long, short)
