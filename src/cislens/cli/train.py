@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cislens.cli.options import AsJson, DryRun, Seed, answer
-from cislens.errors import CislensError
+from cislens.errors import CislensError, nearest
 from cislens.recipes.ablations import PARTS, ablated
+from cislens.recipes.objectives import OBJECTIVES, MixtureTerms
 from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import TrainRecipe
@@ -27,7 +28,11 @@ def command(
     ],
     out: Annotated[Path, typer.Option("--out", help="Run folder.")],
     store: Annotated[
-        Path | None, typer.Option("--store", help="Replaces the store of the recipe.")
+        list[str] | None,
+        typer.Option(
+            "--store",
+            help="Replaces the store of the recipe; OBJECTIVE=STORE that of one part of a mixture.",
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Replaces the number of steps of the recipe.")
@@ -45,7 +50,7 @@ def command(
     seed: Seed = None,
 ) -> None:
     """Train the recipe's model. The same command again resumes a run that was interrupted."""
-    read = _recipe(recipe, store, steps, without, seed)
+    read = _recipe(recipe, store or [], steps, without, seed)
     if match is not None:
         read = _matched(read, match, steps)
     if dry_run:
@@ -84,22 +89,61 @@ def _summary(run: "Run") -> str:
 
 
 def _recipe(
-    name: str, store: Path | None, steps: int | None, without: str | None, seed: int | None
+    name: str, stores: list[str], steps: int | None, without: str | None, seed: int | None
 ) -> TrainRecipe:
     """The recipe with what the command line changes."""
     path = recipe_path(_PACKAGED, name)
-    if store is None and path != Path(name):
+    of_parts, whole = _stores(stores)
+    if whole is None and path != Path(name):
         raise CislensError(
             f"The packaged recipe {name} names no store; give --store, the folder that "
-            "`cislens data profile` or `cislens data regions` made."
+            "`cislens data profile`, `cislens data regions` or `cislens data sequence` made."
         )
-    given = {} if store is None else {"store": str(store.resolve())}
+    given = {} if whole is None else {"store": str(whole)}
     read = read_recipe(path, TrainRecipe, given)
+    if of_parts:
+        read = _with_stores(read, of_parts)
     if without is not None:
         read = ablated(read, without)
     if seed is not None:
         read = read.model_copy(update={"seed": seed})
     return read if steps is None else _of_steps(read, steps)
+
+
+def _stores(given: list[str]) -> tuple[dict[str, Path], Path | None]:
+    """Stores of parts of a mixture by the name of the objective, and that of the recipe."""
+    of_parts: dict[str, Path] = {}
+    whole = None
+    for each in given:
+        name, equals, folder = each.partition("=")
+        if equals and name in OBJECTIVES:
+            of_parts[name] = Path(folder).resolve()
+        elif whole is None:
+            whole = Path(each).resolve()
+        else:
+            raise CislensError(
+                f"--store {each}: {whole} is the store of the recipe already; that of a part of a "
+                f"mixture is OBJECTIVE=STORE, with one of {', '.join(OBJECTIVES)}."
+            )
+    return of_parts, whole
+
+
+def _with_stores(recipe: TrainRecipe, stores: dict[str, Path]) -> TrainRecipe:
+    """The mixture with other stores for some of its parts."""
+    terms = recipe.objective
+    parts = terms.parts if isinstance(terms, MixtureTerms) else []
+    names = [part.objective.name for part in parts]
+    for name in stores:
+        if name not in names:
+            raise CislensError(
+                f"--store {name}=...: the recipe is no mixture with a part {name!r}. "
+                + (nearest(name, names) if names else "Give --store STORE.")
+            )
+    parts = [
+        part.model_copy(update={"store": stores.get(part.objective.name, part.store)})
+        for part in parts
+    ]
+    return recipe.model_copy(update={"objective": terms.model_copy(update={"parts": parts})})
 
 
 def _matched(recipe: TrainRecipe, run: Path, steps: int | None) -> TrainRecipe:

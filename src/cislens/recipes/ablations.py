@@ -8,6 +8,7 @@ from cislens.errors import CislensError, nearest
 from cislens.recipes.multimodal import TERMS, MultimodalTerms
 from cislens.recipes.profiles import Objective
 from cislens.recipes.schema import TrainRecipe
+from cislens.recipes.sequence_terms import DISTILLATION_TERMS, DistillationTerms
 
 
 def ablated(recipe: TrainRecipe, part: str) -> TrainRecipe:
@@ -18,7 +19,8 @@ def ablated(recipe: TrainRecipe, part: str) -> TrainRecipe:
             "decoder" predicts by the linear heads alone; "information" leaves the mutual
             information of species and expert out of the loss; "species" tells the encoder a
             random species of each window; "masked", "next", "match", "contrast", "regions" and
-            "motifs" leave that term out of a multi-modal objective.
+            "motifs" leave that term out of a multi-modal objective, "masked", "latent", "pooled"
+            and "koleo" out of a self-distillation.
 
     Raises:
         CislensError: if there is no such part, or the recipe does not have it.
@@ -56,13 +58,12 @@ def _without_species(recipe: TrainRecipe) -> TrainRecipe:
 
 def _without_term(recipe: TrainRecipe, term: str) -> TrainRecipe:
     terms = recipe.objective
-    if not isinstance(terms, MultimodalTerms) or not getattr(terms, term):
+    if not isinstance(terms, MultimodalTerms | DistillationTerms) or not getattr(terms, term, 0):
         raise CislensError(f"The recipe's objective has no term {term!r} to leave out.")
-    if not any(getattr(terms, other) for other in TERMS if other != term):
+    names = TERMS if isinstance(terms, MultimodalTerms) else DISTILLATION_TERMS
+    if not any(getattr(terms, other) for other in names if other != term):
         raise CislensError(f"{term!r} is the only term of the recipe's objective.")
-    return recipe.model_copy(
-        update={"objective": MultimodalTerms(**terms.model_dump() | {term: 0.0})}
-    )
+    return recipe.model_copy(update={"objective": type(terms)(**terms.model_dump() | {term: 0.0})})
 
 
 def _profile(recipe: TrainRecipe) -> Objective:
@@ -95,6 +96,9 @@ _WITHOUT: dict[str, Callable[[TrainRecipe], TrainRecipe]] = {
     "decoder": _without_decoder,
     "information": _without_information,
     "species": _without_species,
-    **{term: partial(_without_term, term=term) for term in TERMS},
+    **{
+        term: partial(_without_term, term=term)
+        for term in dict.fromkeys((*TERMS, *DISTILLATION_TERMS))
+    },
 }
 PARTS = tuple(_WITHOUT)

@@ -10,6 +10,10 @@ from cislens.recipes.reading import RecipePath, Section
 from cislens.recipes.sequence_terms import DistillationTerms, MaskedTerms
 
 
+# Names of the objectives that may be parts of a mixture.
+OBJECTIVES = ("profile", "multimodal", "masked", "distillation")
+
+
 def _objective_name(given: Any) -> Any:
     """Of a section of YAML or a read one; a section without a name is a profile objective."""
     if isinstance(given, dict):
