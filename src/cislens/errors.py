@@ -16,6 +16,13 @@ class MissingFileError(CislensError, FileNotFoundError):
     """A file or folder that the user named does not exist."""
 
 
+class CollapseError(CislensError):
+    """Training was stopped because the model gives all sequences nearly the same.
+
+    The command line exits with code 3.
+    """
+
+
 class CislensWarning(UserWarning):
     """Something the user should know that does not stop the work."""
 

@@ -22,7 +22,7 @@ from cislens.cli import (
     risk,
     train,
 )
-from cislens.errors import CislensError
+from cislens.errors import CislensError, CollapseError
 
 app = typer.Typer(
     name="cislens",
@@ -62,7 +62,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; exit code 2 and one message on a user's mistake."""
+    """Run the command line; one message and exit code 2 on a user's mistake, 3 on a collapse."""
     # Threads that spin while they wait take the cores from whatever else runs on the machine:
     # measured, one busy neighbor made training on two cores 30 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -72,7 +72,7 @@ def main() -> None:
         if "--json" in sys.argv:
             typer.echo(json.dumps({"error": str(error)}))
         typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        sys.exit(3 if isinstance(error, CollapseError) else 2)
     except OSError as error:
         # A folder where a file should be, a path below a file, no permission, no space.
         if error.filename is None:

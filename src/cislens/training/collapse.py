@@ -1,0 +1,243 @@
+"""Rules that tell a collapsing run from a healthy one, and the guard that stops the former.
+
+A model collapses when it gives all sequences nearly the same; the losses of self-distillation can
+be low then. The rules look at what `objectives.collapse` measures at each validation.
+"""
+
+import json
+import logging
+import math
+import operator
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from cislens.errors import CislensError, CollapseError
+from cislens.files import atomic_path, write_atomic
+from cislens.recipes.schema import Training
+from cislens.training.monitor import Monitor
+
+REPORT = "collapse_report.json"
+GOOD = "good.ckpt"
+
+logger = logging.getLogger("cislens")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Limits of one metric.
+
+    Attributes:
+        metric: its name, without the name of the part of a mixture.
+        side: on which side of the limits it is bad.
+        warn, stop: the limits; no warning where there is none.
+        meaning: what it says if it is bad.
+    """
+
+    metric: str
+    side: Literal["below", "above"]
+    warn: float | None
+    stop: float
+    meaning: str
+
+    def beyond(self, value: float, limit: float | None) -> bool:
+        """Whether the value is on the bad side of a limit; never if it was not measured."""
+        bad = operator.lt if self.side == "below" else operator.gt
+        return limit is not None and not math.isnan(value) and bad(value, limit)
+
+
+RULES = (
+    Rule("rankme_share", "below", 0.2, 0.1, "the vectors of windows use few directions"),
+    Rule(
+        "teacher/marginal", "below", 0.6, 0.3,
+        "the teacher gives all windows to a few prototypes",
+    ),
+    Rule(
+        "teacher/sharpness", "above", 0.95, 0.98,
+        "the teacher gives every window to all prototypes alike",
+    ),
+    Rule("feature_std", "below", 0.3, 0.1, "the vectors of all windows point the same way"),
+    Rule(
+        "composition_share", "above", 0.5, 0.8,
+        "the vectors hold little but the share of GC, CpG and repeats",
+    ),
+    Rule(
+        "masked/nats_unique", "above", None, 1.4,
+        "hidden bases are told no better than at random (ln 4 = 1.386)",
+    ),
+)  # fmt: skip
+
+
+def rules_with(markov: float | None = None) -> tuple[Rule, ...]:
+    """The rules, which warn of a masked term above that of an order-2 Markov model, in nats."""
+    return tuple(
+        replace(rule, warn=markov) if rule.metric == "masked/nats_unique" else rule
+        for rule in RULES
+    )
+
+
+class CollapseGuard(Callback):
+    """Judges every validation after the warm-up, and stops a run that has collapsed.
+
+    A rule whose `stop` limit is passed at two validations in a row ends the run with a
+    CollapseError and a `collapse_report.json`. At the first of them the last checkpoint, which the
+    validation is about to replace, is kept as `checkpoints/good.ckpt`; it is removed again when
+    the run recovers. Must stand after the monitor and before the checkpoint among the callbacks.
+
+    Args:
+        folder: of the run.
+        training: of the recipe; nothing is judged during its warm-up.
+        on_collapse: stop the run, or say so in the log and go on.
+        markov: nats of an order-2 Markov model on the held-out windows outside of repeats.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        training: Training,
+        on_collapse: Literal["stop", "warn"] = "stop",
+        markov: float | None = None,
+    ) -> None:
+        self.folder = folder
+        self.warmup = round(training.warmup * training.steps)
+        self.on_collapse = on_collapse
+        self.rules = rules_with(markov)
+        self.before: dict[str, Any] = {}
+        self.warned: list[str] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"before": self.before, "warned": self.warned}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.before = dict(state_dict["before"])
+        self.warned = list(state_dict["warned"])
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        step = trainer.global_step
+        if trainer.sanity_checking or step < self.warmup:
+            return
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        rows = next(each.rows for each in callbacks if isinstance(each, Monitor))
+        values = {
+            row["metric"]: row["value"]
+            for row in rows
+            if row["step"] == step and row["split"] == "valid"
+        }
+        judged = {name: rule for name in values if (rule := self._rule(name))}
+        self._warn(step, values, judged)
+        bad = [name for name, rule in judged.items() if rule.beyond(values[name], rule.stop)]
+        seen = {"step": step, "bad": bad, "values": {name: values[name] for name in judged}}
+        before, self.before = self.before, seen
+        if self.on_collapse == "warn":
+            return
+        if twice := [name for name in bad if name in before.get("bad", ())]:
+            self._stop(trainer, before, twice, judged)
+        if trainer.is_global_zero:
+            self._keep(was_bad=bool(before.get("bad")), is_bad=bool(bad))
+
+    def _rule(self, name: str) -> Rule | None:
+        metric = name.rpartition(".")[2]
+        return next((rule for rule in self.rules if rule.metric == metric), None)
+
+    def _warn(self, step: int, values: Mapping[str, float], judged: Mapping[str, Rule]) -> None:
+        """Say what is beyond a limit, once until it is not any more."""
+        found = []
+        for name, rule in judged.items():
+            for limit, degree in ((rule.stop, "far "), (rule.warn, "")):
+                if rule.beyond(values[name], limit):
+                    found.append(name)
+                    if name not in self.warned or degree:
+                        logger.warning(
+                            "training: step %d, %s is %.4f, %s%s %.4g: %s",
+                            step, name, values[name], degree, rule.side, limit, rule.meaning,
+                        )  # fmt: skip
+                    break
+        self.warned = found
+
+    def _keep(self, was_bad: bool, is_bad: bool) -> None:
+        last, good = (self.folder / "checkpoints" / name for name in ("last.ckpt", GOOD))
+        if is_bad and not was_bad and last.exists():
+            with atomic_path(good) as aside:
+                shutil.copyfile(last, aside)
+        elif not is_bad:
+            good.unlink(missing_ok=True)
+
+    def _stop(
+        self,
+        trainer: Trainer,
+        before: Mapping[str, Any],
+        twice: list[str],
+        judged: Mapping[str, Rule],
+    ) -> NoReturn:
+        good = self.folder / "checkpoints" / GOOD
+        report = {
+            "rules": [{**asdict(judged[name]), "metric": name} for name in twice],
+            "validations": [
+                {"step": seen["step"], "values": _nulled(seen["values"])}
+                for seen in (before, self.before)
+            ],
+            "step": self.before["step"],
+            "checkpoint": str(good.relative_to(self.folder)) if good.exists() else None,
+        }
+        if trainer.is_global_zero:
+            write_atomic(self.folder / REPORT, json.dumps(report, indent=1, allow_nan=False) + "\n")
+        raise CollapseError(collapse_message(self.folder, report))
+
+
+def read_collapse(folder: Path) -> dict[str, Any] | None:
+    """The collapse report of a run folder, if there is one.
+
+    Raises:
+        CislensError: if it is damaged.
+    """
+    path = folder / REPORT
+    if not path.exists():
+        return None
+    try:
+        report: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise CislensError(f"{path} is not JSON ({error}); restore the run folder.") from None
+    return report
+
+
+def refuse_collapsed(folder: Path) -> None:
+    """Refuse to go on with a run that has collapsed.
+
+    Raises:
+        CollapseError: if it has, with the message that it ended with.
+    """
+    if report := read_collapse(folder):
+        raise CollapseError(collapse_message(folder, report))
+
+
+def collapse_message(folder: Path, report: Mapping[str, Any]) -> str:
+    """What a report says, in words."""
+    first, second = report["validations"]
+    found = "; ".join(
+        f"{rule['metric']} is {_said(second, rule)}, {rule['side']} {rule['stop']:g} (step "
+        f"{first['step']}: {_said(first, rule)}): {rule['meaning']}"
+        for rule in report["rules"]
+    )
+    kept = "There is no checkpoint from before it"
+    if report["checkpoint"]:
+        kept = f"The last good checkpoint is {folder / report['checkpoint']}"
+    return (
+        f"{folder}: the model has collapsed. At step {report['step']}, {found}. {kept}; "
+        f"{folder / REPORT} has all values. Train into another --out, with a lower "
+        "training.learning_rate or more weight on the masked and koleo terms; on_collapse: warn "
+        "in the objective lets such a run go on."
+    )
+
+
+def _said(seen: Mapping[str, Any], rule: Mapping[str, Any]) -> str:
+    value = seen["values"].get(rule["metric"])
+    return "not finite" if value is None else f"{value:.4f}"
+
+
+def _nulled(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Values as JSON has them."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
