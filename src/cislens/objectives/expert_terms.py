@@ -7,11 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from cislens.models.profile import ProfileModel, ProfileOutput
 from cislens.nn.gate_losses import decoder_terms, encoder_terms
+from cislens.nn.gathering import mean_over_devices, sum_over_devices, world_size
 from cislens.nn.routing import Routing, balance_loss, joint_of_mass, mutual_information, z_loss
 from cislens.recipes.profiles import PlusTerms, PublishedTerms
 
@@ -54,7 +54,7 @@ class BalancedTerms(ExpertTerms):
         encoder = model.config.encoder
         dense = getattr(encoder, "ffn", "experts") == "dense"
         experts = 0 if dense else getattr(encoder, "experts", 0)
-        shape = (encoder.depth if experts else 0, self.species, experts)
+        shape = (getattr(encoder, "depth", 0) if experts else 0, self.species, experts)
         self.mass_XSE: Tensor
         self.register_buffer("mass_XSE", torch.zeros(shape))
 
@@ -144,21 +144,3 @@ def _several_species(routing: Routing, species: int) -> bool:
 def joined(parts: tuple[Routing, ...]) -> list[Routing]:
     """The routings of a decoder's heads as one; empty if there are none."""
     return [Routing.join(parts)] if parts else []
-
-
-def world_size() -> int:
-    """Number of processes that train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def sum_over_devices(value: Tensor) -> Tensor:
-    """Sum of a detached tensor over all processes."""
-    if world_size() > 1:
-        value = value.clone()
-        dist.all_reduce(value)
-    return value
-
-
-def mean_over_devices(value: Tensor) -> Tensor:
-    """Mean of a detached tensor over all processes."""
-    return sum_over_devices(value) / world_size()

@@ -13,11 +13,13 @@ from cislens.errors import CislensError
 from cislens.models.genebert.contract import RegionTokens
 from cislens.models.genebert.multimodal import MultimodalModel
 from cislens.models.reading import Reading
+from cislens.nn.gathering import reaching_all
 from cislens.nn.pairwise import sigmoid_contrast
 from cislens.nn.precision import full_precision
+from cislens.objectives.bases import masked_term, scored_bases
 from cislens.objectives.contract import Losses, Objective
 from cislens.objectives.multimodal.batch import TorchRegionBatch
-from cislens.objectives.multimodal.masked import masked_term, next_term, scored_bases
+from cislens.objectives.multimodal.masked import next_term
 from cislens.objectives.multimodal.matching import gc_gap, match_term, mixed, most_alike
 from cislens.objectives.multimodal.metrics import MultimodalMetrics
 from cislens.objectives.multimodal.regions import (
@@ -47,7 +49,7 @@ class MultimodalObjective(Objective):
     either. A term of weight 0 is not computed, nor is a pass that only such terms need.
 
     Terms: those of a weight above 0, before weighting, and `loss`, their weighted sum. The
-    formulas are in `masked`, `matching` and `regions` of this package and in
+    formulas are in `objectives.bases`, `masked`, `matching` and `regions` of this package and in
     `cislens.nn.pairwise`; all are in fp32 and the same in training and evaluation.
 
     With `negatives: matched` and contrastive matching, a third of the contexts that `match` tells
@@ -69,9 +71,7 @@ class MultimodalObjective(Objective):
     def loss(self, batch: TorchRegionBatch) -> Losses:
         terms, predictions = self.forward_terms(batch)
         total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            # Data-parallel training wants every parameter in the graph.
-            total = total + 0.0 * sum(weight.sum() for weight in _trained(self.model))
+        total = reaching_all(total, self.model)
         named = {name: term.detach() for name, term in terms.items()}
         return Losses(
             total=total,

@@ -1,0 +1,1 @@
+"""A student learns to give what its running mean, the teacher, gives for other views."""
