@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cislens.cli import data_basenji, data_regions, task
+from cislens.cli import data_basenji, data_regions, data_sequence, task
 from cislens.cli.options import AsJson, DryRun, Seed, Workers, answer
 from cislens.errors import CislensError, nearest
 from cislens.recipes.packaged import packaged_names, recipe_path
@@ -21,8 +21,10 @@ app = typer.Typer(help="Build what models train on and are judged by.", no_args_
 app.add_typer(task.app, name="task")
 app.command("basenji")(data_basenji.command)
 app.command("regions")(data_regions.command)
+app.command("sequence")(data_sequence.command)
 
-_NAMES = [name for name in packaged_names(_PACKAGED) if not name.endswith(data_regions.SUFFIX)]
+_OTHERS = (data_regions.SUFFIX, data_sequence.SUFFIX)
+_NAMES = [name for name in packaged_names(_PACKAGED) if not name.endswith(_OTHERS)]
 
 
 @app.command("profile")

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 
 from cislens.errors import CislensError
-from cislens.files import manifest_format
 from cislens.genome.codes import Codes
-from cislens.motifs.store import FORMAT as REGIONS
 from cislens.motifs.store import RegionStore
+from cislens.sequence.parts import open_any_store, region_stretches
+from cislens.sequence.store import SequenceStore
 from cislens.signal.store import ProfileStore
 
 
@@ -39,48 +39,73 @@ class TrainedRegions:
         """`chrom, start, end, split, block, read`: what parts examples.
 
         The regions (`read`), and stretches of the genome (not `read`) that give what lies
-        between regions of one block its part. A stretch ends midway to the next one, or at the
-        chromosome's end.
+        between regions of one block its part.
         """
-        columns = ["chrom", "start", "end", "split", "block"]
-        regions = self.store.regions.select(columns)
-        run = pl.struct("chrom", "split", "block").rle_id()
-        stretches = (
-            regions.with_columns(run=run)
-            .group_by("run", maintain_order=True)
-            .agg(*(pl.col(name).first() for name in ("chrom", "start", "split", "block")),
-                 pl.col("end").max())
-        )  # fmt: skip
-        before = pl.col("end").shift(1).over("chrom")
-        middle = (pl.col("start") + before) // 2
-        stretches = stretches.with_columns(start=middle.fill_null(0))
-        size = pl.col("chrom").replace_strict(self.store.chrom_sizes, return_dtype=pl.Int64)
-        after = pl.col("start").shift(-1).over("chrom").fill_null(size)
-        stretches = stretches.with_columns(end=after)
+        stretches = region_stretches(self.store)
+        regions = self.store.regions.select(stretches.columns)
         return pl.concat(
             [
                 regions.with_columns(read=pl.lit(value=True)),
-                stretches.select(columns).with_columns(read=pl.lit(value=False)),
+                stretches.with_columns(read=pl.lit(value=False)),
             ]
         )
 
 
-TrainingStore = ProfileStore | TrainedRegions
+class TrainedSequences:
+    """A sequence store with the questions that a profile store answers about its windows.
+
+    Attributes:
+        species: names of its genomes.
+        store: the sequence store.
+    """
+
+    def __init__(self, store: SequenceStore) -> None:
+        self.store = store
+        self.path = store.path
+        self.digest = store.digest
+        self.species = store.species
+
+    def require_placed(self, species: str, purpose: str) -> None:
+        """Windows are cut from a genome, so they have a place in it."""
+
+    def chrom_sizes(self, species: str) -> dict[str, int]:
+        """Chromosome lengths of a genome."""
+        return self.store.chrom_sizes(species)
+
+    def windows(self, species: str) -> pl.DataFrame:
+        """`chrom, start, end, split, block`: the tiles in which all windows lie."""
+        return self.store.windows(species)
+
+    def sequences(self, species: str) -> list[Codes]:
+        """Every tile of the train and valid parts."""
+        number = {chrom: at for at, chrom in enumerate(self.store.chroms(species))}
+        tiles = self.store.windows(species).filter(pl.col("split") != "test")
+        found = []
+        for chrom, start, end in tiles.select("chrom", "start", "end").iter_rows():
+            place = np.array([number[chrom]]), np.array([start])
+            found.append(self.store.cut(species, *place, end - start)[0][0])
+        return found
+
+
+TrainingStore = ProfileStore | TrainedRegions | TrainedSequences
 
 
 def open_training_store(path: str | os.PathLike[str]) -> TrainingStore:
-    """A profile store or a region store, whichever it is.
+    """A profile, region or sequence store, whichever it is.
 
     Raises:
         CislensError: as their `open`.
     """
-    if manifest_format(path) == REGIONS:
-        return TrainedRegions(RegionStore.open(path))
-    return ProfileStore.open(path)
+    store = open_any_store(path)
+    if isinstance(store, RegionStore):
+        return TrainedRegions(store)
+    return TrainedSequences(store) if isinstance(store, SequenceStore) else store
 
 
 def trained_sequences(store: TrainingStore, species: str) -> list[Codes]:
-    """Every window, or region, of the species' train and valid parts."""
+    """Every window, region or tile of the species' train and valid parts."""
+    if isinstance(store, TrainedSequences):
+        return store.sequences(species)
     if isinstance(store, TrainedRegions):
         table, margin, length = store.store.regions, store.store.margin, store.store.width
     else:
@@ -101,4 +126,5 @@ def require_profiles(store: TrainingStore, purpose: str) -> ProfileStore:
     """
     if isinstance(store, ProfileStore):
         return store
-    raise CislensError(f"{purpose} needs a profile store; {Path(store.path)} holds regions.")
+    held = "regions" if isinstance(store, TrainedRegions) else "sequence alone"
+    raise CislensError(f"{purpose} needs a profile store; {Path(store.path)} holds {held}.")

@@ -59,16 +59,16 @@ class Haplotypes:
             another. Of overlapping ones the first is kept.
         """
         first, last = self._rows.get(chrom, (0, 0))
-        first += int(np.searchsorted(self._begin_V[first:last], start))
-        last = first + int(np.searchsorted(self._begin_V[first:last], end))
+        first += int(np.searchsorted(self._begins[first:last], start))
+        last = first + int(np.searchsorted(self._begins[first:last], end))
         byte, bit = divmod(haplotype, 8)
         here = first + np.flatnonzero(self.carried_VW[first:last, byte] & (128 >> bit))
         found: list[tuple[int, int, Codes]] = []
         reached = start
         for row in here.tolist():
-            begin, taken = int(self._begin_V[row]), int(self._taken_V[row])
+            begin, taken = int(self._begins[row]), int(self._taken[row])
             if begin >= reached and begin + taken <= end:
-                found.append((begin, taken, encode(self._alt_V[row])))
+                found.append((begin, taken, encode(self._alts[row])))
                 reached = begin + taken
         return found
 
@@ -81,16 +81,16 @@ class Haplotypes:
         return {chrom: (first, last + 1) for chrom, first, last in runs.iter_rows()}
 
     @cached_property
-    def _begin_V(self) -> npt.NDArray[np.int64]:
+    def _begins(self) -> npt.NDArray[np.int64]:
         begin: npt.NDArray[np.int64] = self.variants["pos"].to_numpy() - 1
         return begin
 
     @cached_property
-    def _taken_V(self) -> npt.NDArray[np.int64]:
+    def _taken(self) -> npt.NDArray[np.int64]:
         return self.variants["ref"].str.len_bytes().to_numpy().astype(np.int64)
 
     @cached_property
-    def _alt_V(self) -> list[str]:
+    def _alts(self) -> list[str]:
         return self.variants["alt"].to_list()
 
 

@@ -86,8 +86,7 @@ def _runs(
         right = min(left + _PIECE, last)
         valid = _valid(genome, chrom, left, right, limits)
         edges = np.flatnonzero(np.diff(valid, prepend=False, append=False))
-        for begin, end in (edges.reshape(-1, 2) + left).tolist():
-            yield begin, end
+        yield from zip((edges[::2] + left).tolist(), (edges[1::2] + left).tolist(), strict=True)
 
 
 def _valid(genome: Genome, chrom: str, left: int, right: int, limits: Limits) -> Bools:

@@ -32,11 +32,15 @@ _PIECE = 1 << 22  # bp read at a time
 AnyStore = ProfileStore | RegionStore | SequenceStore
 
 
-def called_chromosomes(genome: Genome, window: int) -> tuple[list[str], list[str]]:
-    """Chromosomes that hold a window, and those left out because all of their bases are N.
+def tile_genome(genome: Genome, window: int) -> tuple[pl.DataFrame, list[str]]:
+    """Tiles `chrom, start, end, called` over a genome, and the chromosomes that are N throughout.
+
+    A tile has max(window, 4096) bp, the last of a chromosome up to twice that, or the whole of a
+    chromosome that is shorter; `called` is the number of its bases that are not N. There is none
+    on a chromosome that is shorter than a window, or of which every base is N (the log says so).
 
     Raises:
-        CislensError: if every chromosome is shorter than the window, or all of them are N.
+        CislensError: if no tile is left.
     """
     long = [chrom for chrom, size in genome.chrom_sizes.items() if size >= window]
     if not long:
@@ -45,32 +49,16 @@ def called_chromosomes(genome: Genome, window: int) -> tuple[list[str], list[str
             f"a window of {window:,} bp is longer than every chromosome of {genome.path} (the "
             f"longest, {largest}, has {genome.size(largest):,} bp); choose a shorter window."
         )
-    empty = [chrom for chrom in long if not _has_bases(genome, chrom)]
+    frames = [_tiles(genome, chrom, tile_bp(window)) for chrom in long]
+    empty = [chrom for chrom, tiles in zip(long, frames, strict=True) if not tiles["called"].any()]
     if len(empty) == len(long):
         raise CislensError(
-            f"all chromosomes of {genome.path} that are long enough for a window of {window:,} bp "
-            f"are N from end to end, e.g. {empty[0]}; check the genome."
+            f"every base of {genome.path} on chromosomes that are long enough for a window of "
+            f"{window:,} bp is N, e.g. on {empty[0]}; check the genome."
         )
     if empty:
-        logger.warning(
-            "%s: %s left out: every base is N", genome.path, ", ".join(empty[:5])
-        )  # fmt: skip
-    return [chrom for chrom in long if chrom not in empty], empty
-
-
-def tile_genome(genome: Genome, chroms: list[str], window: int) -> pl.DataFrame:
-    """`chrom, start, end` of tiles that cover the chromosomes; the last of each is longer.
-
-    A tile has max(window, 4096) bp, or the whole of a chromosome that is shorter.
-    """
-    width = tile_bp(window)
-    frames = []
-    for chrom in chroms:
-        size = genome.size(chrom)
-        start = np.arange(max(size // width, 1), dtype=np.int64) * width
-        end = np.append(start[1:], size)
-        frames.append(pl.DataFrame({"chrom": [chrom] * len(start), "start": start, "end": end}))
-    return pl.concat(frames)
+        logger.warning("%s: %s left out: every base is N", genome.path, ", ".join(empty[:5]))
+    return pl.concat([tiles for tiles in frames if tiles["called"].any()]), empty
 
 
 def tile_bp(window: int) -> int:
@@ -182,12 +170,19 @@ def store_digest(path: Path) -> str:
     return open_any_store(path).digest
 
 
-def _has_bases(genome: Genome, chrom: str) -> bool:
+def _tiles(genome: Genome, chrom: str, width: int) -> pl.DataFrame:
     size = genome.size(chrom)
-    return any(
-        (genome.fetch(chrom, start, min(start + _PIECE, size)) != N).any()
-        for start in range(0, size, _PIECE)
-    )
+    start = np.arange(max(size // width, 1), dtype=np.int64) * width
+    called = np.zeros(len(start), np.int64)
+    together = max(_PIECE // width, 1)
+    for first in range(0, len(start), together):
+        here = start[first : first + together]
+        end = size if first + together >= len(start) else int(here[-1]) + width
+        called_L = genome.fetch(chrom, int(here[0]), end) != N
+        called[first : first + together] = np.add.reduceat(called_L, here - here[0], dtype=np.int64)
+    end_T = np.append(start[1:], size)
+    chroms = [chrom] * len(start)
+    return pl.DataFrame({"chrom": chroms, "start": start, "end": end_T, "called": called})
 
 
 def _require_all_parts(tiles: pl.DataFrame, valid: list[str], test: list[str]) -> None:

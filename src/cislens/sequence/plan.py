@@ -21,7 +21,6 @@ from cislens.recipes.sequence import SequenceRecipe
 from cislens.sequence.mappable import Limits, valid_starts
 from cislens.sequence.parts import (
     PARTS,
-    called_chromosomes,
     part_tiles,
     store_digest,
     taken_parts,
@@ -192,7 +191,7 @@ def _check_recipe(recipe: SequenceRecipe) -> None:
 
 def _plan_species(recipe: SequenceRecipe, name: str) -> SpeciesPlan:
     genome = open_genome(recipe.genomes[name])
-    chroms, left_out = called_chromosomes(genome, recipe.window)
+    tiles, left_out = tile_genome(genome, recipe.window)
     # What is read in a moment comes first: a mistake there should not take minutes to be told.
     probe = read_probe(recipe.probe[name], genome) if name in recipe.probe else None
     avoided = _spans(recipe.blacklist[name], genome) if name in recipe.blacklist else {}
@@ -202,7 +201,8 @@ def _plan_species(recipe: SequenceRecipe, name: str) -> SpeciesPlan:
     if recipe.split.store is not None:
         tiles = taken_parts(name, genome, recipe.split.store, recipe.split)
     else:
-        tiles = tile_genome(genome, chroms, recipe.window)
+        # Tiles without room for a window would take shares of the parts and give nothing.
+        tiles = tiles.filter(pl.col("called") >= recipe.window * (1 - recipe.most_n))
         tiles = part_tiles(name, genome, tiles, recipe.split, recipe.window, recipe.seed)
     limits = Limits(recipe.window, recipe.most_n, recipe.most_repeats, avoided)
     starts = valid_starts(genome, tiles, limits)

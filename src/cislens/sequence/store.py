@@ -27,7 +27,7 @@ STARTS, TILES, PROBE = "starts.parquet", "tiles.parquet", "probe.parquet"
 BASES = "bases"  # a folder of each species
 VARIANTS, CARRIED = "haplotypes.parquet", "haplotypes.npy"
 REPEAT = 8  # is added to the code of a soft-masked base
-_CODE = 7  # the bits of a code
+_CODE = np.uint8(7)  # the bits of a code
 
 Ints = npt.NDArray[np.int64]
 
@@ -155,7 +155,8 @@ class SequenceStore:
         size_B, begin_B = part.sizes[chrom_B], part.begins[chrom_B]
         inside_B = (start_B >= 0) & (start_B + length <= size_B)
         if inside_B.all() and len(inside_B):
-            return part.every(length)[begin_B + start_B]
+            whole_BL: Codes = part.every(length)[begin_B + start_B]
+            return whole_BL
         found_BL = np.full((len(start_B), length), N, np.uint8)
         if inside_B.any():
             found_BL[inside_B] = part.every(length)[(begin_B + start_B)[inside_B]]
