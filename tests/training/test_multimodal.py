@@ -291,8 +291,6 @@ def test_models_and_stores_of_the_other_kind_are_refused(
     profiles = TrainRecipe(store=small_store.path, init_from=run.folder, training=recipe.training)
     with pytest.raises(CislensError, match="holds a MultimodalModel, which predicts no profiles"):
         course_of(profiles)
-    with pytest.raises(CislensError, match="space-plus-tiny is a preset of profile models"):
-        course_of(changed(recipe, model="space-plus-tiny"))
     with pytest.raises(CislensError, match="Did you mean 'genebert-plus-tiny'"):
         course_of(changed(recipe, model="genebert-plus-tny"))
     with pytest.raises(CislensError, match="the data decide it"):

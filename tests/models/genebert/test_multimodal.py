@@ -268,12 +268,23 @@ def test_an_unknown_preset_names_the_nearest() -> None:
         multimodal_config("genebert-plus-tinny", *KNOWN)
 
 
-def test_an_encoder_that_hides_nothing_is_refused() -> None:
+def test_an_encoder_that_knows_no_hidden_bases_is_shown_a_quarter_of_each() -> None:
+    """Logits of a hidden base do not depend on it; those of a visible one do."""
     trunk = {"kind": "basenji", "dim": 16, "depth": 1}
     config = model().config.model_dump()
-    wrong = read_section({**config, "encoder": trunk}, MultimodalConfig, "test")
-    with pytest.raises(CislensError, match="'basenji' cannot be kept from seeing bases"):
-        MultimodalModel(wrong)
+    net = MultimodalModel(read_section({**config, "encoder": trunk}, MultimodalConfig, "test"))
+    net.eval()
+    codes_BL = torch.randint(0, 4, (2, 256))
+    other_BL = codes_BL.clone()
+    other_BL[:, 100] = (other_BL[:, 100] + 1) % 4
+    hidden_BL = torch.zeros(2, 256, dtype=torch.bool)
+
+    def logits(codes_BL: torch.Tensor) -> torch.Tensor:
+        return net.base_logits(net.read(F.one_hot(codes_BL, 4).transpose(1, 2).float(), hidden_BL))
+
+    assert not torch.equal(logits(codes_BL), logits(other_BL))
+    hidden_BL[:, 100] = True
+    assert torch.equal(logits(codes_BL), logits(other_BL))
 
 
 @pytest.mark.parametrize("regions", ["tokens", "swin", "mean"])
