@@ -1,10 +1,12 @@
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cislens.genome.codes import N
-from cislens.genome.masking import close_gaps, mask_spans
+from cislens.genome.masking import WIDE_SPANS, close_gaps, mask_bases, mask_spans
 
 
 def sequences(rows, length, seed=0):
@@ -106,6 +108,63 @@ def test_span_lengths():
     assert np.median(lengths) <= 5
     assert (lengths > 12).mean() == pytest.approx(0.2 * 8 / 13, abs=0.04)
     assert (lengths == 1).mean() == pytest.approx(0.8 / 4, abs=0.04)
+
+
+def test_wide_spans():
+    """Half geometric with mean 10, clipped to 48: 9.9; half U{16..48}: 32. Together 21.0."""
+    rng = np.random.default_rng(8)
+    masked = mask_spans(sequences(200, 40_000), (0.02, 0.02), rng, law=WIDE_SPANS)
+    lengths = np.concatenate([runs(row) for row in masked.scored_BL])
+    assert lengths.mean() == pytest.approx(21.0, rel=0.04)
+    assert (lengths < 16).mean() == pytest.approx(0.5 * (1 - 0.9**15), abs=0.02)
+    assert (lengths == 1).mean() == pytest.approx(0.05, abs=0.01)
+    # But for spans side by side.
+    assert (lengths > 48).mean() < 0.02
+    assert (lengths == 48).mean() == pytest.approx(0.5 * (1 / 33 + 0.9**47), abs=0.01)
+
+
+@pytest.mark.parametrize(("length", "most"), [(64, 0.8), (256, 0.7), (512, 0.6)])
+def test_share_of_bases_in_wide_spans(length, most):
+    rng = np.random.default_rng(9)
+    shares = mask_spans(sequences(4000, length), (0.1, 0.5), rng, law=WIDE_SPANS).scored_BL.mean(1)
+    # A sequence of 64 bp has one span at least, which is up to 16 bp.
+    assert shares.mean() == pytest.approx(0.3, abs=0.02)
+    assert shares.max() < most
+    assert shares.std() > 0.1
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.15, 0.6])
+def test_bases_masked_one_by_one(rate):
+    target = sequences(1500, 256)
+    target[:, 100:140] = N
+    masked = mask_bases(target, rate, np.random.default_rng(10))
+    hidden, scored, called = masked.hidden_BL, masked.scored_BL, target != N
+    assert not scored[~called].any()
+    assert (masked.codes_BL[~called] == N).all()
+    assert scored[called].mean() == pytest.approx(rate, abs=0.004)
+    # Each on its own: neighbors are no more often asked than others, and so is every place.
+    both = (scored[:, 1:] & scored[:, :-1])[:, :99].mean()
+    assert both == pytest.approx(rate**2, abs=0.004)
+    assert scored[:, called.all(0)].mean(0).std() < 2 * (rate * (1 - rate) / 1500) ** 0.5
+    assert (hidden & called).sum() / scored.sum() == pytest.approx(0.8, abs=0.015)
+    assert (masked.codes_BL[hidden] == N).all()
+    changed = ~hidden & (masked.codes_BL != target)
+    assert not (changed & ~scored).any()
+    assert changed.sum() / scored.sum() == pytest.approx(0.075, abs=0.01)
+
+
+def test_bases_masked_for_a_reader_of_kmers():
+    masked = mask_bases(sequences(40, 120), 0.1, np.random.default_rng(11), kmer=4)
+    for hidden in masked.hidden_BL:
+        assert hidden.tolist() == unseen(hidden, 4)
+    assert not (masked.hidden_BL & ~masked.scored_BL).any()
+
+
+def test_what_spans_hide_stays_the_same_from_version_to_version():
+    """Runs of released versions can be repeated: the same seed hides the same bases."""
+    masked = mask_spans(sequences(64, 512), (0.15, 0.3), np.random.default_rng(3), kmer=4)
+    digest = hashlib.sha256(masked.codes_BL.tobytes() + masked.scored_BL.tobytes()).hexdigest()
+    assert digest[:16] == "ffed4e620d325b90"
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 12])

@@ -1,3 +1,5 @@
+from itertools import chain
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -59,7 +61,7 @@ def test_as_many_insertions_and_deletions_as_drawn_and_of_every_length():
     out = [(step[step > 1] - 1).tolist() for step in steps]
     number = np.bincount([len(a) + len(b) for a, b in zip(put, out, strict=True)])
     np.testing.assert_allclose(number / 6000, [1 / 3] * 3, atol=0.02)
-    for lengths in (sum(put, []), sum(out, [])):
+    for lengths in (list(chain(*put)), list(chain(*out))):
         assert len(lengths) == pytest.approx(3000, rel=0.06)
         assert chisquare(np.bincount(lengths)[1:]).pvalue > 1e-3
         assert len(np.bincount(lengths)) == 6
@@ -95,9 +97,8 @@ def test_substitutions_come_at_their_rate_two_transitions_to_one_transversion():
     shares = changed.sum(1) / called.sum(1)
     np.testing.assert_allclose(shares, [0, 0.01, 0.05, 1], rtol=0.05)
     transition = (before ^ after) == 2
-    assert {decode(pair) for pair in np.unique(np.stack([before, after], -1)[transition], axis=0)} == {
-        "AG", "GA", "CT", "TC",
-    }  # fmt: skip
+    pairs = np.unique(np.stack([before, after], -1)[transition], axis=0)
+    assert [decode(pair) for pair in pairs] == ["AG", "CT", "GA", "TC"]
     assert (transition & changed).sum() / changed.sum() == pytest.approx(2 / 3, abs=0.005)
     kinds = np.bincount((before ^ after)[changed], minlength=4)
     assert kinds[1] / kinds[3] == pytest.approx(1, abs=0.03)

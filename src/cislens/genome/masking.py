@@ -32,6 +32,7 @@ class SpanLaw:
     Attributes:
         mean, longest: short spans are geometric with this mean, clipped.
         long_chance, long: how often a span is long, and its shortest and longest length.
+        share: no span is longer than this share of the sequence.
         per_base: spans drawn per base to be covered: 1.8 over their mean length, so never too few.
     """
 
@@ -39,12 +40,13 @@ class SpanLaw:
     longest: int
     long_chance: float
     long: tuple[int, int]
+    share: float
     per_base: float
 
 
-MOTIF_SPANS = SpanLaw(4.0, 12, 0.2, (8, 20), 0.3)
+MOTIF_SPANS = SpanLaw(4.0, 12, 0.2, (8, 20), 1.0, 0.3)
 """Short spans, and now and then one as long as a whole motif; 5.9 bp on average."""
-WIDE_SPANS = SpanLaw(10.0, 48, 0.5, (16, 48), 0.09)
+WIDE_SPANS = SpanLaw(10.0, 48, 0.5, (16, 48), 0.25, 0.09)
 """Spans too long to be filled in from their rims; 21 bp on average."""
 
 
@@ -145,7 +147,8 @@ def _spans(
     rows, length = shape
     wanted_B = rng.uniform(*rate, rows) * length
     spans = int(rate[1] * length * law.per_base) + _SPANS_MORE
-    length_BS = np.minimum(_lengths((rows, spans), law, rng), length)
+    longest = max(1, int(length * law.share))
+    length_BS = np.minimum(_lengths((rows, spans), law, rng), longest)
     end_BS = np.cumsum(length_BS, 1)
     # The span that passes the wanted number stays with the chance that makes the mean right.
     over_BS = end_BS - rng.random(rows)[:, None] * length_BS

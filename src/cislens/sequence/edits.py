@@ -59,6 +59,7 @@ def crop(
         size_R: bp of the sources, at least `length` each.
         turned_R: views to be read from their end.
     """
+    assert (size_R >= length).all()
     rows = len(size_R)
     index_RL = np.ones((rows, length), np.int32)
     inserted = np.empty(0, np.int64)
