@@ -50,7 +50,8 @@ def tile_genome(genome: Genome, window: int) -> tuple[pl.DataFrame, list[str]]:
             f"longest, {largest}, has {genome.size(largest):,} bp); choose a shorter window."
         )
     frames = [_tiles(genome, chrom, tile_bp(window)) for chrom in long]
-    empty = [chrom for chrom, tiles in zip(long, frames, strict=True) if not tiles["called"].any()]
+    called = [int(tiles["called"].sum()) for tiles in frames]
+    empty = [chrom for chrom, bases in zip(long, called, strict=True) if not bases]
     if len(empty) == len(long):
         raise CislensError(
             f"every base of {genome.path} on chromosomes that are long enough for a window of "
@@ -58,7 +59,7 @@ def tile_genome(genome: Genome, window: int) -> tuple[pl.DataFrame, list[str]]:
         )
     if empty:
         logger.warning("%s: %s left out: every base is N", genome.path, ", ".join(empty[:5]))
-    return pl.concat([tiles for tiles in frames if tiles["called"].any()]), empty
+    return pl.concat([tiles for tiles, bases in zip(frames, called, strict=True) if bases]), empty
 
 
 def tile_bp(window: int) -> int:
