@@ -131,6 +131,9 @@ class MixtureCourse(Course):
     def preview(self) -> dict[str, Any]:
         return {"parts": {name: course.preview() for name, course in self.parts.items()}}
 
+    def places(self, batch: Mapping[str, Any]) -> list[str]:
+        return [place for n, part in batch.items() for place in self.parts[n].places(part)]
+
     def say(self) -> None:
         for course in self.parts.values():
             course.say()
@@ -179,7 +182,7 @@ class PartWatch(Callback):
 
 
 class _Loaders:
-    """The loaders of all parts; what is asked of them together is how long they were waited for."""
+    """The loaders of all parts; an epoch is one of the first part."""
 
     def __init__(self, parts: Mapping[str, EpochLoader]) -> None:
         self.parts = parts
@@ -188,20 +191,18 @@ class _Loaders:
     def wait_seconds(self) -> float:
         return sum(loader.wait_seconds for loader in self.parts.values())
 
-    @wait_seconds.setter
-    def wait_seconds(self, value: float) -> None:
-        raise AttributeError("the parts' loaders count")
-
     def __len__(self) -> int:
         return len(next(iter(self.parts.values())))
 
     def batch(self, epoch: int, step: int) -> dict[str, Any]:
-        return {name: loader.batch(epoch, step) for name, loader in self.parts.items()}
+        """What the parts read at a step; each is in an epoch of its own."""
+        done = epoch * len(self) + step
+        return {
+            name: loader.batch(*divmod(done, len(loader))) for name, loader in self.parts.items()
+        }
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[dict[str, Any]]:
-        iterators = [loader.epoch(epoch, first) for loader in self.parts.values()]
-        for batches in zip(*iterators, strict=False):
-            yield dict(zip(self.parts, batches, strict=True))
+        return (self.batch(epoch, step) for step in range(first, len(self)))
 
 
 class _Streams:

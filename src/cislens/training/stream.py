@@ -8,7 +8,9 @@ from typing import Any, Protocol
 class EpochLoader(Protocol):
     """Batches that are a pure function of (seed, epoch, step)."""
 
-    wait_seconds: float
+    @property
+    def wait_seconds(self) -> float:
+        """How long its batches were waited for so far."""
 
     def __len__(self) -> int:
         """Batches of an epoch."""
