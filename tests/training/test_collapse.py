@@ -16,11 +16,12 @@ from cislens.errors import CislensError, CollapseError
 from cislens.objectives.collapse import SequenceMetrics
 from cislens.recipes.schema import Training
 from cislens.training.collapse import (
+    MARKOV,
     RULES,
     CollapseGuard,
     read_collapse,
     refuse_collapsed,
-    rules_with,
+    rule_of,
 )
 from cislens.training.monitor import Monitor
 
@@ -81,12 +82,29 @@ def test_each_state_trips_its_own_rule_and_no_other(state: str) -> None:
 
 
 def test_the_masked_term_is_held_against_the_markov_model() -> None:
-    rule = next(rule for rule in rules_with(1.36) if rule.metric == "masked/nats_unique")
+    rule = rule_of("masked/nats_unique", {MARKOV: 1.36, "masked/nats_unique": 1.5})
+    assert rule is not None
     assert rule.beyond(1.37, rule.warn)
     assert not rule.beyond(1.35, rule.warn)
     assert not rule.beyond(1.37, rule.stop)
     assert rule.beyond(math.inf, rule.stop)
     assert not rule.beyond(math.nan, rule.stop)
+
+
+@pytest.mark.parametrize(
+    ("metric", "untrained", "warn", "stop"),
+    [
+        ("feature_std", 0.9, 0.3, 0.1), ("feature_std", 0.25, 0.25, 0.1),
+        ("feature_std", 0.04, 0.04, 0.02), ("composition_share", 0.1, 0.5, 0.8),
+        ("composition_share", 0.96, 0.96, 0.98), ("feature_std", math.nan, 0.3, 0.1),
+    ],
+)  # fmt: skip
+def test_a_model_that_begins_beyond_a_limit_is_held_against_itself(
+    metric: str, untrained: float, warn: float, stop: float
+) -> None:
+    rule = rule_of(f"dna.{metric}", {f"dna.{metric}": untrained})
+    assert rule is not None
+    assert (rule.warn, rule.stop) == pytest.approx((warn, stop))
 
 
 class Run:

@@ -14,15 +14,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cislens.errors import CislensError, CollapseError
 from cislens.files import atomic_path, write_atomic
 from cislens.recipes.schema import Training
-from cislens.training.monitor import Monitor
+from cislens.training.module import ObjectiveModule, TermMeans
+from cislens.training.monitor import Monitor, _merged
 
 REPORT = "collapse_report.json"
 GOOD = "good.ckpt"
+MARKOV = "masked/markov"
 
 logger = logging.getLogger("cislens")
 
@@ -36,6 +39,8 @@ class Rule:
         side: on which side of the limits it is bad.
         warn, stop: the limits; no warning where there is none.
         meaning: what it says if it is bad.
+        worst: its value in a model that gives all windows the same; where there is one, a model
+            that was beyond the limits before it was trained is held against itself.
     """
 
     metric: str
@@ -43,15 +48,32 @@ class Rule:
     warn: float | None
     stop: float
     meaning: str
+    worst: float | None = None
 
     def beyond(self, value: float, limit: float | None) -> bool:
         """Whether the value is on the bad side of a limit; never if it was not measured."""
         bad = operator.lt if self.side == "below" else operator.gt
         return limit is not None and not math.isnan(value) and bad(value, limit)
 
+    def since(self, untrained: float) -> "Rule":
+        """The rule for a model that had this value before it was trained.
+
+        Of many encoders the vectors share a large offset, or follow the composition, from the
+        start. Such a run has collapsed when it has come halfway from there to the worst.
+        """
+        if self.worst is None or not math.isfinite(untrained):
+            return self
+        assert self.warn is not None
+        nearer = min if self.side == "below" else max
+        return replace(
+            self,
+            warn=nearer(self.warn, untrained),
+            stop=nearer(self.stop, (untrained + self.worst) / 2),
+        )
+
 
 RULES = (
-    Rule("rankme_share", "below", 0.2, 0.1, "the vectors of windows use few directions"),
+    Rule("rankme_share", "below", 0.2, 0.1, "the vectors of windows use few directions", 0.0),
     Rule(
         "teacher/marginal", "below", 0.6, 0.3,
         "the teacher gives all windows to a few prototypes",
@@ -60,10 +82,10 @@ RULES = (
         "teacher/sharpness", "above", 0.95, 0.98,
         "the teacher gives every window to all prototypes alike",
     ),
-    Rule("feature_std", "below", 0.3, 0.1, "the vectors of all windows point the same way"),
+    Rule("feature_std", "below", 0.3, 0.1, "the vectors of all windows point the same way", 0.0),
     Rule(
         "composition_share", "above", 0.5, 0.8,
-        "the vectors hold little but the share of GC, CpG and repeats",
+        "the vectors hold little but the share of GC, CpG and repeats", 1.0,
     ),
     Rule(
         "masked/nats_unique", "above", None, 1.4,
@@ -72,12 +94,19 @@ RULES = (
 )  # fmt: skip
 
 
-def rules_with(markov: float | None = None) -> tuple[Rule, ...]:
-    """The rules, which warn of a masked term above that of an order-2 Markov model, in nats."""
-    return tuple(
-        replace(rule, warn=markov) if rule.metric == "masked/nats_unique" else rule
-        for rule in RULES
-    )
+def rule_of(name: str, untrained: Mapping[str, float]) -> Rule | None:
+    """The rule of a metric, if it has one.
+
+    Args:
+        name: in a mixture it begins with that of the part and a dot.
+        untrained: the metrics before training, with `MARKOV` among them where it is known; hidden
+            bases outside of repeats should be told better than that.
+    """
+    _, _, metric = name.rpartition(".")
+    rule = next((rule for rule in RULES if rule.metric == metric), None)
+    if rule is not None and metric == "masked/nats_unique":
+        return replace(rule, warn=untrained.get(MARKOV))
+    return None if rule is None else rule.since(untrained.get(name, math.nan))
 
 
 class CollapseGuard(Callback):
@@ -88,11 +117,13 @@ class CollapseGuard(Callback):
     validation is about to replace, is kept as `checkpoints/good.ckpt`; it is removed again when
     the run recovers. Must stand after the monitor and before the checkpoint among the callbacks.
 
+    The model is also measured before its first step; the monitor has that as validation of step 0.
+
     Args:
         folder: of the run.
         training: of the recipe; nothing is judged during its warm-up.
         on_collapse: stop the run, or say so in the log and go on.
-        markov: nats of an order-2 Markov model on the held-out windows outside of repeats.
+        markov: nats a base of an order-2 Markov model on the held-out windows outside of repeats.
     """
 
     def __init__(
@@ -105,7 +136,7 @@ class CollapseGuard(Callback):
         self.folder = folder
         self.warmup = round(training.warmup * training.steps)
         self.on_collapse = on_collapse
-        self.rules = rules_with(markov)
+        self.markov = markov
         self.before: dict[str, Any] = {}
         self.warned: list[str] = []
 
@@ -116,18 +147,31 @@ class CollapseGuard(Callback):
         self.before = dict(state_dict["before"])
         self.warned = list(state_dict["warned"])
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step:
+            return
+        assert isinstance(pl_module, ObjectiveModule)
+        metrics = pl_module.objective.metrics()
+        pl_module.eval()
+        with torch.no_grad(), trainer.precision_plugin.val_step_context():
+            for batch in trainer.val_dataloaders or ():
+                losses = pl_module.objective.loss(batch.to(pl_module.device))
+                metrics.update(losses.predictions, getattr(batch, "targets", None))
+        pl_module.train()
+        metrics, _ = _merged(trainer, (metrics, TermMeans()))
+        markov = {} if self.markov is None else {MARKOV: self.markov}
+        _monitor(trainer)._add(0, "valid", metrics.summary() | markov)
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         step = trainer.global_step
         if trainer.sanity_checking or step < self.warmup:
             return
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        rows = next(each.rows for each in callbacks if isinstance(each, Monitor))
-        values = {
+        untrained, values = ({
             row["metric"]: row["value"]
-            for row in rows
-            if row["step"] == step and row["split"] == "valid"
-        }
-        judged = {name: rule for name in values if (rule := self._rule(name))}
+            for row in _monitor(trainer).rows
+            if row["step"] == at and row["split"] == "valid"
+        } for at in (0, step))  # fmt: skip
+        judged = {name: rule for name in values if (rule := rule_of(name, untrained))}
         self._warn(step, values, judged)
         bad = [name for name, rule in judged.items() if rule.beyond(values[name], rule.stop)]
         seen = {"step": step, "bad": bad, "values": {name: values[name] for name in judged}}
@@ -138,10 +182,6 @@ class CollapseGuard(Callback):
             self._stop(trainer, before, twice, judged)
         if trainer.is_global_zero:
             self._keep(was_bad=bool(before.get("bad")), is_bad=bool(bad))
-
-    def _rule(self, name: str) -> Rule | None:
-        metric = name.rpartition(".")[2]
-        return next((rule for rule in self.rules if rule.metric == metric), None)
 
     def _warn(self, step: int, values: Mapping[str, float], judged: Mapping[str, Rule]) -> None:
         """Say what is beyond a limit, once until it is not any more."""
@@ -186,6 +226,11 @@ class CollapseGuard(Callback):
         if trainer.is_global_zero:
             write_atomic(self.folder / REPORT, json.dumps(report, indent=1, allow_nan=False) + "\n")
         raise CollapseError(collapse_message(self.folder, report))
+
+
+def _monitor(trainer: Trainer) -> Monitor:
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return next(each for each in callbacks if isinstance(each, Monitor))
 
 
 def read_collapse(folder: Path) -> dict[str, Any] | None:
