@@ -88,7 +88,12 @@ def asked_bins(share_RN: Tensor, valid_RN: Tensor) -> Tensor:
 
 
 def pairings(
-    views: Views, targets_RND: Tensor, valid_RN: Tensor, parent: int, bin_size: int
+    views: Views,
+    targets_RND: Tensor,
+    valid_RN: Tensor,
+    parent: int,
+    bin_size: int,
+    by_strand: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """What each bin of the student's views is to tell, and what that counts, for `latent_term`.
 
@@ -98,6 +103,8 @@ def pairings(
     Args:
         targets_RND, valid_RN: of the teacher, for the same views.
         parent: length of a window, bp.
+        by_strand: the first half of the channels is of the strand that is read and the second of
+            the other one, so that they change places between views of which one is turned.
     """
     count, windows = views.place_VBL.shape[:2]
     share_RN = hidden_shares(views.hidden_VBL.flatten(0, 1), bin_size)
@@ -111,7 +118,12 @@ def pairings(
         found_RN, at_RN = bin_RN >= 0, bin_RN.clamp_min(0)
         found_RN = found_RN & valid_RN.roll(ahead, 0).gather(1, at_RN)
         at_RND = at_RN.unsqueeze(2).expand(-1, -1, targets_RND.shape[2])
-        yield targets_RND.roll(ahead, 0).gather(1, at_RND), weight_RN.where(found_RN, 0.0)
+        told_RND = targets_RND.roll(ahead, 0).gather(1, at_RND)
+        if by_strand:
+            turned_R = views.turned_VB.flatten()
+            apart_R11 = (turned_R != turned_R.roll(ahead, 0))[:, None, None]
+            told_RND = told_RND.roll(told_RND.shape[2] // 2, 2).where(apart_R11, told_RND)
+        yield told_RND, weight_RN.where(found_RN, 0.0)
 
 
 def latent_term(told_RND: Tensor, targets: Iterable[tuple[Tensor, Tensor]]) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from cislens.models.contract import Embedding
+from cislens.models.contract import Embedding, Encoder
 from cislens.models.reading import Reading
 from cislens.models.sequence import SequenceModel
 from cislens.nn.gathering import reaching_all
@@ -205,6 +205,7 @@ class DistillationObjective(Objective):
                 taught.valid_RN,
                 batch.parent_BP.shape[1],
                 self.model.encoder.bin_size,
+                by_strand=_by_strand(self.model.encoder),
             ),
         )
 
@@ -285,6 +286,11 @@ class DistillationObjective(Objective):
         if not self.training:
             return 1.0
         return min(1.0, (self.done + 1) / max(1.0, self.settings.ramp * self.steps))
+
+
+def _by_strand(encoder: Encoder) -> bool:
+    """Whether either half of the channels is of one strand."""
+    return bool(getattr(getattr(encoder, "config", None), "rc_equivariant", False))
 
 
 def _by_view(value_RX: Tensor, views: int) -> Tensor:
