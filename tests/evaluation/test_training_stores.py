@@ -8,11 +8,15 @@ from cislens.errors import CislensError
 from cislens.evaluation.tasks.placing import merge_regions
 from cislens.evaluation.training_stores import (
     TrainedRegions,
+    TrainedSequences,
     open_training_store,
     require_profiles,
     trained_sequences,
 )
+from cislens.example import example_path
+from cislens.genome.reference import open_genome
 from cislens.motifs.store import RegionStore
+from cislens.sequence.store import SequenceStore
 from cislens.signal.store import ProfileStore
 
 
@@ -60,3 +64,21 @@ def test_trained_sequences_are_those_of_train_and_valid_without_margins(
     first = region_store.sequence(rows[:1])[0]
     margin, width = region_store.margin, region_store.width
     np.testing.assert_array_equal(seen[0], first[margin : margin + width])
+
+
+def test_tiles_of_a_sequence_store_count_as_seen(sequence_store: SequenceStore) -> None:
+    store = open_training_store(sequence_store.path)
+    assert isinstance(store, TrainedSequences)
+    assert store.species == ("yeast", "fly")
+    assert store.chrom_sizes("fly") == {"dm6_chr2L_4_7Mb": 3_000_000}
+    tiles = store.windows("yeast")
+    assert merge_regions(tiles)["split"].n_unique() == 3
+    kept = tiles.filter(pl.col("split") != "test")
+    seen = trained_sequences(store, "yeast")
+    assert [len(codes) for codes in seen] == (kept["end"] - kept["start"]).to_list()
+    genome = open_genome(example_path("yeast_mini/sacCer3_II_IV_XVI.fa.gz"))
+    last = kept.row(-1, named=True)
+    expected = genome.fetch(last["chrom"], last["start"], last["end"])
+    np.testing.assert_array_equal(seen[-1], expected)
+    with pytest.raises(CislensError, match="holds sequence alone"):
+        require_profiles(store, "task x")

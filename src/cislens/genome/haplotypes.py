@@ -112,16 +112,22 @@ def read_haplotypes(path: str | Path, genome: Genome) -> Haplotypes:
     try:
         with pysam.VariantFile(str(path)) as file:
             variants, carried_VW, count = _read(path, file)
+            contigs = list(file.header.contigs)
     except (ValueError, OSError) as error:
         if isinstance(error, CislensError):
             raise
         raise CislensError(f"{path} is no readable VCF or BCF: {error}.") from None
     finally:
         pysam.set_verbosity(loudness)
-    names = match_names(
-        variants["chrom"].unique(maintain_order=True), genome.chrom_sizes, str(path)
-    )
+    found = variants["chrom"].unique(maintain_order=True).to_list()
+    # The names of all chromosomes tell better how the file numbers them than those of a few.
+    names = match_names([*found, *contigs], genome.chrom_sizes, str(path))
     table = names.rename(variants.with_row_index("row"))
+    if table.is_empty():
+        raise CislensError(
+            f"the variants of {path} lie on {', '.join(found[:5])}, which {genome.path} does not "
+            f"have (it has {', '.join(list(genome.chrom_sizes)[:5])}); give a VCF of this genome."
+        )
     order = {chrom: number for number, chrom in enumerate(genome.chrom_sizes)}
     rank = pl.col("chrom").replace_strict(order, return_dtype=pl.Int64)
     table = require_reference(table, genome, _LARGEST_WRONG).sort(rank, "pos", "row")
