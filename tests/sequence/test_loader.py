@@ -130,15 +130,15 @@ def test_chromosomes_come_in_proportion_to_their_starts(sequence_store):
 
 @pytest.mark.parametrize("part", ["valid", "test"])
 def test_held_out_windows_are_the_same_for_each_seed_epoch_and_batch_size(sequence_store, part):
-    one = loader(sequence_store, part, 32, held_out=70)
-    assert len(one) == 3
-    assert_same(one.batch(0, 1), loader(sequence_store, part, 32, seed=5, held_out=70).batch(7, 1))
-    small = loader(sequence_store, part, 7, held_out=70)
+    one = loader(sequence_store, part, 32, held_out=50)
+    assert len(one) == 2
+    assert_same(one.batch(0, 1), loader(sequence_store, part, 32, seed=5, held_out=50).batch(7, 1))
+    small = loader(sequence_store, part, 7, held_out=50)
     for name, value in parts(one.batch(0, 1)):
-        found = [dict(parts(small.batch(0, step)))[name] for step in range(10)]
+        found = [dict(parts(small.batch(0, step)))[name] for step in range(8)]
         axis = int("." in name)
         joined = np.concatenate(found, axis)
-        np.testing.assert_array_equal(np.take(joined, range(32, 64), axis), value)
+        np.testing.assert_array_equal(np.take(joined, range(32, 50), axis), value)
 
 
 def test_nothing_but_crops_and_strands_is_changed_in_held_out_windows(sequence_store):
@@ -174,8 +174,10 @@ def test_a_single_view_of_each_window(sequence_store):
 
 
 def test_masks_of_a_reader_of_kmers(sequence_store):
-    hidden = loader(sequence_store, kmer=6).batch(0, 0).whole.hidden_VBL.mean()
-    assert hidden > 1.5 * loader(sequence_store).batch(0, 0).whole.hidden_VBL.mean()
+    batch = loader(sequence_store, kmer=6).batch(0, 0)
+    for hidden in batch.whole.hidden_VBL[batch.whole.target_VBL.max(2) < N]:
+        text = "".join("x" if base else "." for base in hidden)
+        assert all(len(gap) >= 6 for gap in text.split("x") if gap)
 
 
 def test_mistakes_are_told(sequence_store):
