@@ -84,7 +84,14 @@ class MixtureModel(nn.Module):
 
     @classmethod
     def of(cls, parts: Mapping[str, PartModel]) -> "MixtureModel":
-        """A mixture of built models, around the encoder of the first."""
+        """A mixture of built models, around the encoder of the first.
+
+        What a model says of its encoder is that of its own one; it is put right here.
+        """
+        encoder = next(iter(parts.values())).encoder
+        for part in parts.values():
+            if part.encoder is encoder:
+                share_encoder(part, encoder)
         shapes: dict[str, Any] = {name: part.config for name, part in parts.items()}
         return cls(MixtureConfig(**shapes), parts)
 
