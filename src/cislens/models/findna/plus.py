@@ -162,7 +162,7 @@ class Stem(nn.Module):
         self.to_base = Convolution(4, stem_dim, _BASE_WIDTH)
         self.hidden_base = nn.Parameter(0.02 * torch.randn(stem_dim))
         self.near = Convolution(stem_dim, stem_dim, _NEAR_WIDTH)
-        widths = [min(dim, stem_dim << level) for level in range(_HALVINGS)] + [dim]
+        widths = [stem_dim, *(min(dim, stem_dim << level) for level in range(1, _HALVINGS)), dim]
         self.halvings = nn.ModuleList(
             Halving(inputs, outputs) for inputs, outputs in pairwise(widths)
         )
@@ -191,7 +191,9 @@ class Halving(nn.Module):
         self.norm = nn.RMSNorm(outputs, eps=EPS)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        return F.gelu(self.norm(halved(x_BLD, self.conv.weight, self.conv.bias)))
+        y_BLD = halved(x_BLD, self.conv.weight, self.conv.bias)
+        # Under autocast too in the precision of the weights, for which alone the norm is fast.
+        return F.gelu(self.norm(y_BLD.to(self.norm.weight.dtype)))
 
 
 def _masks(
