@@ -13,6 +13,7 @@ from cislens.representations.contract import Representation
 from cislens.representations.encoder import EncoderEmbedding
 from cislens.representations.huggingface.families import load_huggingface
 from cislens.training.fit import Run
+from cislens.training.store_parts import stores_of
 
 logger = logging.getLogger("cislens")
 
@@ -37,25 +38,29 @@ def load_representations(recipe: BenchRecipe) -> list[Representation]:
 
 
 def training_stores(recipe: BenchRecipe) -> list[TrainingStore]:
-    """The store that the recipe names, or those that its runs were trained on, each once.
+    """The store that the recipe names, and those that its runs were trained on, each once.
 
-    A run whose store cannot be found, and a bench without any, are warned of.
+    A run whose stores cannot all be found, and a bench without any, are warned of.
     """
-    if recipe.store is not None:
-        return [open_training_store(recipe.store)]
     stores: dict[str, TrainingStore] = {}
     unknown = [*recipe.models, *recipe.embeddings]
+    if recipe.store is not None:
+        named = open_training_store(recipe.store)
+        stores[named.digest] = named
+        unknown = []
     for name, folder in recipe.runs.items():
-        known = _open(folder).manifest["store"]
-        found = open_training_store(known["path"]) if Path(known["path"]).is_dir() else None
-        if found is not None and found.digest == known["digest"]:
-            stores.setdefault(found.digest, found)
-        else:
-            unknown.append(name)
+        for known in stores_of(_open(folder).manifest):
+            if known["digest"] in stores:
+                continue
+            found = open_training_store(known["path"]) if Path(known["path"]).is_dir() else None
+            if found is not None and found.digest == known["digest"]:
+                stores[found.digest] = found
+            else:
+                unknown.append(name)
     if unknown:
         logger.warning(
             "nothing is known of what these were trained on: %s; test examples are not held "
-            "against it", ", ".join(unknown),
+            "against it", ", ".join(dict.fromkeys(unknown)),
         )  # fmt: skip
     return list(stores.values())
 
@@ -72,8 +77,9 @@ def _require_same_store(recipe: BenchRecipe, folder: Path) -> None:
     if recipe.store is None:
         return
     store = open_training_store(recipe.store)
-    if run.manifest["store"]["digest"] != store.digest:
+    known = stores_of(run.manifest)
+    if store.digest not in [each["digest"] for each in known]:
         raise CislensError(
-            f"{folder} was trained on another store ({run.manifest['store']['path']}) than "
-            f"{store.path}; its parts say nothing about what this run has seen. Name that store."
+            f"{folder} was trained on another store ({known[0]['path']}) than {store.path}; its "
+            "parts say nothing about what this run has seen. Name that store."
         )

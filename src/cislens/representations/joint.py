@@ -20,6 +20,7 @@ from cislens.files import atomic_path, claimed, file_digest, write_atomic
 from cislens.genome.codes import one_hot
 from cislens.models.genebert.contract import RegionContext
 from cislens.models.genebert.multimodal import MultimodalModel
+from cislens.models.mixture import part_of_kind
 from cislens.models.saving import load_model
 from cislens.motifs.contexts import Neighborhoods
 from cislens.motifs.store import RegionStore
@@ -82,10 +83,11 @@ def load_joint(
     Raises:
         CislensError: as `load_model` and `JointEmbedding`, or if the model is of another kind.
     """
-    model = load_model(folder)
-    if not isinstance(model, MultimodalModel):
+    loaded = load_model(folder)
+    model = part_of_kind(loaded, MultimodalModel)
+    if model is None:
         raise CislensError(
-            f"{folder} holds a {type(model).__name__}; only multi-modal models know cell types."
+            f"{folder} holds a {type(loaded).__name__}; only multi-modal models know cell types."
         )
     return JointEmbedding(model, store, name or Path(folder).name)
 

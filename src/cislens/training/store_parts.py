@@ -1,4 +1,4 @@
-"""Whether stores agree on which stretches of a genome are trained on and which are held out."""
+"""The stores of a run, and whether they agree on what of a genome is trained on or held out."""
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations
@@ -9,6 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from cislens.motifs.store import RegionStore
+from cislens.sequence.parts import AnyStore
 from cislens.sequence.store import SequenceStore
 
 Ints = npt.NDArray[np.int64]
@@ -19,7 +20,15 @@ _SCHEMA: dict[str, type[pl.DataType]] = {
 }  # fmt: skip
 
 
-def contradictions(stores: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
+def stores_of(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
+    """`path` and `digest` of every store that a run was trained on; none if it does not say."""
+    several: list[dict[str, str]] | None = manifest.get("stores")
+    if several is not None:
+        return several
+    return [manifest["store"]] if "store" in manifest else []
+
+
+def contradictions(stores: Mapping[str, AnyStore]) -> Iterator[tuple[str, str, int]]:
     """Pairs of stores, and the bp that one trains on and the other holds out.
 
     Genomes are the same if species and chromosomes have the same names. A store has nothing
@@ -37,7 +46,7 @@ def contradictions(stores: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
             yield one, other, bp
 
 
-def windows_of(store: Any) -> pl.DataFrame:
+def windows_of(store: AnyStore) -> pl.DataFrame:
     """`species, chrom, start, end, split` of what a store reads; 0-based, half-open."""
     if isinstance(store, RegionStore):
         tables = [store.regions.with_columns(species=pl.lit(store.species))]

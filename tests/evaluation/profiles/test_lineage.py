@@ -16,6 +16,7 @@ from cislens.example import example_path
 from cislens.files import file_digest
 from cislens.recipes.profiles import DataRecipe
 from cislens.recipes.reading import read_recipe
+from cislens.sequence.store import SequenceStore
 from cislens.signal.build import build_planned
 from cislens.signal.store import ProfileStore
 
@@ -67,6 +68,36 @@ def test_windows_that_an_ancestor_learned_are_seen(
     lineage = lineage_of(trained.run, small_store)
     assert [store.digest for store in lineage.stores] == [small_store.digest, other_store.digest]
     assert lineage.whole and not _unknown({"third": [trained]}, small_store)
+
+
+def test_windows_of_every_store_of_a_mixture_are_seen(
+    small_store: ProfileStore, sequence_store: SequenceStore, tmp_path: Path
+) -> None:
+    """Test windows that lie in tiles which the sequence store trains on or validates with."""
+    folder = run_of(tmp_path / "mixture", small_store)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    both = [
+        {"path": str(store.path), "digest": store.digest} for store in (small_store, sequence_store)
+    ]
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "stores": both}))
+    trained = Trained.find(folder)
+    lineage = lineage_of(trained.run, small_store)
+    assert lineage.whole
+    assert [store.digest for store in lineage.stores] == [store["digest"] for store in both]
+    windows = small_store.windows("yeast")
+    rows = np.flatnonzero((windows["split"] == "test").to_numpy())
+    tiles = sequence_store.windows("yeast").filter(pl.col("split") != "test")
+    inside = [
+        not tiles.filter(chrom=chrom).filter(
+            (pl.col("start") <= start) & (pl.col("end") >= end)
+        ).is_empty()
+        for chrom, start, end in windows[rows].select("chrom", "start", "end").rows()
+    ]  # fmt: skip
+    assert sum(inside) > len(rows) // 4
+    assert seen_windows(trained, small_store, "yeast", rows)[np.array(inside)].all()
+    gone = [both[0], {**both[1], "path": str(tmp_path / "nowhere")}]
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "stores": gone}))
+    assert not lineage_of(Trained.find(folder).run, small_store).whole
 
 
 @pytest.mark.parametrize("fault", ["gone", "changed", "no run", "damaged", "store gone"])

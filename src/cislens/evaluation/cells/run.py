@@ -28,6 +28,7 @@ from cislens.evaluation.profiles.arms import Trained
 from cislens.evaluation.profiles.scoring import seeds_of
 from cislens.files import atomic_path, claimed, read_parquet, write_atomic
 from cislens.models.genebert.multimodal import MultimodalModel
+from cislens.models.mixture import part_of_kind
 from cislens.models.saving import load_model
 from cislens.motifs.store import RegionStore
 from cislens.recipes.reading import Section, check_claim, claim_folder
@@ -185,10 +186,11 @@ def _opened(recipe: CellRecipe) -> tuple[RegionStore, dict[str, list[MultimodalM
     for name, folders in recipe.arms.items():
         for folder in folders:
             path = Trained.find(folder).model_folder
-            model = load_model(path)
-            if not isinstance(model, MultimodalModel):
+            loaded = load_model(path)
+            model = part_of_kind(loaded, MultimodalModel)
+            if model is None:
                 raise CislensError(
-                    f"{path} holds a {type(model).__name__}; cell types are told apart by "
+                    f"{path} holds a {type(loaded).__name__}; cell types are told apart by "
                     "multi-modal models alone."
                 )
             store.require_same(model.config.constants, model.config.motifs)

@@ -14,6 +14,7 @@ from cislens.effects.tracks import head_order, view_rates
 from cislens.errors import CislensError
 from cislens.evaluation.profiles.lineage import lineage_of
 from cislens.evaluation.profiles.sums import WindowSums
+from cislens.evaluation.training_stores import trained_sequences
 from cislens.files import file_digest, require_file
 from cislens.genome.codes import Codes
 from cislens.genome.homology import leaking
@@ -146,9 +147,7 @@ def seen_windows(
         window
         for theirs in others
         for name in ([species] if species in theirs.species else theirs.species)
-        for window in _without_margin(
-            theirs, name, np.flatnonzero((theirs.windows(name)["split"] != "test").to_numpy())
-        )
+        for window in trained_sequences(theirs, name)
     ]
     if not learned:
         return np.zeros(len(rows), bool)

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from cislens.errors import CislensError
+from cislens.evaluation.training_stores import TrainingStore, open_training_store
 from cislens.files import file_digest
 from cislens.signal.store import ProfileStore
 from cislens.training.fit import Run
+from cislens.training.store_parts import stores_of
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Lineage:
         whole: whether these are all of them.
     """
 
-    stores: tuple[ProfileStore, ...]
+    stores: tuple[TrainingStore, ...]
     whole: bool
 
 
@@ -30,31 +32,28 @@ def lineage_of(run: Run | None, store: ProfileStore) -> Lineage:
     Args:
         store: taken for any store of its digest, wherever the runs say that one was.
     """
-    stores: dict[str, ProfileStore] = {}
+    stores: dict[str, TrainingStore] = {}
     whole, link = True, None
     while True:
-        known = _store_of(run, store)
-        if known is None:
-            whole = False
-        else:
-            stores.setdefault(known.digest, known)
+        named = stores_of(run.manifest) if run is not None else []
+        found = [each for each in (_opened(known, store) for known in named) if each is not None]
+        whole = whole and bool(named) and len(found) == len(named)
+        for each in found:
+            stores.setdefault(each.digest, each)
         link = run.manifest.get("ancestor") if run is not None else None
         if link is None:
             return Lineage(tuple(stores.values()), whole)
         run = _linked(link)
 
 
-def _store_of(run: Run | None, store: ProfileStore) -> ProfileStore | None:
+def _opened(known: Mapping[str, str], store: ProfileStore) -> TrainingStore | None:
     """The store that a run names, if it is still there and the same."""
-    known = run.manifest.get("store") if run is not None else None
-    if known is None:
-        return None
     if known["digest"] == store.digest:
         return store
     if not Path(known["path"]).is_dir():
         return None
     try:
-        theirs = ProfileStore.open(known["path"])
+        theirs = open_training_store(known["path"])
     except CislensError:  # damaged since, or something else in its place
         return None
     return theirs if theirs.digest == known["digest"] else None
