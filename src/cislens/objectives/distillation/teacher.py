@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 # Half-life in windows below which the teacher is the student.
-_LEAST = 1e-3
+_LEAST = 1e-6
 
 
 def half_life(step: int, steps: int, windows: float, shares: tuple[float, float]) -> float:

@@ -1,5 +1,5 @@
 import sys
 from pathlib import Path
 
-# The tests of this folder share `views_by_hand`.
+# The tests of this folder and those below share `views_by_hand`.
 sys.path.append(str(Path(__file__).parent))
