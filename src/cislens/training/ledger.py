@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def batch_device(batch: Any) -> torch.device:
     for value in vars(batch).values():
         if isinstance(value, torch.Tensor):
             return value.device
+        if isinstance(value, Mapping):  # of the batches of a mixture
+            return batch_device(next(iter(value.values())))
     return torch.device("cpu")
 
 
