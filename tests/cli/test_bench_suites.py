@@ -1,5 +1,6 @@
 """Which tasks of a suite a bench takes."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from cislens.cli.bench import _recipe
 from cislens.errors import CislensError
 from cislens.example import core_data
+from cislens.recipes.task_recipe import read_tasks
 
 SUITE = """
 tasks:
@@ -45,3 +47,23 @@ def test_downstream_protocol_fine_tunes_on_the_published_kinds_of_tasks() -> Non
     assert recipe.settings.finetune == ["full"]
     assert recipe.settings.heads == ["linear"]
     assert recipe.settings.seeds >= 3
+
+
+@pytest.mark.skipif(core_data() is None, reason="no data folder (CISLENS_DATA)")
+def test_twenty_tasks_judge_self_distillation_and_those_of_core_are_the_same() -> None:
+    recipe = _recipe("selfdistillation", Path("out"), [], False)
+    kinds = Counter(section.kind for section in recipe.tasks.values())
+    assert kinds == {"genomic_benchmarks": 5, "gue": 14, "table": 1}
+    core = read_tasks("core").tasks
+    shared = recipe.tasks.keys() & core.keys()
+    assert len(shared) == 15
+    assert all(recipe.tasks[name] == core[name] for name in shared)
+    # The others name the digest of each of their files, as those of core do.
+    for name in recipe.tasks.keys() - shared:
+        section = recipe.tasks[name]
+        folder = getattr(section, "folder", None)
+        files = list(Path(folder).glob("*.csv.gz")) if folder else [Path(section.table)]
+        assert section.sha256.keys() == {path.name for path in files}, name
+    settings = recipe.settings
+    assert (settings.heads, settings.finetune) == (["linear", "neighbors"], ["full"])
+    assert settings.labels and settings.seeds >= 3
