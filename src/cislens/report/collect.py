@@ -8,7 +8,11 @@ import polars as pl
 
 from cislens.evaluation.contestants import training_stores
 from cislens.evaluation.tasks.task import Task
-from cislens.evaluation.training_stores import TrainingStore
+from cislens.evaluation.training_stores import (
+    TrainedRegions,
+    TrainedSequences,
+    TrainingStore,
+)
 from cislens.files import read_parquet, require_file
 from cislens.genome.annotation import read_genes
 from cislens.genome.intervals import read_intervals
@@ -137,7 +141,8 @@ def _manifest(
     if isinstance(store, ProfileStore):
         manifest["profile store"] = {"digest": store.digest, **store.manifest["params"]}
     elif store is not None:
-        manifest["region store"] = {"digest": store.digest, **store.store.manifest["settings"]}
+        kind = "region store" if isinstance(store, TrainedRegions) else "sequence store"
+        manifest[kind] = {"digest": store.digest, **store.store.manifest["settings"]}
     manifest["task hashes"] = {task.card.name: task.task_hash for task in tasks}
     manifest["bench recipe"] = json.loads(recipe.model_dump_json())
     return manifest
@@ -152,9 +157,16 @@ def _splits(store: TrainingStore | None, tasks: list[Task]) -> list[dict[str, An
 
 
 def _window_row(store: TrainingStore, species: str) -> dict[str, Any]:
-    if not isinstance(store, ProfileStore):
+    if isinstance(store, TrainedRegions):
         regions = _parts(store.store.regions)
         return {"data": f"{species}, regions for training", **regions, "parted by": "blocks"}
+    if isinstance(store, TrainedSequences):
+        starts = store.store.starts.filter(species=species)
+        bases = starts.with_columns(bp=pl.col("last") - pl.col("first"))
+        found = {
+            name: int(bases.filter(split=name)["bp"].sum()) for name in ("train", "valid", "test")
+        }
+        return {"data": f"{species}, starts of windows", **found, "parted by": "blocks"}
     split = store.manifest["params"]["split"]
     kind = "chromosome" if split["valid"] or split["test"] else "homology-aware blocks"
     parts = _parts(store.windows(species))

@@ -1,7 +1,7 @@
 """What training has to know of an objective: its data, its model, and what is kept at the end."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,6 +77,10 @@ class Course(ABC):
     def guards(self, folder: Path) -> list[Any]:
         """Callbacks that may stop the run of a folder after a validation, before it is saved."""
         return []
+
+    def places(self, batch: Any) -> Sequence[str]:
+        """Where the windows of one of the loader's batches lie, in words, if it is known."""
+        return ()
 
     def say(self) -> None:
         """Tell the log what of the recipe has no effect."""

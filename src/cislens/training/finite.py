@@ -89,7 +89,7 @@ class FiniteGuard(Callback):
             places = self.places(self.loader.batch(epoch, number))
             mine = places[trainer.global_rank :: trainer.world_size]
             more = f" and {len(mine) - _NAMED} more" if len(mine) > _NAMED else ""
-            where = f" Its windows: {', '.join(mine[:_NAMED])}{more}."
+            where = f" Its windows: {', '.join(mine[:_NAMED])}{more}." if mine else ""
         return CislensError(
             f"{self.folder}: training diverged. At step {step + 1} (batch {number} of epoch "
             f"{epoch}), with learning_rate {pl_module.recipe.learning_rate:g}, the loss{which} is "

@@ -24,8 +24,10 @@ from cislens.recipes.reading import check_claim, claim_folder
 from cislens.recipes.schema import TrainRecipe
 from cislens.training.averaging import RunningMean
 from cislens.training.checkpoint import BestCheckpoint
+from cislens.training.collapse import refuse_collapsed
 from cislens.training.course import Course
 from cislens.training.courses import course_of
+from cislens.training.finite import FiniteGuard
 from cislens.training.ledger import step_flops
 from cislens.training.manifest import Spent, run_manifest
 from cislens.training.module import ObjectiveModule
@@ -69,13 +71,15 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     """Train the recipe's model; resume if `folder` holds an unfinished run of the same recipe.
 
     Raises:
-        CislensError: if `folder` holds a run of another recipe, or the recipe does not fit the
-            store.
+        CislensError: if `folder` holds a run of another recipe, the recipe does not fit the
+            store, or a loss is not finite.
+        CollapseError: if the model collapses, or the run in `folder` did.
     """
     check_claim(folder, recipe)
     if finished := Run.open(folder):
         logger.info("training: %s is already finished", folder)
         return finished
+    refuse_collapsed(folder)
     course = course_of(recipe)
     course.say()
     claim_folder(folder, recipe)
@@ -83,7 +87,8 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     monitor = Monitor(folder / "metrics.parquet", course)
     best = BestCheckpoint(folder / "checkpoints", course.selection)
     means = [RunningMean(training.ema_decay)] if course.averaged else []
-    guards = course.guards(folder)
+    finite = FiniteGuard(folder, course.loader, course.places)
+    guards = (finite, *course.guards(folder))
     trainer = _trainer(recipe, folder, [*means, *course.watches, monitor, *guards, best])
     place = (trainer.global_rank, trainer.world_size)
     if training.batch_size < trainer.world_size:

@@ -24,12 +24,14 @@ from cislens.objectives.sequence_batch import to_tensors
 from cislens.randomness import seed_of
 from cislens.recipes.schema import TrainRecipe
 from cislens.recipes.sequence_terms import DistillationTerms, MaskedTerms, Views
+from cislens.sequence.batch import SequenceBatch
 from cislens.sequence.loader import SequenceLoader
 from cislens.sequence.markov import order2_nats
 from cislens.sequence.store import SequenceStore
 from cislens.training.ancestor import model_folder
 from cislens.training.collapse import CollapseGuard
 from cislens.training.course import Course, recompute_activations
+from cislens.training.finite import places_of
 from cislens.training.manifest import model_card
 from cislens.training.stream import SplitPass, StepStream
 
@@ -94,10 +96,13 @@ class SequenceCourse(Course):
 
     def save(self, folder: Path, model: nn.Module, manifest: dict[str, Any]) -> None:
         assert isinstance(model, SequenceModel)
-        text = f"{about(model.config, self.terms)}\n\n## Data\n{_data(self.store)}"
+        text = f"{about(model.config)}\n\n## Data\n{_data(self.store)}"
         save_model(
             model, folder / "model", model_card(self.recipe, manifest, "sequence model", text)
         )
+
+    def places(self, batch: SequenceBatch) -> list[str]:
+        return places_of(self.store, batch)
 
     def facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {
@@ -149,8 +154,9 @@ class SequenceCourse(Course):
     def _part(self, part: Literal["train", "valid"]) -> SequenceLoader:
         training = self.recipe.training
         return SequenceLoader(
-            self.store, part, training.batch_size, self.recipe.seed, self.views,
-            self.terms.masks, self.terms.held_out,
+            self.store, part, training.batch_size, self.recipe.seed, views=self.views,
+            masks=self.terms.masks, held_out=self.terms.held_out,
+            kmer=getattr(self.model.config.encoder, "k", 1),
         )  # fmt: skip
 
 
