@@ -11,7 +11,7 @@ from cislens.errors import CislensError, MissingFileError
 from cislens.genome.codes import N, decode
 from cislens.genome.reference import open_genome
 from cislens.recipes.sequence import SequenceRecipe, SequenceSplit
-from cislens.sequence import build, mappable
+from cislens.sequence import build, mappable, parts
 from cislens.sequence.build import build_sequences, finished_store
 from cislens.sequence.plan import plan_sequences
 from cislens.sequence.store import SequenceStore
@@ -82,8 +82,10 @@ def test_bases_and_repeats_are_the_genome_s_also_beyond_the_ends(recipe, genome,
 
 
 def test_every_start_keeps_to_its_part_to_n_and_to_repeats(recipe, genome, tmp_path, monkeypatch):
-    monkeypatch.setattr(mappable, "_PIECE", 1_000)  # runs go on from piece to piece
-    (tmp_path / "black.bed").write_text("1\t50\t60\nc2\t40000\t40010\n".replace("1\t", "c1\t", 1))
+    # Runs go on from piece to piece.
+    for module, bases in ((mappable, 1_000), (parts, 10_000), (build, 7_000)):
+        monkeypatch.setattr(module, "_PIECE", bases)
+    (tmp_path / "black.bed").write_text("c1\t50\t60\nc2\t40000\t40010\n")
     store = build_sequences(
         recipe(blacklist={"toy": tmp_path / "black.bed"}, most_repeats=0.5), tmp_path / "store"
     )
@@ -157,6 +159,10 @@ def test_bytes_depend_on_neither_workers_nor_interruptions(recipe, genome, tmp_p
         assert (tmp_path / "third.partial" / "done" / "toy.json").exists()
         patch.setattr(build, "_marked", lambda *args: written.append("") or marked(*args))
         written.clear()
+        # What a kill would leave where an interruption cleans up.
+        stale = tmp_path / "third.partial" / "store" / "species" / "other" / "bases" / "c"
+        stale.mkdir(parents=True, exist_ok=True)
+        (stale / ".0.1.2.partial").write_bytes(b"half")
         third = build_sequences(both, tmp_path / "third")
         assert len(written) == len(SIZES)  # one species alone
     assert third.digest == first.digest
