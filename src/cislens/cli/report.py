@@ -1,4 +1,4 @@
-"""`cislens report`: a bench folder to one self-contained page."""
+"""`cislens report`: a bench folder, or a training run, to one self-contained page."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 def command(
     folders: Annotated[
-        list[Path], typer.Argument(help="Folder that `cislens bench` wrote, or several of them.")
+        list[Path],
+        typer.Argument(
+            help="Folder that `cislens bench` or `cislens train` wrote, or several benches."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -23,10 +26,12 @@ def command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the report of a bench again, or the leaderboard of several."""
+    """Write the report of a bench or a run again, or the leaderboard of several benches."""
     if len(folders) == 1:
+        from cislens.report.run import is_run, write_run
+
         page = out or folders[0] / "report.html"
-        write(folders[0], page)
+        (write_run if is_run(folders[0]) else write)(folders[0], page)
         answer({"report": str(page)}, as_json)
         return
     from cislens.report.leaderboard import leaderboard

@@ -13,6 +13,7 @@ from cislens.files import write_atomic
 from cislens.report.evidence import sections
 from cislens.report.inputs import KINDS, ReportInput
 from cislens.report.manifest import Table, facts, groups, table
+from cislens.report.monitors import monitor_panels
 from cislens.report.panels import curve_panels, expert_panels, forests, locus_panels, score_panels
 from cislens.report.words import (
     MARKS,
@@ -78,7 +79,7 @@ def render(run: ReportInput) -> str:
         score_caption=_SCORES,
         score_table=_score_table(run),
         evidence=sections(run),
-        curves=curve_panels(run),
+        curves=[*curve_panels(run), *monitor_panels(run.training)],
         loci=locus_panels(run),
         locus_caption=_LOCI,
         experts=expert_panels(run),

@@ -59,7 +59,8 @@ class Rule:
         """The rule for a model that had this value before it was trained.
 
         Of many encoders the vectors share a large offset, or follow the composition, from the
-        start. Such a run has collapsed when it has come halfway from there to the worst.
+        start. Such a run is warned of a quarter of the way from there to the worst, and has
+        collapsed halfway.
         """
         if self.worst is None or not math.isfinite(untrained):
             return self
@@ -67,7 +68,7 @@ class Rule:
         nearer = min if self.side == "below" else max
         return replace(
             self,
-            warn=nearer(self.warn, untrained),
+            warn=nearer(self.warn, (3 * untrained + self.worst) / 4),
             stop=nearer(self.stop, (untrained + self.worst) / 2),
         )
 
@@ -184,18 +185,21 @@ class CollapseGuard(Callback):
             self._keep(was_bad=bool(before.get("bad")), is_bad=bool(bad))
 
     def _warn(self, step: int, values: Mapping[str, float], judged: Mapping[str, Rule]) -> None:
-        """Say what is beyond a limit, once until it is not any more."""
+        """Say what is beyond a limit; of a warning, once until it is back."""
         found = []
         for name, rule in judged.items():
-            for limit, degree in ((rule.stop, "far "), (rule.warn, "")):
-                if rule.beyond(values[name], limit):
-                    found.append(name)
-                    if name not in self.warned or degree:
-                        logger.warning(
-                            "training: step %d, %s is %.4f, %s%s %.4g: %s",
-                            step, name, values[name], degree, rule.side, limit, rule.meaning,
-                        )  # fmt: skip
-                    break
+            if rule.beyond(values[name], rule.stop):
+                logger.warning(
+                    "training: step %d, %s is %.4f, %s %.4g: %s",
+                    step, name, values[name], rule.side, rule.stop, rule.meaning,
+                )  # fmt: skip
+            elif rule.beyond(values[name], rule.warn):
+                found.append(name)
+                if name not in self.warned:
+                    logger.warning(
+                        "training: step %d, %s is %.4f, %s %.4g (at %.4g, %s)",
+                        step, name, values[name], rule.side, rule.warn, rule.stop, rule.meaning,
+                    )  # fmt: skip
         self.warned = found
 
     def _keep(self, was_bad: bool, is_bad: bool) -> None:
@@ -263,7 +267,7 @@ def collapse_message(folder: Path, report: Mapping[str, Any]) -> str:
     """What a report says, in words."""
     first, second = report["validations"]
     found = "; ".join(
-        f"{rule['metric']} is {_said(second, rule)}, {rule['side']} {rule['stop']:g} (step "
+        f"{rule['metric']} is {_said(second, rule)}, {rule['side']} {rule['stop']:.4g} (step "
         f"{first['step']}: {_said(first, rule)}): {rule['meaning']}"
         for rule in report["rules"]
     )

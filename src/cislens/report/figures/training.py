@@ -1,5 +1,6 @@
 """Curves of a training run: one quantity per panel, training thin, validation bold."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import matplotlib.ticker
@@ -22,13 +23,15 @@ _WIDTH, _HEIGHT, _LINE = 360, 226, 15
 _LEFT, _TOP, _FOOT = 46, 10, 42
 
 
-def curve(rows: pl.DataFrame, metric: str) -> Picture:
+def curve(rows: pl.DataFrame, metric: str, limits: Mapping[str, float] | None = None) -> Picture:
     """One metric against the step; a line per split and species.
 
     Args:
         rows: step, split, species (null: all of them together), value.
         metric: its name, for the alt text.
+        limits: values by name, each a dotted level line across the panel.
     """
+    limits = limits or {}
     rows = rows.filter(pl.col("value").is_finite()).sort("step", maintain_order=True)
     groups = rows.partition_by("species", "split", maintain_order=True, as_dict=True)
     species = sorted({str(name) for name, _ in groups if name is not None})
@@ -50,6 +53,13 @@ def curve(rows: pl.DataFrame, metric: str) -> Picture:
                       marker="o" if valid and len(step) < 25 else "", ms=4)  # fmt: skip
             ends.append((float(value[-1]), labels[key], tone, valid))
             said.append(f"{labels[key]} ends at {number(float(value[-1]))}")
+        for name, limit in limits.items():
+            axes.axhline(limit, color=color("random"), lw=1.4, ls=(0, (1.5, 2)))
+            axes.annotate(
+                name, (0, limit), (3, 3), xycoords=axes.get_yaxis_transform(),
+                textcoords="offset points", fontsize=10.5, color=color("random"),
+            )  # fmt: skip
+            said.append(f"{name} at {number(limit)}")
         axes.grid(axis="y", color=color("grid"), lw=0.8)
         axes.tick_params(labelsize=11.5)
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, integer=True))
