@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
 
 from cislens.errors import CislensError
 from cislens.files import file_digest, require_file
 from cislens.genome.codes import decode
 from cislens.models.contract import Encoder
+from cislens.models.mixture import share_encoder
 from cislens.models.presets import encoder_config
-from cislens.models.saving import load_model, save_model
+from cislens.models.saving import load_model
 from cislens.models.sequence import SequenceModel, SequenceModelConfig
 from cislens.models.sequence_card import about
 from cislens.objectives.distillation.objective import DistillationObjective
@@ -30,15 +30,15 @@ from cislens.sequence.markov import order2_nats
 from cislens.sequence.store import SequenceStore
 from cislens.training.ancestor import model_folder
 from cislens.training.collapse import CollapseGuard
-from cislens.training.course import Course, recompute_activations
+from cislens.training.course import recompute_activations
 from cislens.training.finite import places_of
-from cislens.training.manifest import model_card
+from cislens.training.part_course import PartCourse
 from cislens.training.stream import SplitPass, StepStream
 
 logger = logging.getLogger("cislens")
 
 
-class SequenceCourse(Course):
+class SequenceCourse(PartCourse):
     """A sequence store and a model that tells its hidden bases, or follows its own mean.
 
     Args:
@@ -47,6 +47,8 @@ class SequenceCourse(Course):
     Raises:
         CislensError: if the recipe does not fit the store.
     """
+
+    title = "sequence model"
 
     def __init__(self, recipe: TrainRecipe, encoder: Encoder | None = None) -> None:
         assert isinstance(recipe.objective, MaskedTerms | DistillationTerms)
@@ -94,12 +96,8 @@ class SequenceCourse(Course):
         parents = [batch.parent_BP for batch in self.valid.epoch(0)]
         return order2_nats(self.store, np.concatenate(parents))
 
-    def save(self, folder: Path, model: nn.Module, manifest: dict[str, Any]) -> None:
-        assert isinstance(model, SequenceModel)
-        text = f"{about(model.config)}\n\n## Data\n{_data(self.store)}"
-        save_model(
-            model, folder / "model", model_card(self.recipe, manifest, "sequence model", text)
-        )
+    def about(self, model: SequenceModel) -> str:
+        return f"{about(model.config)}\n\n## Data\n{_data(self.store)}"
 
     def places(self, batch: SequenceBatch) -> list[str]:
         return places_of(self.store, batch)
@@ -163,7 +161,7 @@ class SequenceCourse(Course):
 def _around(encoder: Encoder | None, model: SequenceModel) -> SequenceModel:
     """The model with another encoder of the same shape, if there is one."""
     if encoder is not None:
-        model.encoder = encoder
+        share_encoder(model, encoder)
     return model
 
 
