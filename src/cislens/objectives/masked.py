@@ -9,7 +9,7 @@ from cislens.objectives.collapse import SequenceMetrics
 from cislens.objectives.contract import Losses, Objective
 from cislens.objectives.profile import one_hot
 from cislens.objectives.sequence_batch import TorchSequenceBatch, Views
-from cislens.objectives.watched import of_bases, of_windows
+from cislens.objectives.watched import both_strands, of_bases, of_windows
 from cislens.recipes.sequence_terms import MaskedTerms
 
 
@@ -37,7 +37,8 @@ class MaskedObjective(Objective):
         term = views_term(logits_RL4, whole, self.settings.repeat_weight)
         seen = {}
         if not self.training:
-            seen = of_bases(logits_RL4, whole) | of_windows(self.model, batch)
+            pooled_2BD = both_strands(self.model.encoder, batch)
+            seen = of_bases(logits_RL4, whole) | of_windows(pooled_2BD, batch)
         return Losses(
             total=reaching_all(term, self.model),
             terms={"masked": term.detach(), "loss": term.detach()},

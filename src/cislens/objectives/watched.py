@@ -1,13 +1,12 @@
 """What validation looks at in an encoder of sequences, beside the loss.
 
-Dimensions: B window, P base pair of a window, L of a view, D channel.
+Dimensions: B window, R strand of a window, P base pair of a window, L of a view, D channel.
 """
 
 import torch
 from torch import Tensor
 
-from cislens.models.contract import Embedding
-from cislens.models.sequence import SequenceModel
+from cislens.models.contract import Embedding, Encoder
 from cislens.objectives.bases import base_nats, scored_bases
 from cislens.objectives.profile import one_hot
 from cislens.objectives.sequence_batch import TorchSequenceBatch, Views
@@ -23,23 +22,25 @@ def vector(embedding: Embedding) -> Tensor:
     return embedding.mean() if embedding.summary_BD is None else embedding.summary_BD
 
 
-def of_windows(model: SequenceModel, batch: TorchSequenceBatch) -> dict[str, Tensor]:
-    """The vectors of the parent windows, mean of both strands, and what is known of these."""
+def both_strands(encoder: Encoder, batch: TorchSequenceBatch) -> Tensor:
+    """Vectors of the parent windows as they are, and of their reverse complements, (2, B, D)."""
     x_B4P = one_hot(batch.parent_BP)
-    rows = len(x_B4P)
-    both_2B4P = torch.cat([x_B4P, x_B4P.flip(1, 2)])
-    species_2B = torch.cat([batch.species_B, batch.species_B])
-    pooled_2BD = vector(model.encoder(both_2B4P, species_2B)).float()
-    # The windows as they are, for what compares two models.
-    seen = {
-        "pooled": 0.5 * (pooled_2BD[:rows] + pooled_2BD[rows:]),
+    both_R4P = torch.cat([x_B4P, x_B4P.flip(1, 2)])
+    pooled_RD = vector(encoder(both_R4P, batch.species_B.repeat(2))).float()
+    return pooled_RD.view(2, len(x_B4P), -1)
+
+
+def of_windows(pooled_2BD: Tensor, batch: TorchSequenceBatch) -> dict[str, Tensor]:
+    """The mean of the vectors of both strands, and what is known of the windows."""
+    return {
+        "pooled": pooled_2BD.mean(dim=0),
         "label": batch.label_B,
         "repeat": batch.repeat_B,
         "chrom": batch.chrom_B,
         "start": batch.start_B,
         "species": batch.species_B,
+        **composition(batch.parent_BP),
     }
-    return seen | composition(batch.parent_BP)
 
 
 def composition(codes_BP: Tensor) -> dict[str, Tensor]:

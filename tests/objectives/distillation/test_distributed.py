@@ -7,8 +7,8 @@ steps, the nearest vectors of KoLeo with their gradient, rows of unequal number.
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -23,7 +23,6 @@ from cislens.objectives.distillation.spread import koleo_term
 from cislens.recipes.sequence_terms import DistillationTerms
 
 WINDOWS, STEPS = 6, 2
-# Of the three terms that see all processes, with what data-parallel training averages.
 TARGETS = ("center", "sinkhorn")
 
 
@@ -78,30 +77,36 @@ def trained(target: str, mine: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def run(rank: int, folder: Path) -> None:
+def run(rank: int, folder: Path) -> dict[str, Tensor]:
     """One of two processes; unequal shares for the statistics, equal ones for the steps."""
-    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-    place = torch.arange(WINDOWS)
-    found = statistics(place[:4] if rank == 0 else place[4:])
-    for target in TARGETS:
-        found |= trained(target, place[rank::2])
-    torch.save(found, folder / f"{rank}.pt")
-    dist.destroy_process_group()
+    dist.init_process_group(
+        "gloo",
+        f"file://{folder}/meet",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=120),
+    )
+    try:
+        place = torch.arange(WINDOWS)
+        found = statistics(place[:4] if rank == 0 else place[4:])
+        for target in TARGETS:
+            found |= trained(target, place[rank::2])
+    finally:
+        dist.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], ...]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What this process and another one have."""
     folder = tmp_path_factory.mktemp("processes")
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, str(folder)]
-    shared = str(Path(__file__).parents[1])
-    env = {**os.environ, "PYTHONPATH": shared, "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, env=env) for rank in (0, 1)
-    ]
-    for process in started:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors.decode()[-2000:]
-    return tuple(torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    other = subprocess.Popen(command, stderr=subprocess.PIPE, env=env)
+    first = run(0, folder)
+    _, errors = other.communicate(timeout=120)
+    assert other.returncode == 0, errors.decode()[-2000:]
+    return first, torch.load(folder / "1.pt", weights_only=True)
 
 
 def test_statistics_are_those_of_all_rows(found: tuple[dict[str, Tensor], ...]) -> None:
@@ -133,4 +138,4 @@ def test_training_on_two_processes_is_that_on_one(
 
 
 if __name__ == "__main__":
-    run(int(sys.argv[2]), Path(sys.argv[1]))
+    torch.save(run(1, Path(sys.argv[1])), Path(sys.argv[1]) / "1.pt")

@@ -286,6 +286,19 @@ def test_any_encoder_is_distilled(preset: str) -> None:
     net.after_step()
 
 
+def test_terms_are_fp32_under_autocast() -> None:
+    """In bfloat16 all terms are within 5 % of those in fp32, and none is rounded."""
+    net, of = objective(), batch()
+    expected = net.loss(of).terms
+    net.load_state_dict(objective().state_dict())
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = net.loss(of)
+    losses.total.backward()
+    for name, term in losses.terms.items():
+        assert term.dtype == torch.float32
+        assert term.item() == pytest.approx(expected[name].item(), rel=0.05, abs=0.02), name
+
+
 def test_layers_that_are_told() -> None:
     deep = model(FindnaPlusConfig(dim=16, depth=5, stem_dim=8)).encoder
     assert latent.target_layers(deep) == ("L3", "L4", "L5")

@@ -32,7 +32,7 @@ from cislens.objectives.distillation.spread import contrast_term, koleo_term, ma
 from cislens.objectives.masked import views_term
 from cislens.objectives.profile import one_hot
 from cislens.objectives.sequence_batch import TorchSequenceBatch, Views
-from cislens.objectives.watched import of_bases, of_windows, vector
+from cislens.objectives.watched import both_strands, of_bases, of_windows, vector
 from cislens.recipes.sequence_terms import DISTILLATION_TERMS, DistillationTerms
 
 log = logging.getLogger("cislens")
@@ -265,13 +265,10 @@ class DistillationObjective(Objective):
 
     def _watched(self, batch: TorchSequenceBatch) -> Named:
         """What is looked at in the model that is kept, and how far the student is from it."""
-        seen = of_windows(self.teacher, batch)
-        x_B4P = one_hot(batch.parent_BP)
-        own_BD, other_BD = (
-            vector(model.encoder(x_B4P, batch.species_B)).float()
-            for model in (self.model, self.teacher)
-        )
-        seen["agreement"] = torch.cosine_similarity(own_BD, other_BD, dim=1)
+        pooled_2BD = both_strands(self.teacher.encoder, batch)
+        seen = of_windows(pooled_2BD, batch)
+        own_BD = vector(self.model.encoder(one_hot(batch.parent_BP), batch.species_B)).float()
+        seen["agreement"] = torch.cosine_similarity(own_BD, pooled_2BD[0], dim=1)
         seen["distance"] = teacher.distance(self.teacher, self.model)
         return seen
 
