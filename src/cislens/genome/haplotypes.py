@@ -112,7 +112,7 @@ def read_haplotypes(path: str | Path, genome: Genome) -> Haplotypes:
     try:
         with pysam.VariantFile(str(path)) as file:
             variants, carried_VW, count = _read(path, file)
-            contigs = list(file.header.contigs)
+            contigs = [str(name) for name in file.header.contigs]
     except (ValueError, OSError) as error:
         if isinstance(error, CislensError):
             raise

@@ -1,4 +1,7 @@
-"""Tiles of a genome and the part that each lies in."""
+"""Tiles of a genome and the part that each lies in.
+
+Dimensions: T tile.
+"""
 
 import logging
 import os
@@ -173,17 +176,15 @@ def store_digest(path: Path) -> str:
 
 def _tiles(genome: Genome, chrom: str, width: int) -> pl.DataFrame:
     size = genome.size(chrom)
-    start = np.arange(max(size // width, 1), dtype=np.int64) * width
-    called = np.zeros(len(start), np.int64)
-    together = max(_PIECE // width, 1)
-    for first in range(0, len(start), together):
-        here = start[first : first + together]
-        end = size if first + together >= len(start) else int(here[-1]) + width
-        called_L = genome.fetch(chrom, int(here[0]), end) != N
-        called[first : first + together] = np.add.reduceat(called_L, here - here[0], dtype=np.int64)
-    end_T = np.append(start[1:], size)
-    chroms = [chrom] * len(start)
-    return pl.DataFrame({"chrom": chroms, "start": start, "end": end_T, "called": called})
+    start_T = np.arange(max(size // width, 1), dtype=np.int64) * width
+    end_T = np.append(start_T[1:], size)
+    called_T = end_T - start_T
+    for left in range(0, size, _PIECE):
+        uncalled = np.flatnonzero(genome.fetch(chrom, left, min(left + _PIECE, size)) == N) + left
+        tile = np.minimum(uncalled // width, len(start_T) - 1)
+        called_T -= np.bincount(tile, minlength=len(start_T))
+    chroms = [chrom] * len(start_T)
+    return pl.DataFrame({"chrom": chroms, "start": start_T, "end": end_T, "called": called_T})
 
 
 def _require_all_parts(tiles: pl.DataFrame, valid: list[str], test: list[str]) -> None:
