@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -46,14 +47,15 @@ def main(folder: Path) -> None:
     if len(wanted) < 8:
         raise SystemExit(f"only {len(wanted)} commands were found in the docs")
     for command in wanted:
-        sys.stdout.write(f"$ {command}\n")
-        sys.stdout.flush()
+        start = time.monotonic()
         run = subprocess.run(
             [str(Path(sys.executable).with_name("cislens")), *shlex.split(command)[1:]],
             cwd=folder, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if run.returncode:
-            raise SystemExit(f"{command}\nexit code {run.returncode}\n{run.stdout}{run.stderr}")
+            raise SystemExit(f"$ {command}\nexit code {run.returncode}\n{run.stdout}{run.stderr}")
+        sys.stdout.write(f"$ {command}  # {time.monotonic() - start:.0f} s\n")
+        sys.stdout.flush()
     sys.stdout.write(f"docs checked: {len(wanted)} commands\n")
 
 
