@@ -102,9 +102,17 @@ def test_the_masked_term_is_held_against_the_markov_model() -> None:
 def test_a_model_that_begins_beyond_a_limit_is_held_against_itself(
     metric: str, untrained: float, warn: float, stop: float
 ) -> None:
-    rule = rule_of(f"dna.{metric}", {f"dna.{metric}": untrained})
+    rule = rule_of(f"dna.{metric}", {f"dna.{metric}": untrained, "dna.agreement": 1.0})
     assert rule is not None
     assert (rule.warn, rule.stop) == pytest.approx((warn, stop))
+
+
+def test_without_a_teacher_the_look_of_the_vectors_only_warns() -> None:
+    rules = {rule.metric: rule_of(rule.metric, {"rankme_share": 0.9}) for rule in RULES}
+    stopping = {name for name, rule in rules.items() if rule and rule.stop is not None}
+    assert stopping == {"teacher/marginal", "teacher/sharpness", "masked/nats_unique"}
+    assert rules["rankme_share"] is not None
+    assert rules["rankme_share"].warn == 0.2
 
 
 class Run:
@@ -116,6 +124,7 @@ class Run:
         self.good = self.last.with_name("good.ckpt")
         self.guard = CollapseGuard(folder, Training(steps=1000, warmup=0.02), on_collapse, 1.36)
         self.monitor = Monitor(folder / "metrics.parquet", None)  # type: ignore[arg-type]
+        self.monitor._add(0, "valid", {"agreement": 1.0})
         self.step = 0
 
     def validate(self, **bad: float) -> None:
@@ -205,7 +214,7 @@ def test_on_collapse_warn_goes_on_and_says_so(
     with caplog.at_level(logging.WARNING, logger="cislens"):
         for share in (0.15, 0.15, 0.05, 0.05):
             run.validate(rankme_share=share)
-    assert "rankme_share is 0.1500, below 0.2" in caplog.messages[0]
+    assert "rankme_share is 0.1500, below 0.2, the limit of a warning" in caplog.messages[0]
     assert "rankme_share is 0.0500, below 0.1:" in caplog.messages[1]
     assert len(caplog.messages) == 3
     assert read_collapse(tmp_path) is None

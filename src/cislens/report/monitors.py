@@ -81,7 +81,7 @@ def _limits(name: str, untrained: dict[str, float]) -> dict[str, float]:
     warn = {} if rule.warn is None else {"warned": rule.warn}
     if rule.warn is not None and rule.warn == untrained.get(MARKOV):
         warn = {"order-2 Markov": rule.warn}
-    return {**warn, "stopped": rule.stop}
+    return warn if rule.stop is None else {**warn, "stopped": rule.stop}
 
 
 def _titled(title: str, part: str) -> str:

@@ -37,7 +37,7 @@ class Rule:
     Attributes:
         metric: its name, without the name of the part of a mixture.
         side: on which side of the limits it is bad.
-        warn, stop: the limits; no warning where there is none.
+        warn, stop: the limits; None never warns, or never stops.
         meaning: what it says if it is bad.
         worst: its value in a model that gives all windows the same; where there is one, a model
             that was beyond the limits before it was trained is held against itself.
@@ -46,7 +46,7 @@ class Rule:
     metric: str
     side: Literal["below", "above"]
     warn: float | None
-    stop: float
+    stop: float | None
     meaning: str
     worst: float | None = None
 
@@ -65,6 +65,7 @@ class Rule:
         if self.worst is None or not math.isfinite(untrained):
             return self
         assert self.warn is not None
+        assert self.stop is not None
         nearer = min if self.side == "below" else max
         return replace(
             self,
@@ -98,16 +99,24 @@ RULES = (
 def rule_of(name: str, untrained: Mapping[str, float]) -> Rule | None:
     """The rule of a metric, if it has one.
 
+    What the vectors look like stops a run only where a teacher is followed, which may lead both to
+    the same vector for all. An objective that has to tell bases cannot end there: its vectors may
+    gain a large offset, and tell windows apart all the same.
+
     Args:
         name: in a mixture it begins with that of the part and a dot.
         untrained: the metrics before training, with `MARKOV` among them where it is known; hidden
             bases outside of repeats should be told better than that.
     """
-    _, _, metric = name.rpartition(".")
+    part, dot, metric = name.rpartition(".")
     rule = next((rule for rule in RULES if rule.metric == metric), None)
-    if rule is not None and metric == "masked/nats_unique":
+    if rule is None:
+        return None
+    if metric == "masked/nats_unique":
         return replace(rule, warn=untrained.get(MARKOV))
-    return None if rule is None else rule.since(untrained.get(name, math.nan))
+    rule = rule.since(untrained.get(name, math.nan))
+    taught = f"{part}{dot}agreement" in untrained
+    return rule if taught or rule.worst is None else replace(rule, stop=None)
 
 
 class CollapseGuard(Callback):
@@ -197,8 +206,8 @@ class CollapseGuard(Callback):
                 found.append(name)
                 if name not in self.warned:
                     logger.warning(
-                        "training: step %d, %s is %.4f, %s %.4g (at %.4g, %s)",
-                        step, name, values[name], rule.side, rule.warn, rule.stop, rule.meaning,
+                        "training: step %d, %s is %.4f, %s %.4g, the limit of a warning",
+                        step, name, values[name], rule.side, rule.warn,
                     )  # fmt: skip
         self.warned = found
 
