@@ -57,11 +57,15 @@ class SelfAttention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """W (silu(U x) * V x) (Shazeer 2020), with about 8/3 D hidden channels: 8 D^2 weights."""
+    """W (silu(U x) * V x) (Shazeer 2020).
 
-    def __init__(self, dim: int) -> None:
+    Args:
+        hidden: channels within; about 8/3 D unless given, which makes 8 D^2 weights.
+    """
+
+    def __init__(self, dim: int, hidden: int | None = None) -> None:
         super().__init__()
-        hidden = -(-8 * dim // (3 * _WHOLE)) * _WHOLE
+        hidden = hidden or -(-8 * dim // (3 * _WHOLE)) * _WHOLE
         self.to_hidden = nn.Linear(dim, 2 * hidden, bias=False)
         self.to_out = nn.Linear(hidden, dim, bias=False)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cislens.models.contract import Embedding, Encoder
 
-_TUNED = ("attention", "mlp", "ffn")
+_TUNED = ("attention", "gated", "mlp", "ffn")
 _ROUTERS = ("router", "species_router")
 
 
@@ -35,7 +35,7 @@ class EncoderNetwork(nn.Module):
 
 
 def lora_targets(encoder: nn.Module) -> tuple[str, ...]:
-    """Endings of the names of the linear layers of attention and feed-forward; no router's."""
+    """Endings of the names of the linear layers that mix places and channels; no router's."""
     found: dict[str, None] = {}
     for name, module in encoder.named_modules():
         parts = name.split(".")

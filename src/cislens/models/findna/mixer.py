@@ -26,13 +26,13 @@ class MixerBlock(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm = nn.RMSNorm(dim, eps=EPS)
-        self.to_hidden = nn.Linear(dim, 9 * dim // 2)
-        self.from_hidden = nn.Linear(9 * dim // 2, dim)
+        hidden = 9 * dim // 2
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
         self.scale = nn.Parameter(torch.full((dim,), _SCALE))
 
     def forward(self, x_BND: Tensor, mask_BN1: Tensor | None = None) -> Tensor:
         """`mask_BN1` is 0 for tokens that nobody may read; None where there are none."""
-        z_BND = self.from_hidden(F.gelu(self.to_hidden(self.norm(x_BND)))) * self.scale
+        z_BND = self.mlp(self.norm(x_BND)) * self.scale
         if mask_BN1 is not None:
             z_BND = z_BND * mask_BN1.to(z_BND.dtype)
         return x_BND + shift(z_BND)
