@@ -2,21 +2,18 @@
 
 Channel group 0 stays; of group i >= 1 a position takes what lies 2^(i-1) to its right, round the
 ring (Khalitov et al. 2023, arXiv 2206.05852). So distance 2^k is crossed in one layer.
-Dimensions: B window, T slot of the ring, D channel, G channel group, H hidden channel.
+Dimensions: B window, T slot of the ring, D channel, G channel group, C channel of a group.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cislens.errors import CislensError
-
-
-def chord_offsets(groups: int) -> tuple[int, ...]:
-    """How far to the right each channel group reads: 0, 1, 2, 4, ..."""
-    return (0, *(2**power for power in range(groups - 1)))
+from cislens.nn.chord_cached import cached_layer
 
 
 @dataclass(frozen=True)
@@ -24,65 +21,62 @@ class Ring:
     """Rings of slots, one per window, each closed where its window ends.
 
     Attributes:
-        offsets: per channel group.
+        offsets: how far to the right each channel group reads.
         size: slots T of the tensors.
-        sources_BTG, targets_BTG: which slot each slot takes from, and which takes from it. None
-            where every window fills all slots.
+        used_B: how many of them each window's ring has, the first ones; None where all.
     """
 
     offsets: tuple[int, ...]
     size: int
-    sources_BTG: Tensor | None = None
-    targets_BTG: Tensor | None = None
+    used_B: Tensor | None = None
 
-    @classmethod
-    def of(cls, offsets: tuple[int, ...], size: int, used_B: Tensor | None = None) -> "Ring":
-        """Rings over the first `used_B` of `size` slots; slots after them keep to themselves."""
-        if used_B is None:
-            return cls(offsets, size)
-        slot_1T1 = torch.arange(size, device=used_B.device)[None, :, None]
-        offset_G = torch.tensor(offsets, device=used_B.device)
-        used_B11 = used_B[:, None, None]
-        inside_BT1 = slot_1T1 < used_B11
-        sources_BTG = ((slot_1T1 + offset_G) % used_B11).where(inside_BT1, slot_1T1)
-        targets_BTG = ((slot_1T1 - offset_G) % used_B11).where(inside_BT1, slot_1T1)
-        return cls(offsets, size, sources_BTG, targets_BTG)
+    @cached_property
+    def lengths(self) -> list[int] | None:
+        """`used_B` as numbers; looking at them stops a GPU."""
+        return None if self.used_B is None else self.used_B.tolist()
 
-    def add_moved(self, x_BTD: Tensor, z_BTD: Tensor, back: bool = False) -> None:
-        """Add to x, in place, what each slot takes of z; `back`: what others take of it."""
-        groups = len(self.offsets)
-        index_BTG = self.targets_BTG if back else self.sources_BTG
-        if index_BTG is not None:
-            z_BTGC = z_BTD.reshape(*z_BTD.shape[:2], groups, -1)
-            moved_BTGC = z_BTGC.gather(1, index_BTG.unsqueeze(3).expand_as(z_BTGC))
-            x_BTD += moved_BTGC.flatten(2)
-            return
-        width = z_BTD.shape[2] // groups
-        for group, offset in enumerate(self.offsets):
-            channels = slice(group * width, (group + 1) * width)
-            step = (-offset if back else offset) % self.size
-            split = self.size - step
-            x_BTD[:, :split, channels] += z_BTD[:, step:, channels]
-            if step:
-                x_BTD[:, split:, channels] += z_BTD[:, :step, channels]
+    @cached_property
+    def sources(self) -> Tensor:
+        """(B, T, G, 1): the slot that each slot takes from; its own after the ring."""
+        return self._places(1)
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """(B, T, G, 1): the slot that takes from each slot."""
+        return self._places(-1)
+
+    def _places(self, sign: int) -> Tensor:
+        assert self.used_B is not None
+        slot_1T1 = torch.arange(self.size, device=self.used_B.device)[None, :, None]
+        used_B11 = self.used_B[:, None, None]
+        offset_G = torch.tensor(self.offsets, device=self.used_B.device)
+        place_BTG = (slot_1T1 + sign * offset_G) % used_B11
+        return place_BTG.where(slot_1T1 < used_B11, slot_1T1).unsqueeze(3)
+
+    def moved(self, z_BTD: Tensor, back: bool = False) -> Tensor:
+        """What each slot takes of z; `back`: what is taken from each slot."""
+        z_BTGC = z_BTD.reshape(*z_BTD.shape[:2], len(self.offsets), -1)
+        if self.used_B is not None:
+            place_BTG1 = self.targets if back else self.sources
+            return z_BTGC.gather(1, place_BTG1.expand_as(z_BTGC)).flatten(2)
+        parts = [
+            group_BTC.roll(offset if back else -offset, 1)
+            for group_BTC, offset in zip(z_BTGC.unbind(2), self.offsets, strict=True)
+        ]
+        return torch.cat(parts, dim=2)
 
 
 class _Moved(torch.autograd.Function):
-    """x + moved z. Both gradients are copies along the ring, so nothing is kept for them."""
+    """`Ring.moved`; its gradient is a copy along the ring too, and adds nothing up."""
 
     @staticmethod
-    def forward(ctx: Any, x_BTD: Tensor, z_BTD: Tensor, ring: Ring) -> Tensor:
-        ctx.ring, ctx.type = ring, z_BTD.dtype
-        y_BTD = x_BTD.clone()
-        ring.add_moved(y_BTD, z_BTD)
-        return y_BTD
+    def forward(ctx: Any, z_BTD: Tensor, ring: Ring) -> Tensor:
+        ctx.ring = ring
+        return ring.moved(z_BTD)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
-        (dy_BTD,) = gradients
-        dz_BTD = torch.zeros_like(dy_BTD, dtype=ctx.type)
-        ctx.ring.add_moved(dz_BTD, dy_BTD, back=True)
-        return dy_BTD, dz_BTD, None
+        return ctx.ring.moved(gradients[0], back=True), None
 
 
 class ChordLayer(nn.Module):
@@ -95,21 +89,35 @@ class ChordLayer(nn.Module):
         )
 
     def forward(self, x_BTD: Tensor, ring: Ring) -> Tensor:
-        z_BTD = self.mlp["contract"](nn.functional.gelu(self.mlp["expand"](x_BTD)))
-        y_BTD: Tensor = _Moved.apply(x_BTD, z_BTD, ring)  # type: ignore[no-untyped-call]
-        return y_BTD
+        expand, contract = self.mlp["expand"], self.mlp["contract"]
+        if _cacheable(x_BTD) and type(expand) is type(contract) is nn.Linear:
+            weights = (expand.weight, expand.bias, contract.weight, contract.bias)
+            return cached_layer(x_BTD, *weights, ring.offsets, ring.lengths)
+        z_BTD = contract(nn.functional.gelu(expand(x_BTD)))
+        moved_BTD: Tensor = _Moved.apply(z_BTD, ring)  # type: ignore[no-untyped-call]
+        return x_BTD + moved_BTD
+
+
+def _cacheable(x_BTD: Tensor) -> bool:
+    """On a CPU in fp32; a compiler finds its own way."""
+    return (
+        x_BTD.device.type == "cpu"
+        and x_BTD.dtype is torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
 
 
 class ChordOffsets(nn.Module):
-    """The map of the channel groups, which weights are good for alone: kept and checked with them.
+    """The map of the channel groups, without which weights mean nothing: kept and checked.
 
     Attributes:
-        groups: offset to the right of each channel group.
+        groups: how far to the right each channel group reads: 0, 1, 2, 4, ...
     """
 
     def __init__(self, groups: int) -> None:
         super().__init__()
-        self.groups = chord_offsets(groups)
+        self.groups = (0, *(2**power for power in range(groups - 1)))
         self.register_buffer("map", torch.tensor(self.groups))
         self.register_load_state_dict_pre_hook(  # type: ignore[no-untyped-call]
             _refuse_other_map

@@ -110,14 +110,12 @@ class FindnaPaperEncoder(ReadingEncoder):
             yield _embedding(x_BTD, called_BL, padding_BL1)
 
     def _ring(self, extent_B: Tensor, length: int) -> Ring:
-        """The rings of the windows; of one length if it is known that they are."""
-        if extent_B.device.type == "meta":
-            return Ring.of(self.offsets.groups, length + 1)
-        if torch.compiler.is_compiling():  # it cannot look at values
-            return Ring.of(self.offsets.groups, length + 1, extent_B + 1)
+        """The rings of the windows; cut to the longest, and of one length, where a look is free."""
+        if extent_B.device.type != "cpu" or torch.compiler.is_compiling():
+            return Ring(self.offsets.groups, length + 1, extent_B + 1)
         shortest, longest = torch.stack(torch.aminmax(extent_B)).tolist()
         used_B = None if shortest == longest else extent_B + 1
-        return Ring.of(self.offsets.groups, longest + 1, used_B)
+        return Ring(self.offsets.groups, longest + 1, used_B)
 
     def _embed(self, x_B4L: Tensor, hidden_BL: Tensor, called_BL: Tensor) -> Tensor:
         """(B, 1 + L, D): what the layers read. On a ring the slot after the last is the first."""
