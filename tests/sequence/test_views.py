@@ -155,18 +155,20 @@ def test_views_of_a_haplotype_carry_its_alleles_and_nothing_else(views, seed):
 
 
 def explains(store, start, alleles, target_L, place_L):
-    """Whether each base is the reference's where no allele is, and some allele's elsewhere."""
+    """Whether each base is the one that a haplotype has at its place."""
     changed = {}
     for first, count, alt in alleles:
-        changed |= {first - start + k: alt[k] if k < len(alt) else None for k in range(count)}
-    for base, place in zip(target_L, place_L, strict=True):
-        if place < 0:
-            continue
-        expected = changed.get(int(place), store.codes[start + place])
-        # A deletion that would leave too little for the view is not carried.
-        if expected is not None and base != expected and base != store.codes[start + place]:
-            return False
-    return True
+        # A deletion is not carried where it would leave too little for the view.
+        spared = count > len(alt)
+        for k in range(count):
+            base = alt[k] if k < len(alt) else None
+            changed[first - start + k] = {base} | ({store.codes[first + k]} if spared else set())
+    pairs = zip(target_L.tolist(), place_L.tolist(), strict=True)
+    return all(
+        base in changed.get(place, {store.codes[start + place]})
+        for base, place in pairs
+        if place >= 0
+    )
 
 
 def test_an_allele_is_in_the_views_of_those_who_carry_it_on_either_strand():
