@@ -45,7 +45,7 @@ def mixed(store: Path, *parts: MixturePart, steps: int = 4) -> TrainRecipe:
         store=store,
         model=TINY,
         objective=MixtureTerms(parts=list(parts)),
-        training=Training(steps=steps, batch_size=4, validate_every=2, ema_decay=0.5),
+        training=Training(steps=steps, batch_size=16, validate_every=2, ema_decay=0.5),
     )
 
 
@@ -68,7 +68,7 @@ def test_a_mixture_of_profiles_and_hidden_bases_is_a_whole_run(
     assert manifest["store"]["digest"] == small_store.digest
     digests = [store["digest"] for store in manifest["stores"]]
     assert digests == [small_store.digest, sequence_store.digest]
-    assert manifest["ledger"]["bases"] == 4 * (4 * 1024 + 6 * 256)
+    assert manifest["ledger"]["bases"] == 4 * (16 * 1024 + 6 * 256)
     rows = pl.read_parquet(run.metrics_path)
     valid = set(rows.filter(split="valid")["metric"])
     assert {"profile.poisson_nll/yeast", "masked.masked", "masked.masked/nats"} <= valid
@@ -193,7 +193,7 @@ def test_matrices_and_hidden_bases_on_an_encoder_that_is_no_genebert(
 def test_a_dry_run_shows_every_part(recipe: TrainRecipe) -> None:
     shown = plan(recipe)
     assert set(shown["parts"]) == {"profile", "masked"}
-    assert shown["bases"] == 4 * (4 * 1024 + 6 * 256)
+    assert shown["bases"] == 4 * (16 * 1024 + 6 * 256)
 
 
 def test_every_part_is_in_an_epoch_of_its_own(recipe: TrainRecipe) -> None:
