@@ -10,6 +10,11 @@ from cislens.recipes.multimodal import TERMS, MultimodalTerms
 from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import TrainRecipe
+from cislens.recipes.sequence_terms import (
+    DISTILLATION_TERMS,
+    DistillationTerms,
+    MaskedTerms,
+)
 
 PARTS = ("experts", "decoder", "information", "species")
 
@@ -86,3 +91,27 @@ def test_parts_of_one_objective_are_no_parts_of_the_other() -> None:
             ablated(packaged("genebert-plus-tiny"), part)
     with pytest.raises(CislensError, match=r"no part 'regoins'.*Did you mean 'regions'"):
         ablated(packaged("genebert-plus-tiny"), "regoins")
+
+
+@pytest.mark.parametrize("term", DISTILLATION_TERMS)
+def test_a_term_of_a_distillation_can_be_left_out(term: str) -> None:
+    whole = packaged("findna-plus-tiny")
+    assert isinstance(whole.objective, DistillationTerms)
+    if not getattr(whole.objective, term):
+        with pytest.raises(CislensError, match=f"has no term '{term}' to leave out"):
+            ablated(whole, term)
+        return
+    without = ablated(whole, term)
+    restored = without.objective.model_copy(update={term: getattr(whole.objective, term)})
+    assert without.model_copy(update={"objective": restored}) == whole
+    assert getattr(without.objective, term) == 0
+
+
+def test_the_controls_of_self_distillation_differ_in_the_objective_alone() -> None:
+    both, masked, distilled = map(packaged, ("findna-plus-tiny", "masked-tiny", "distilled-tiny"))
+    assert ablated(both, "masked") == distilled
+    assert masked.model_copy(update={"objective": both.objective}) == both
+    assert isinstance(masked.objective, MaskedTerms)
+    assert isinstance(both.objective, DistillationTerms)
+    assert masked.objective.masks == both.objective.masks
+    assert masked.objective.view.length == both.objective.views.length

@@ -53,6 +53,8 @@ def test_a_run_leaves_a_model_that_embeds_and_tells_bases(
     assert manifest["ledger"]["flops"] == 6 * manifest["ledger"]["step_flops"] > 0
     steps = pl.read_parquet(run.metrics_path)["step"].unique().sort().to_list()
     assert steps == [0, 2, 4, 6]
+    trained = manifest["ledger"]["trained_parameters"]
+    assert trained == manifest["ledger"]["parameters"] == sum(v.numel() for v in model.parameters())
     card = (run.model_folder / "README.md").read_text()
     assert "FinDNA" in card
     assert sequence_store.digest in card

@@ -44,7 +44,9 @@ def run_manifest(
     """
     training, monitor = recipe.training, spent.monitor
     parameters = sum(value.numel() for value in model.parameters())
-    trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
+    # What is kept may only have followed what was trained.
+    weights = course.objective.model.parameters()
+    trained = sum(value.numel() for value in weights if value.requires_grad)
     bases = training.steps * course.bases
     chosen = {
         row["metric"]: row["value"] if math.isfinite(row["value"]) else None
