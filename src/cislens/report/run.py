@@ -54,7 +54,7 @@ def render_run(folder: Path) -> str:
         sections=_SECTIONS,
         skip="curves",
         title="A training run",
-        headline=[_headline(folder, run, collapse, step)],
+        headline=_headline(folder, run, collapse, step),
         facts=_facts(recipe, run),
         curves=[*curve_panels(_input(training)), *term_panels(training)],
         monitors=monitor_panels(training),
@@ -76,13 +76,16 @@ def _input(training: pl.DataFrame) -> ReportInput:
     )
 
 
-def _headline(folder: Path, run: Run | None, collapse: Mapping[str, Any] | None, step: int) -> str:
+def _headline(
+    folder: Path, run: Run | None, collapse: Mapping[str, Any] | None, step: int
+) -> list[str]:
     if collapse is not None:
-        return collapse_message(folder, collapse)
+        said = f"The model collapsed; the run was stopped at step {grouped(collapse['step'])}."
+        return [said, collapse_message(folder, collapse)]
     if run is None:
-        return f"The run is not finished; it was last validated at step {grouped(step)}."
+        return [f"The run is not finished; it was last validated at step {grouped(step)}."]
     chosen, steps = run.manifest["selection"]["step"], run.manifest["ledger"]["steps"]
-    return f"Trained for {grouped(steps)} steps; its weights are those of step {grouped(chosen)}."
+    return [f"Trained for {grouped(steps)} steps; its weights are those of step {grouped(chosen)}."]
 
 
 def _facts(recipe: TrainRecipe, run: Run | None) -> list[tuple[str, str]]:
