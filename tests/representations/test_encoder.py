@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -282,3 +282,24 @@ def test_the_digest_knows_what_no_weight_says() -> None:
         config = preset_config("enformer-tiny", {"yeast": ["a"]}, positions=positions)
         digests.add(EncoderEmbedding(ProfileModel(config).encoder, "e").digest)
     assert len(digests) == 2
+
+
+def test_a_summary_is_offered_by_encoders_that_make_one(space: EncoderEmbedding) -> None:
+    """It is the default view there; another encoder is told what it has."""
+
+    class Summarizing(Toy):
+        summarizes = True
+
+        def forward(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Embedding:
+            embedding = super().forward(x_B4L, species_B)
+            return replace(embedding, summary_BD=embedding.mean() + 1)
+
+    embedding, codes = EncoderEmbedding(Summarizing(Width(3)), "toy"), _sequences(16)
+    assert embedding.views == ("out.center", "out.max", "out.mean", "out.summary")
+    views = embedding.embed_views(codes, None, True, ("out.mean", "out.summary"))
+    assert views["out.summary"] == pytest.approx(views["out.mean"] + 1)
+    assert (embedding.embed(codes, None, True) == views["out.summary"]).all()
+    with pytest.raises(CislensError, match=r"no view 'out.summary'"):
+        space.embed_views(codes, None, True, ("out.summary",))
+    with pytest.raises(CislensError, match="no pooling 'summary'"):
+        pool(Embedding(torch.zeros(1, 2, 3), 8, torch.ones(1, 2, dtype=torch.bool)), "summary", 16)

@@ -118,7 +118,7 @@ class _CachedLayer(torch.autograd.Function):
         return y_BTD
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
         dy_BTD = gradients[0].contiguous()
         x_BTD, u_BTH, w1_HD, w2_DH = ctx.saved_tensors

@@ -56,7 +56,7 @@ def test_what_lies_left_is_reached_round_the_ring() -> None:
     right = [bool(layer[501]) for layer in reached]
     assert left.index(True) == 1
     assert right.index(True) == 7
-    # After one layer: itself and what lies a power of two to its left, 512 round [CLS] and the ring.
+    # After one layer: itself and what lies a power of two to its left, 512 being round the ring.
     hit = reached[1].nonzero().flatten().tolist()
     assert hit == sorted({500, 500 - 512 + 1010} | {500 - 2**k for k in range(9)})
 
