@@ -53,10 +53,10 @@ def curve(rows: pl.DataFrame, metric: str, limits: Mapping[str, float] | None = 
                       marker="o" if valid and len(step) < 25 else "", ms=4)  # fmt: skip
             ends.append((float(value[-1]), labels[key], tone, valid))
             said.append(f"{labels[key]} ends at {number(float(value[-1]))}")
-        for place, (name, limit) in enumerate(limits.items()):
+        for index, (name, limit) in enumerate(limits.items()):
             axes.axhline(limit, color=color("random"), lw=1.4, ls=(0, (1.5, 2)))
             axes.annotate(
-                name, (0.35 * place, limit), (3, 3), xycoords=axes.get_yaxis_transform(),
+                name, (0.35 * index, limit), (3, 3), xycoords=axes.get_yaxis_transform(),
                 textcoords="offset points", fontsize=10.5, color=color("random"),
             )  # fmt: skip
             said.append(f"{name} at {number(limit)}")
