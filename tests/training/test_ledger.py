@@ -77,9 +77,7 @@ def recipe_of(store: ProfileStore, **model: Any) -> TrainRecipe:
     )
 
 
-def test_a_costlier_recipe_gets_fewer_steps(
-    small_store: ProfileStore, tmp_path: Path
-) -> None:
+def test_a_costlier_recipe_gets_fewer_steps(small_store: ProfileStore, tmp_path: Path) -> None:
     course = course_of(recipe_of(small_store))
     cost = step_flops(course)
     (tmp_path / "manifest.json").write_text(json.dumps({"ledger": {"flops": 100 * cost}}))

@@ -21,7 +21,7 @@ from cislens.errors import CislensError, CollapseError
 from cislens.files import atomic_path, write_atomic
 from cislens.recipes.schema import Training
 from cislens.training.module import ObjectiveModule, TermMeans
-from cislens.training.monitor import Monitor, _merged
+from cislens.training.monitor import Monitor, merged
 
 REPORT = "collapse_report.json"
 GOOD = "good.ckpt"
@@ -168,7 +168,7 @@ class CollapseGuard(Callback):
                 losses = pl_module.objective.loss(batch.to(pl_module.device))
                 metrics.update(losses.predictions, getattr(batch, "targets", None))
         pl_module.train()
-        metrics, _ = _merged(trainer, (metrics, TermMeans()))
+        metrics, _ = merged(trainer, (metrics, TermMeans()))
         markov = {} if self.markov is None else {MARKOV: self.markov}
         _monitor(trainer)._add(0, "valid", metrics.summary() | markov)
 

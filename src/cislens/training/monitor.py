@@ -61,7 +61,7 @@ class Monitor(Callback):
         self._add(step, "train", terms)
         metrics = pl_module.valid_metrics
         assert metrics is not None
-        metrics, means = _merged(trainer, (metrics, pl_module.valid_terms.cpu()))
+        metrics, means = merged(trainer, (metrics, pl_module.valid_terms.cpu()))
         likelihoods = means.compute()
         self._add(step, "valid", likelihoods | metrics.summary())
         for watch in self.course.watches:
@@ -104,7 +104,7 @@ class Monitor(Callback):
     def _diverged(self, step: int, metric: str, value: float, rate: float) -> CislensError:
         folder = self.path.parent
         last = folder / "checkpoints" / "last.ckpt"
-        before = [row["step"] for row in self.rows if row["step"] < step]
+        before = [row["step"] for row in self.rows if 0 < row["step"] < step]
         kept = "there is no checkpoint before it"
         if before:
             kept = f"the last good checkpoint, of step {max(before)}, is {last}"
@@ -128,7 +128,7 @@ class Monitor(Callback):
         logger.info("training: step %d of %d, %s; valid %s", step, steps, trained, found)
 
 
-def _merged(trainer: Trainer, seen: tuple[Metrics, TermMeans]) -> tuple[Metrics, TermMeans]:
+def merged(trainer: Trainer, seen: tuple[Metrics, TermMeans]) -> tuple[Metrics, TermMeans]:
     """The metrics and terms of all devices together."""
     if trainer.world_size == 1:
         return seen

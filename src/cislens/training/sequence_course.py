@@ -64,6 +64,7 @@ class SequenceCourse(PartCourse):
         self.loader, self.valid = self._part("train"), self._part("valid")
         asks = isinstance(self.terms, MaskedTerms) or self.terms.masked > 0
         self.selection = "masked/nats" if asks else None
+        self.finite = ("loss",)
         self.headline = ("masked/accuracy",) * asks + ("rankme_share", "gc_r2")
         self.averaged = isinstance(self.terms, MaskedTerms)
         weights = "" if self.ancestor is None else self.ancestor["digest"]
