@@ -3,8 +3,8 @@
 # them, and their random twins, on a packaged bench:
 #   benchmarks/selfdistillation.sh DATA STEPS "SEEDS" OUT [BENCH [OPTION...]]
 # e.g. benchmarks/selfdistillation.sh yeasts 1500 "0 1 2" results/yeasts selfdistillation
-# Arms: hidden bases and self-distillation (both), either alone, and both beside measured tracks in
-# bins of 8 bp where the data recipe DATA has tracks, with parts that both stores share. Each
+# Arms: hidden bases and self-distillation (both), either alone, and both beside measured tracks
+# where there is a data recipe DATA-8bp, with parts that both stores share. Each
 # control gets as many steps as spend the FLOPs of STEPS steps of the first. Two arms train at a
 # time, one thread each. What is complete in OUT is kept.
 set -euo pipefail
@@ -19,11 +19,8 @@ mkdir -p "$out"
 
 packaged=$(python -c 'import cislens.recipes as r, pathlib; print(pathlib.Path(r.__file__).parent)')
 parts=()
-if [ -e "$packaged/data/$data.yaml" ]; then
-  sed -e "s|^tracks: |&$packaged/data/|" -e 's/^length:.*/length: 2048/' \
-    -e 's/^bin_size:.*/bin_size: 8/' -e 's/^crop:.*/crop: 32/' \
-    "$packaged/data/$data.yaml" >"$out/profile.yaml"
-  cislens data profile "$out/profile.yaml" --out "$out/profile" >"$out/profile.log"
+if [ -e "$packaged/data/$data-8bp.yaml" ]; then
+  cislens data profile "$data-8bp" --out "$out/profile" >"$out/profile.log"
   parts=(--parts-of "$out/profile")
   recipes[profile]=findna-profile-tiny
   controls+=(profile)

@@ -152,7 +152,7 @@ def test_a_folder_that_was_moved_ends_with_the_same_choice(
 
 def test_a_run_that_diverges_is_an_error_and_no_model(recipe: TrainRecipe, tmp_path: Path) -> None:
     training = recipe.training.model_copy(update={"learning_rate": 1e9, "validate_every": 2})
-    match = r"At step 2 \(batch 1 of epoch 0\), with learning_rate 1e\+09, .* is (nan|inf); there is no"
+    match = r"At step 2 \(batch 1 of epoch 0\), with learning_rate 1e\+09, .* is (nan|inf); there"
     with pytest.raises(CislensError, match=match):
         fit(recipe.model_copy(update={"training": training}), tmp_path / "run")
     assert not (tmp_path / "run" / "manifest.json").exists()

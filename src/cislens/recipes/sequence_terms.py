@@ -120,10 +120,10 @@ class DistillationTerms(Section):
     views: Views = Views()
     masks: Masks = Masks()
     repeat_weight: Share = 0.1
-    prototypes: int = Field(default=256, ge=0)
-    target: Literal["center", "sinkhorn"] = "center"
+    prototypes: int = Field(default=128, ge=0)
+    target: Literal["center", "sinkhorn"] = "sinkhorn"
     temperature: float = Field(default=0.1, gt=0)
-    teacher_temperature: tuple[float, float] = (0.04, 0.07)
+    teacher_temperature: tuple[float, float] = (0.04, 0.04)
     half_life: tuple[float, float] = (0.005, 0.1)
     ramp: Share = 0.05
     noise: float = Field(default=0.0, ge=0)

@@ -103,7 +103,7 @@ def test_masked_alone_is_the_masked_objective() -> None:
 
 def test_the_terms_are_those_of_what_student_and_teacher_read() -> None:
     """Written out view by view, with a student that has left its teacher."""
-    net, of = objective(), batch()
+    net, of = objective(target="center"), batch()
     with torch.no_grad():
         for weight in net.model.parameters():
             weight.add_(0.1 * torch.randn_like(weight))
@@ -121,7 +121,8 @@ def test_the_terms_are_those_of_what_student_and_teacher_read() -> None:
         # embed, L1, L2, out: the upper half of the two blocks is L2.
         upper.append(latent.over_bins(layers[2].values_BND, layers[2].valid_BN))
     locals_ = [vector(net.model.encoder(one_hot(local.codes_VBL[view]))) for view in range(2)]
-    logits = torch.stack([net.head(pooled) for pooled in (*student, *locals_)])
+    # The head sees the vectors of all views at once, and centers them together.
+    logits = net.head(torch.cat([*student, *locals_])).unflatten(0, (4, -1))
     share = torch.stack([(net.teacher_head(pooled) / 0.04).softmax(1) for pooled in taught])
     parts = {
         "pooled": prototypes.pooled_term(logits, share, 0.1),
@@ -288,7 +289,7 @@ def test_any_encoder_is_distilled(preset: str) -> None:
 
 def test_terms_are_fp32_under_autocast() -> None:
     """In bfloat16 all terms are within 5 % of those in fp32, and none is rounded."""
-    net, of = objective(), batch()
+    net, of = objective(target="center"), batch()
     expected = net.loss(of).terms
     net.load_state_dict(objective().state_dict())
     with torch.autocast("cpu", torch.bfloat16):
