@@ -265,7 +265,7 @@ def test_a_strand_whose_partner_the_store_has_alone_becomes_single(
     assert found["minus"].strand == "-"
     assert DataCard(1024, tracks).to_json()
     # Partners that name each other stay a pair.
-    alone, ancestor = load_ancestor(folder)
+    alone, ancestor = load_ancestor(folder, small_store, 0)
     nothing = ProfileStore.open(small_store.path)
     nothing.species = ()
     kept = track_card(alone, ancestor, nothing)

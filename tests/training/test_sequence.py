@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from cislens.errors import CislensError
-from cislens.models.saving import load_model
+from cislens.models.saving import load_model, load_profile_model
 from cislens.models.sequence import SequenceModel
 from cislens.objectives.distillation.objective import DistillationObjective
 from cislens.recipes.schema import Training, TrainRecipe
 from cislens.recipes.sequence_terms import DistillationTerms, MaskedTerms, View, Views
 from cislens.sequence.store import SequenceStore
+from cislens.signal.store import ProfileStore
 from cislens.training.courses import course_of
 from cislens.training.fit import Run, fit
 
@@ -27,7 +28,7 @@ BOTH = DistillationTerms(views=VIEWS, prototypes=16, held_out=24, on_collapse="w
 MASKED = MaskedTerms(view=View(length=64), held_out=24, on_collapse="warn")
 
 
-def recipe_of(of: SequenceStore, objective: Any, **changes: Any) -> TrainRecipe:
+def recipe_of(of: Any, objective: Any, **changes: Any) -> TrainRecipe:
     return TrainRecipe(
         **{
             "store": of.path, "model": SMALL, "objective": objective, "training": TRAINING,
@@ -115,6 +116,33 @@ def test_a_run_goes_on_from_the_encoder_of_another_kind_of_model(
     run = fit(recipe, tmp_path / "run")
     assert run.manifest["ancestor"]["path"] == str(model_folder)
     assert load_model(run.model_folder).species == ("yeast",)
+
+
+def test_tracks_are_learned_on_an_encoder_that_was_trained_on_sequence_alone(
+    sequence_store: SequenceStore, small_store: ProfileStore, tmp_path: Path
+) -> None:
+    trunk = {"preset": "space-plus-tiny", "dim": 24, "stem_dim": 8, "heads": 2, "key_dim": 8}
+    first = fit(recipe_of(sequence_store, MASKED, model=trunk), tmp_path / "first")
+    profile = {"name": "profile"}
+    recipe = recipe_of(small_store, profile, model=None, init_from=first.folder, freeze="encoder")
+    before = load_model(first.model_folder).encoder.state_dict()
+    second = load_profile_model(fit(recipe, tmp_path / "second").model_folder)
+    after = second.encoder.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert second.config.tracks.keys() == set(small_store.species)
+    weights = [load_profile_model(tmp_path / "second/model").heads[0].weight]
+    fresh = course_of(recipe).objective.model.heads[0].weight  # type: ignore[union-attr]
+    assert not torch.equal(weights[0], fresh)
+
+
+def test_an_encoder_of_other_species_takes_no_tracks(
+    small_store: ProfileStore, model_folder: Path, sequence_store: SequenceStore, tmp_path: Path
+) -> None:
+    recipe = recipe_of(sequence_store, MASKED, model=None, init_from=model_folder)
+    first = fit(recipe, tmp_path / "first")  # its encoder knows yeast alone
+    given = recipe_of(small_store, {"name": "profile"}, model=None, init_from=first.folder)
+    with pytest.raises(CislensError, match=r"tells yeast apart, and .* has yeast, fly"):
+        course_of(given)
 
 
 def test_a_frozen_encoder_stays_and_the_head_learns(

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from cislens.errors import CislensError
 from cislens.files import file_digest, require_file
-from cislens.models.profile import ProfileModel
-from cislens.models.saving import load_profile_model
+from cislens.models.decoders.contract import HeadConfig
+from cislens.models.mixture import part_of_kind, share_encoder
+from cislens.models.profile import ProfileModel, ProfileModelConfig
+from cislens.models.saving import TrainedModel, load_model
 from cislens.randomness import seed_of
 from cislens.signal.datacard import FILE_NAME, DataCard
 from cislens.signal.store import ProfileStore
@@ -35,22 +38,53 @@ class Ancestor:
     tracks: Mapping[str, Mapping[str, Track]]
 
 
-def load_ancestor(path: Path) -> tuple[ProfileModel, Ancestor]:
+def load_ancestor(path: Path, store: ProfileStore, seed: int) -> tuple[ProfileModel, Ancestor]:
     """The model of a run folder or a model folder, on the CPU.
 
+    Of a model that predicts no profiles the encoder is taken, under fresh heads for the store.
+
     Raises:
-        CislensError: if it is neither, the run is not finished, or the model is damaged or of
-            another kind.
+        CislensError: if it is neither, the run is not finished, the model is damaged, or its
+            encoder tells other species apart than the store has.
     """
     folder = model_folder(require_file(path, "init_from"))
-    model = load_profile_model(folder)
+    found = load_model(folder)
+    digest = file_digest(folder / "model.safetensors")
+    model = part_of_kind(found, ProfileModel)
+    if model is None:
+        names = frozenset(f"encoder.{name}" for name, _ in found.encoder.named_parameters())
+        return _under_heads(found, folder, store, seed), Ancestor(folder, digest, names, {})
     tracks: dict[str, dict[str, Track]] = {name: {} for name in model.species}
     if (folder / FILE_NAME).exists():
         for track in DataCard.read(folder).tracks.rows():
             tracks.setdefault(track.species, {})[track.id] = track
-    digest = file_digest(folder / "model.safetensors")
     names = frozenset(name for name, _ in model.named_parameters())
     return model, Ancestor(folder, digest, names, tracks)
+
+
+def _under_heads(found: TrainedModel, folder: Path, store: ProfileStore, seed: int) -> ProfileModel:
+    """A profile model of the store's tracks around the encoder of another kind of model."""
+    known = found.encoder.species
+    if known and set(known) != set(store.species):
+        raise CislensError(
+            f"the encoder of {folder} tells {', '.join(known)} apart, and {store.path} has "
+            f"{', '.join(store.species)}; they must be the same species."
+        )
+    heads = []
+    for name in known or store.species:
+        ids, groups, pairs = _head_of(store.tracks(name))
+        heads.append(
+            HeadConfig(
+                species=name, tracks=tuple(ids), groups=tuple(groups), strand_pairs=tuple(pairs)
+            )
+        )
+    shape: Any = getattr(found.encoder, "config")  # noqa: B009 - of every class of encoder
+    config = ProfileModelConfig(encoder=shape, heads=tuple(heads), crop=store.crop)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(seed, "weights"))
+        model = ProfileModel(config)
+    share_encoder(model, found.encoder)
+    return model
 
 
 def grow(model: ProfileModel, ancestor: Ancestor, store: ProfileStore, seed: int) -> None:

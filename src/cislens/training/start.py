@@ -46,9 +46,9 @@ def start_of(recipe: TrainRecipe, store: ProfileStore, encoder: Encoder | None =
         encoder: that a fresh model shares with others; one of its own unless given.
 
     Raises:
-        CislensError: on an unknown preset or key, a folder that holds no model, bins that the
-            store does not have, a logger that is not installed, labels that cannot be shuffled,
-            or if nothing is left to train.
+        CislensError: on an unknown preset or key, a folder that holds no model, an encoder of
+            other species than the store's, bins that the store does not have, a logger that is
+            not installed, labels that cannot be shuffled, or if nothing is left to train.
     """
     _refuse_one_species_to_shuffle(recipe, store)
     if recipe.init_from is None:
@@ -56,7 +56,7 @@ def start_of(recipe: TrainRecipe, store: ProfileStore, encoder: Encoder | None =
         if encoder is not None:
             share_encoder(fresh, encoder)
         return Start(fresh, track_card(fresh, None, store))
-    model, ancestor = load_ancestor(recipe.init_from)
+    model, ancestor = load_ancestor(recipe.init_from, store, recipe.seed)
     grow(model, ancestor, store, recipe.seed)
     model.train()
     tracks = track_card(model, ancestor, store)
