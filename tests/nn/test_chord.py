@@ -1,4 +1,4 @@
-"""ChordMixer's ring: what moves where, and the layer on a CPU against the plain one."""
+"""ChordMixer's ring: what moves where, and the layer against its formula."""
 
 import pytest
 import torch
@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cislens.errors import CislensError
-from cislens.nn import chord_cached
 from cislens.nn.chord import ChordLayer, ChordOffsets, Ring
 
 OFFSETS = (0, 1, 2, 4)
@@ -39,12 +38,8 @@ def test_the_published_map() -> None:
 
 
 @pytest.mark.parametrize(("batch", "size"), [(3, 50), (2, 9), (2, 3), (1, 1)])
-@pytest.mark.parametrize("buffer", [1 << 18, 20 * 7, 1])
-def test_the_layer_is_the_formula(
-    layer: ChordLayer, monkeypatch: pytest.MonkeyPatch, batch: int, size: int, buffer: int
-) -> None:
-    """Outputs to 1e-5 and gradients to 1e-4, in blocks of windows, of 7 slots and of one."""
-    monkeypatch.setattr(chord_cached, "_BUFFER", buffer)
+def test_the_layer_is_the_formula(layer: ChordLayer, batch: int, size: int) -> None:
+    """Outputs to 1e-5 and gradients to 1e-4."""
     x = torch.randn(batch, size, 12, requires_grad=True)
     ours, theirs = layer(x, Ring(OFFSETS, size)), plain(layer, x)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
@@ -54,26 +49,20 @@ def test_the_layer_is_the_formula(
         torch.testing.assert_close(layer(x, Ring(OFFSETS, size)), theirs, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("buffer", [1 << 18, 20 * 4])
-def test_rings_of_several_lengths_are_closed_one_by_one(
-    layer: ChordLayer, monkeypatch: pytest.MonkeyPatch, buffer: int
-) -> None:
-    """Both ways of doing it: in blocks, and by places (as on a GPU)."""
-    monkeypatch.setattr(chord_cached, "_BUFFER", buffer)
+def test_rings_of_several_lengths_are_closed_one_by_one(layer: ChordLayer) -> None:
+    """Each row is that of its ring alone, and so are the gradients."""
     x, used = torch.randn(3, 11, 12, requires_grad=True), [11, 6, 1]
-    ring = Ring(OFFSETS, 11, torch.tensor(used))
-    blocks = layer(x, ring)
-    places = x + ring.moved(layer.mlp["contract"](nn.functional.gelu(layer.mlp["expand"](x))))
+    together = layer(x, Ring(OFFSETS, 11, torch.tensor(used)))
+    weight = torch.randn(3, 11, 12)
+    ours = theirs = torch.zeros(())
     for row, length in enumerate(used):
         alone = plain(layer, x[row : row + 1, :length])[0]
-        torch.testing.assert_close(blocks[row, :length], alone, atol=1e-5, rtol=0)
-        torch.testing.assert_close(places[row, :length], alone, atol=1e-5, rtol=0)
-    inside = torch.arange(11)[None] < torch.tensor(used)[:, None]
-    weights = torch.where(inside, torch.randn(3, 11), 0.0)[..., None]
+        torch.testing.assert_close(together[row, :length], alone, atol=1e-5, rtol=0)
+        ours = ours + (together[row, :length] * weight[row, :length]).sum()
+        theirs = theirs + (alone * weight[row, :length]).sum()
+    wanted = [x, *layer.parameters()]
     for one, other in zip(
-        torch.autograd.grad((blocks * weights).sum(), [x, *layer.parameters()]),
-        torch.autograd.grad((places * weights).sum(), [x, *layer.parameters()]),
-        strict=True,
+        torch.autograd.grad(ours, wanted), torch.autograd.grad(theirs, wanted), strict=True
     ):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
@@ -86,7 +75,7 @@ def test_what_moves_back_is_the_gradient() -> None:
         assert torch.isclose((ring.moved(z) * w).sum(), (z * ring.moved(w, back=True)).sum())
 
 
-def test_autocast_takes_the_plain_way_and_stays_close(layer: ChordLayer) -> None:
+def test_autocast_stays_close_and_adds_up_in_full_precision(layer: ChordLayer) -> None:
     x = torch.randn(2, 30, 12, requires_grad=True)
     full = layer(x, Ring(OFFSETS, 30))
     with torch.autocast("cpu", torch.bfloat16):

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from cislens.errors import CislensError
-from cislens.nn.chord_cached import cached_layer
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,6 @@ class Ring:
     offsets: tuple[int, ...]
     size: int
     used_B: Tensor | None = None
-
-    @cached_property
-    def lengths(self) -> list[int] | None:
-        """`used_B` as numbers; looking at them stops a GPU."""
-        return None if self.used_B is None else self.used_B.tolist()
 
     @cached_property
     def sources(self) -> Tensor:
@@ -89,23 +83,9 @@ class ChordLayer(nn.Module):
         )
 
     def forward(self, x_BTD: Tensor, ring: Ring) -> Tensor:
-        expand, contract = self.mlp["expand"], self.mlp["contract"]
-        if _cacheable(x_BTD) and type(expand) is type(contract) is nn.Linear:
-            weights = (expand.weight, expand.bias, contract.weight, contract.bias)
-            return cached_layer(x_BTD, *weights, ring.offsets, ring.lengths)
-        z_BTD = contract(nn.functional.gelu(expand(x_BTD)))
+        z_BTD = self.mlp["contract"](nn.functional.gelu(self.mlp["expand"](x_BTD)))
         moved_BTD: Tensor = _Moved.apply(z_BTD, ring)  # type: ignore[no-untyped-call]
         return x_BTD + moved_BTD
-
-
-def _cacheable(x_BTD: Tensor) -> bool:
-    """On a CPU in fp32; a compiler finds its own way."""
-    return (
-        x_BTD.device.type == "cpu"
-        and x_BTD.dtype is torch.float32
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-    )
 
 
 class ChordOffsets(nn.Module):
