@@ -54,11 +54,21 @@ STATES = {
     "constant": ({"pooled": torch.ones(N, D)}, {"rankme_share", "feature_std"}),
     "all the same way": ({"pooled": 20 + gaussian(N, D)}, {"feature_std"}),
     "composition alone": ({"pooled": mostly_composition()}, {"composition_share"}),
-    "one prototype": ({"teacher": torch.eye(K)[torch.zeros(N).long()]}, {"teacher/marginal"}),
-    "uniform teacher": ({"teacher": torch.full((N, K), 1 / K)}, {"teacher/sharpness"}),
+    "one prototype": (
+        {"teacher": torch.eye(K)[torch.zeros(N).long()]},
+        {"teacher/marginal", "teacher/information"},
+    ),
+    "uniform teacher": (
+        {"teacher": torch.full((N, K), 1 / K)},
+        {"teacher/sharpness", "teacher/information"},
+    ),
     "constant teacher": (
         {"teacher": (12 * gaussian(K)).softmax(0).expand(N, K)},
-        {"teacher/marginal"},
+        {"teacher/marginal", "teacher/information"},
+    ),
+    "softly constant teacher": (
+        {"teacher": gaussian(K).softmax(0).expand(N, K)},
+        {"teacher/information"},
     ),
     "random bases": (bases(1.41), {"masked/nats_unique"}),
 }
@@ -110,7 +120,9 @@ def test_a_model_that_begins_beyond_a_limit_is_held_against_itself(
 def test_without_a_teacher_the_look_of_the_vectors_only_warns() -> None:
     rules = {rule.metric: rule_of(rule.metric, {"rankme_share": 0.9}) for rule in RULES}
     stopping = {name for name, rule in rules.items() if rule and rule.stop is not None}
-    assert stopping == {"teacher/marginal", "teacher/sharpness", "masked/nats_unique"}
+    assert stopping == {
+        "teacher/marginal", "teacher/sharpness", "teacher/information", "masked/nats_unique",
+    }  # fmt: skip
     assert rules["rankme_share"] is not None
     assert rules["rankme_share"].warn == 0.2
 
@@ -199,11 +211,32 @@ def test_what_was_seen_travels_in_the_checkpoint(tmp_path: Path) -> None:
 
 def test_a_part_of_a_mixture_is_judged_by_the_same_rules(tmp_path: Path) -> None:
     run = Run(tmp_path)
+    run.guard = CollapseGuard.of_parts({"dna": run.guard})
     run.step = 20
     bad = {"dna.teacher/marginal": 0.1}
     run.validate(**bad)
     with pytest.raises(CollapseError, match=r"dna\.teacher/marginal is 0\.1000"):
         run.validate(**bad)
+
+
+def test_each_part_of_a_mixture_has_its_own_guard(tmp_path: Path) -> None:
+    """One may warn where another stops; each has the Markov model of its own store."""
+    run = Run(tmp_path)
+    patient = CollapseGuard(tmp_path, Training(steps=1000, warmup=0.02), "warn", 1.2)
+    run.guard = CollapseGuard.of_parts({"first": patient, "second": run.guard})
+    run.step = 20
+    for _ in range(3):
+        run.validate(**{"first.teacher/marginal": 0.1})
+    assert not run.good.exists()
+    run.validate(**{"second.teacher/marginal": 0.1, "first.teacher/marginal": 0.1})
+    with pytest.raises(CollapseError) as end:
+        run.validate(**{"second.teacher/marginal": 0.1, "first.teacher/marginal": 0.1})
+    assert "second.teacher/marginal" in str(end.value)
+    assert "first." not in str(end.value)
+    untrained = {f"first.{MARKOV}": 1.2, f"second.{MARKOV}": 1.36}
+    rule = rule_of("second.masked/nats_unique", untrained)
+    assert rule is not None
+    assert rule.warn == 1.36
 
 
 def test_on_collapse_warn_goes_on_and_says_so(

@@ -69,6 +69,7 @@ def test_a_mixture_of_profiles_and_hidden_bases_is_a_whole_run(
     digests = [store["digest"] for store in manifest["stores"]]
     assert digests == [small_store.digest, sequence_store.digest]
     assert manifest["ledger"]["bases"] == 4 * (16 * 1024 + 6 * 256)
+    assert manifest["ledger"]["windows"] == 4 * (16 + 6)
     rows = pl.read_parquet(run.metrics_path)
     valid = set(rows.filter(split="valid")["metric"])
     assert {"profile.poisson_nll/yeast", "masked.masked", "masked.masked/nats"} <= valid

@@ -43,7 +43,8 @@ class SequenceMetrics:
     `composition_share`, share of the vectors' variance explained by GC, CpG and repeats;
     `knn/auroc`, label told by the 20 nearest windows of other folds, and `knn/gc_auroc`, by those
     nearest in GC content alone; `teacher/marginal`, entropy of the teacher's mean answer, and
-    `teacher/sharpness`, mean entropy of its answers, both over ln K; `masked/nats`,
+    `teacher/sharpness`, mean entropy of its answers, and `teacher/information`, the difference of
+    the two, each over ln K; `masked/nats`,
     `masked/nats_unique`, `masked/accuracy`; `agreement`, `distance`.
     """
 
@@ -98,6 +99,8 @@ class SequenceMetrics:
             marginal = float(torch.special.entr(mean_K).sum()) * self.judged
             found["teacher/marginal"] = _ratio(marginal, most)
             found["teacher/sharpness"] = _ratio(self.entropy, most)
+            # What an answer says of its window, which is nothing where all answers are the same.
+            found["teacher/information"] = _ratio(marginal - self.entropy, most)
         found |= {name: _ratio(*total) for name, total in self.means.items()}
         return found | self._features()
 

@@ -17,6 +17,8 @@ _MONITORS = (
     ("Teacher, all windows", "entropy of its mean answer, over ln K", {"teacher/marginal": None}),
     ("Teacher, one window", "mean entropy of its answers, over ln K",
      {"teacher/sharpness": None}),
+    ("Teacher, between windows", "what its answers tell of the window, over ln K",
+     {"teacher/information": None}),
     ("Composition", "share of the vectors' variance that it explains",
      {"composition_share": None}),
     ("GC content", "R\u00b2 of ridge regression on the vectors", {"gc_r2": None}),
@@ -79,7 +81,8 @@ def _limits(name: str, untrained: dict[str, float]) -> dict[str, float]:
     if rule is None:
         return {}
     warn = {} if rule.warn is None else {"warned": rule.warn}
-    if rule.warn is not None and rule.warn == untrained.get(MARKOV):
+    part, dot, _ = name.rpartition(".")
+    if rule.warn is not None and rule.warn == untrained.get(f"{part}{dot}{MARKOV}"):
         warn = {"order-2 Markov": rule.warn}
     return warn if rule.stop is None else {**warn, "stopped": rule.stop}
 

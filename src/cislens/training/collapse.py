@@ -4,6 +4,7 @@ A model collapses when it gives all sequences nearly the same; the losses of sel
 be low then. The rules look at what `objectives.collapse` measures at each validation.
 """
 
+import copy
 import json
 import logging
 import math
@@ -84,6 +85,10 @@ RULES = (
         "teacher/sharpness", "above", 0.95, 0.98,
         "the teacher gives every window to all prototypes alike",
     ),
+    Rule(
+        "teacher/information", "below", 0.03, 0.005,
+        "the teacher gives all windows the same answer",
+    ),
     Rule("feature_std", "below", 0.3, 0.1, "the vectors of all windows point the same way", 0.0),
     Rule(
         "composition_share", "above", 0.5, 0.8,
@@ -105,18 +110,26 @@ def rule_of(name: str, untrained: Mapping[str, float]) -> Rule | None:
 
     Args:
         name: in a mixture it begins with that of the part and a dot.
-        untrained: the metrics before training, with `MARKOV` among them where it is known; hidden
-            bases outside of repeats should be told better than that.
+        untrained: the metrics before training, with `MARKOV` of the part among them where it is
+            known; hidden bases outside of repeats should be told better than that.
     """
     part, dot, metric = name.rpartition(".")
     rule = next((rule for rule in RULES if rule.metric == metric), None)
     if rule is None:
         return None
     if metric == "masked/nats_unique":
-        return replace(rule, warn=untrained.get(MARKOV))
+        return replace(rule, warn=untrained.get(f"{part}{dot}{MARKOV}"))
     rule = rule.since(untrained.get(name, math.nan))
     taught = f"{part}{dot}agreement" in untrained
     return rule if taught or rule.worst is None else replace(rule, stop=None)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a guard knows of a part of a mixture, or of the only one."""
+
+    on_collapse: Literal["stop", "warn"]
+    markov: float | None
 
 
 class CollapseGuard(Callback):
@@ -145,10 +158,17 @@ class CollapseGuard(Callback):
     ) -> None:
         self.folder = folder
         self.warmup = round(training.warmup * training.steps)
-        self.on_collapse = on_collapse
-        self.markov = markov
+        self.parts = {"": _Part(on_collapse, markov)}
         self.before: dict[str, Any] = {}
         self.warned: list[str] = []
+
+    @classmethod
+    def of_parts(cls, guards: Mapping[str, "CollapseGuard"]) -> "CollapseGuard":
+        """The guard of a mixture: those of its parts, each for the metrics of its own part."""
+        first = next(iter(guards.values()))
+        joined = copy.copy(first)
+        joined.parts = {f"{name}.": guard.parts[""] for name, guard in guards.items()}
+        return joined
 
     def state_dict(self) -> dict[str, Any]:
         return {"before": self.before, "warned": self.warned}
@@ -169,7 +189,11 @@ class CollapseGuard(Callback):
                 metrics.update(losses.predictions, getattr(batch, "targets", None))
         pl_module.train()
         metrics, _ = merged(trainer, (metrics, TermMeans()))
-        markov = {} if self.markov is None else {MARKOV: self.markov}
+        markov = {
+            f"{part}{MARKOV}": own.markov
+            for part, own in self.parts.items()
+            if own.markov is not None
+        }
         _monitor(trainer)._add(0, "valid", metrics.summary() | markov)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -181,17 +205,27 @@ class CollapseGuard(Callback):
             for row in _monitor(trainer).rows
             if row["step"] == at and row["split"] == "valid"
         } for at in (0, step))  # fmt: skip
-        judged = {name: rule for name in values if (rule := rule_of(name, untrained))}
+        judged = {
+            name: rule for name in values if self._part(name) and (rule := rule_of(name, untrained))
+        }
         self._warn(step, values, judged)
-        bad = [name for name, rule in judged.items() if rule.beyond(values[name], rule.stop)]
+        bad = [
+            name
+            for name, rule in judged.items()
+            if rule.beyond(values[name], rule.stop) and self._part(name) == "stop"
+        ]
         seen = {"step": step, "bad": bad, "values": {name: values[name] for name in judged}}
         before, self.before = self.before, seen
-        if self.on_collapse == "warn":
-            return
         if twice := [name for name in bad if name in before.get("bad", ())]:
             self._stop(trainer, before, twice, judged)
         if trainer.is_global_zero:
             self._keep(was_bad=bool(before.get("bad")), is_bad=bool(bad))
+
+    def _part(self, name: str) -> str | None:
+        """What is to be done if a metric says that its part collapses; None for no part's."""
+        part, dot, _ = name.rpartition(".")
+        own = self.parts.get(f"{part}{dot}")
+        return None if own is None else own.on_collapse
 
     def _warn(self, step: int, values: Mapping[str, float], judged: Mapping[str, Rule]) -> None:
         """Say what is beyond a limit; of a warning, once until it is back."""

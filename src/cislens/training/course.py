@@ -34,7 +34,7 @@ class Course(ABC):
         compiled: modules that torch.compile may translate.
         watches: callbacks that add to what a validation reports.
         averaged: whether the running mean of the weights is what is judged and kept.
-        bases: bp that a training step reads.
+        windows, bases: that a training step reads.
     """
 
     objective: Objective
@@ -47,6 +47,7 @@ class Course(ABC):
     compiled: tuple[nn.Module, ...] = ()
     watches: tuple[Any, ...] = ()
     averaged: bool = True
+    windows: int
     bases: int
 
     @abstractmethod

@@ -74,7 +74,7 @@ def run_manifest(
             "parameters": parameters,
             "trained_parameters": trained,
             "steps": training.steps,
-            "windows": training.steps * training.batch_size,
+            "windows": training.steps * course.windows,
             "bases": bases,
             "step_flops": spent.step_flops,
             "flops": spent.step_flops * training.steps,

@@ -16,6 +16,7 @@ from cislens.objectives.mixture import MixtureBatch, MixtureObjective
 from cislens.recipes.multimodal import MultimodalTerms
 from cislens.recipes.objectives import MixturePart, MixtureTerms
 from cislens.recipes.schema import TrainRecipe
+from cislens.training.collapse import CollapseGuard
 from cislens.training.course import Course
 from cislens.training.courses import course_of
 from cislens.training.manifest import model_card
@@ -81,6 +82,7 @@ class MixtureCourse(Course):
             for watch in course.watches
         )
         self.bases = sum(course.bases for course in self.parts.values())
+        self.windows = sum(course.windows for course in self.parts.values())
         _warn_of_contradictions(self.parts)
 
     def stream(self, position: Callable[[], int], rank: int = 0, world: int = 1) -> "_Streams":
@@ -96,9 +98,10 @@ class MixtureCourse(Course):
         return _Passes({name: part.passes(rank, world) for name, part in self.parts.items()})
 
     def guards(self, *given: Any) -> list[Any]:
-        # A guard looks at the metrics of all parts; one is enough.
-        found = (course.guards(*given) for course in self.parts.values())
-        return next((guards for guards in found if guards), [])
+        found = {
+            name: guard for name, course in self.parts.items() for guard in course.guards(*given)
+        }
+        return [CollapseGuard.of_parts(found)] if found else []
 
     def save(self, folder: Path, model: nn.Module, manifest: dict[str, Any]) -> None:
         assert isinstance(model, MixtureModel)

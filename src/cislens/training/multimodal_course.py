@@ -84,7 +84,8 @@ class MultimodalCourse(PartCourse):
         self.frozen = (self.model.encoder,) if recipe.freeze == "encoder" else ()
         self.compiled = tuple(getattr(self.model.encoder, "blocks", ()))
         self.watches = (GradientWatch(self.objective, recipe.training.validate_every),)
-        self.bases = recipe.training.batch_size * self.store.width
+        self.windows = recipe.training.batch_size
+        self.bases = self.windows * self.store.width
         self.audit = shortcut_audit(self._part("train"), self._part("valid"), _AUDIT_BATCHES)
         require_clean(self.audit, refuse=self.terms.negatives == "matched")
 

@@ -66,7 +66,8 @@ class ProfileCourse(PartCourse):
         parts = (self.model.encoder, self.model.decoder)
         self.compiled = tuple(part for part in parts if part is not None)
         self.watches = (ExpertWatch(self.objective),)
-        self.bases = training.batch_size * self.store.length
+        self.windows = training.batch_size
+        self.bases = self.windows * self.store.length
 
     def stream(self, position: Callable[[], int], rank: int = 0, world: int = 1) -> StepStream:
         training = self.recipe.training

@@ -73,7 +73,8 @@ class SequenceCourse(PartCourse):
         self.compiled = tuple(getattr(self.model.encoder, "blocks", ()))
         read = self.views.count * self.views.length
         read += self.views.local_count * self.views.local_length
-        self.bases = recipe.training.batch_size * read
+        self.windows = recipe.training.batch_size
+        self.bases = self.windows * read
         known = list(self.model.species)
         self.species_S = np.array(
             [known.index(name) if name in known else -1 for name in self.store.species], np.int64
