@@ -22,14 +22,18 @@ def command(
     out: Annotated[Path, typer.Option("--out", help="Store to write (a folder).")],
     parts_of: Annotated[
         Path | None,
-        typer.Option("--parts-of", help="Store whose train, valid and test parts are taken over."),
+        typer.Option(
+            "--parts-of",
+            help="Profile, region or sequence store whose train, valid and test parts are taken "
+            "over.",
+        ),
     ] = None,
     workers: Workers = 1,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     seed: Seed = None,
 ) -> None:
-    """Genomes -> SequenceStore. Resumes an interrupted build."""
+    """Whole genomes, and where windows may be cut -> SequenceStore. Resumes an interrupted one."""
     from cislens.sequence.build import build_sequences
     from cislens.sequence.plan import plan_sequences
 

@@ -26,7 +26,7 @@ def command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the report of a bench or a run again, or the leaderboard of several benches."""
+    """Write the report of a bench or a training run, or the leaderboard of several benches."""
     if len(folders) == 1:
         from cislens.report.run import is_run, write_run
 

@@ -31,7 +31,8 @@ def command(
         list[str] | None,
         typer.Option(
             "--store",
-            help="Replaces the store of the recipe; OBJECTIVE=STORE that of one part of a mixture.",
+            help="Replaces the store of the recipe. Of a mixture OBJECTIVE=STORE replaces that of "
+            "one part; give --store again for each.",
         ),
     ] = None,
     steps: Annotated[
@@ -39,7 +40,10 @@ def command(
     ] = None,
     match: Annotated[
         Path | None,
-        typer.Option("--match", help="As many steps as spend the FLOPs of this finished run."),
+        typer.Option(
+            "--match",
+            help="Finished run: train for as many steps as spend its FLOPs, in place of --steps.",
+        ),
     ] = None,
     without: Annotated[
         str | None,
