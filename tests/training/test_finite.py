@@ -1,6 +1,9 @@
 """A loss that is not finite ends the run, with the step, the batch and its windows."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
@@ -136,6 +140,38 @@ def test_on_a_gpu_losses_are_looked_at_together_and_before_validation(
     assert len(done) == (EVERY - 1 if bad < EVERY else steps)
 
 
+def rank_of_two(rank: int, folder: Path) -> str:
+    """What the guard of one of two processes says when the loss of the second is not finite."""
+    dist.init_process_group(
+        "gloo", f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=60)
+    )
+    loader: Any = Loader()
+    places = [f"chr{rank}:{at}" for at in range(2) for rank in range(2)]
+    guard = FiniteGuard(folder, loader, lambda batch: places)
+    module = ObjectiveModule(Slope(), Training(steps=10), seed=0)
+    try:
+        for step in range(4):
+            trainer: Any = SimpleNamespace(global_step=step, global_rank=rank, world_size=2)
+            bad = (rank, step) == (1, 2)
+            guard.on_before_backward(trainer, module, torch.tensor(float("nan") if bad else 1.0))
+    except CislensError as error:
+        return str(error)
+    finally:
+        dist.destroy_process_group()
+    return "nothing"
+
+
+def test_devices_that_train_together_stop_together(tmp_path: Path) -> None:
+    """One that went on would wait for the gradients of the other for ever."""
+    command = [sys.executable, __file__, str(tmp_path)]
+    other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    first = rank_of_two(0, tmp_path)
+    second, _ = other.communicate(timeout=60)
+    assert first == second.strip()
+    assert "At step 3 (batch 2 of epoch 0)" in first
+    assert "Its windows: chr1:0, chr1:1." in first
+
+
 def test_places_are_said_as_browsers_take_them() -> None:
     store: Any = SimpleNamespace(
         species=("fly", "yeast"), window=512, chroms={"fly": ("2L",), "yeast": ("I", "II")}.get
@@ -144,3 +180,7 @@ def test_places_are_said_as_browsers_take_them() -> None:
         species_B=np.array([1, 0]), chrom_B=np.array([1, 0]), start_B=np.array([99, 0])
     )
     assert places_of(store, batch) == ["yeast II:100-611", "fly 2L:1-512"]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(rank_of_two(1, Path(sys.argv[1])))

@@ -60,6 +60,24 @@ def test_fused_attention_is_counted_forward_and_backward() -> None:
     assert cost == 2 * product + 4 * product
 
 
+class Convolutions(Sum):
+    """One that mixes 4 channels and one that does not, over 10 places; 3 taps each."""
+
+    def loss(self, batch: Rows) -> Losses:
+        mixed = nn.functional.conv1d(batch.x_BD, self.model[2].weight[:, :4, None].expand(4, 4, 3))
+        alone = nn.functional.conv1d(
+            batch.x_BD, self.model[2].weight[:, :1, None].expand(4, 1, 3), groups=4
+        )
+        return Losses((mixed + alone).sum(), {})
+
+
+def test_convolutions_of_single_channels_count_nothing() -> None:
+    """They are element-wise work on a CPU, and a count is to hold for every device."""
+    cost = flops_of(Convolutions(), Rows(torch.ones(2, 4, 12)))
+    forward = 2 * 2 * 10 * 4 * 4 * 3
+    assert cost == 2 * forward  # with the gradient of the weights; the input has none
+
+
 def test_counting_changes_neither_the_objective_nor_the_random_numbers() -> None:
     objective = Sum()
     before = {name: value.clone() for name, value in objective.state_dict().items()}

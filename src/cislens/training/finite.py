@@ -1,4 +1,7 @@
-"""Stops a run at the first loss that is not finite, and says where it was."""
+"""Stops a run at the first loss that is not finite, and says where it was.
+
+Dimensions: S step, R device.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from cislens.errors import CislensError
+from cislens.nn.gathering import gather_rows
 from cislens.training.module import ObjectiveModule
 from cislens.training.stream import EpochLoader
 
@@ -25,7 +29,8 @@ class FiniteGuard(Callback):
     """Ends a run with a CislensError at a loss that is not finite, before its gradient is taken.
 
     On a GPU that is up to `EVERY` steps later, but always before the next validation; what is
-    kept is the checkpoint of the last validation either way.
+    kept is the checkpoint of the last validation either way. Devices that train together look
+    together, so that all of them end, and name the windows of the one whose loss it was.
 
     Args:
         folder: of the run.
@@ -67,13 +72,15 @@ class FiniteGuard(Callback):
     def _look(self, trainer: Trainer, pl_module: LightningModule) -> None:
         losses, self._losses = self._losses, []
         if losses:
-            values = torch.stack(losses).float().cpu()
-            if not values.isfinite().all():
-                bad = int(values.isfinite().logical_not().nonzero()[0])
-                raise self._found(trainer, pl_module, self._first + bad, float(values[bad]))
+            values_SR, _ = gather_rows(torch.stack(losses).float()[None])
+            values_SR = values_SR.T.cpu()
+            if not values_SR.isfinite().all():
+                bad, rank = values_SR.isfinite().logical_not().nonzero()[0].tolist()
+                value = float(values_SR[bad, rank])
+                raise self._found(trainer, pl_module, self._first + bad, rank, value)
 
     def _found(
-        self, trainer: Trainer, pl_module: LightningModule, step: int, value: float
+        self, trainer: Trainer, pl_module: LightningModule, step: int, rank: int, value: float
     ) -> CislensError:
         assert isinstance(pl_module, ObjectiveModule)
         epoch, number = divmod(step, len(self.loader))
@@ -87,7 +94,7 @@ class FiniteGuard(Callback):
         where = ""
         if self.places is not None:
             places = self.places(self.loader.batch(epoch, number))
-            mine = places[trainer.global_rank :: trainer.world_size]
+            mine = places[rank :: trainer.world_size]
             more = f" and {len(mine) - _NAMED} more" if len(mine) > _NAMED else ""
             where = f" Its windows: {', '.join(mine[:_NAMED])}{more}." if mine else ""
         return CislensError(

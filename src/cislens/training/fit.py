@@ -97,7 +97,8 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
             "share a batch; raise it."
         )
     seed_everything(recipe.seed, verbose=False)
-    flops = step_flops(course, "cuda" if torch.cuda.is_available() else "cpu")
+    # Counted once, by the process that will write it down: all of them start on the same device.
+    flops = step_flops(course) if trainer.is_global_zero else 0
     module = ObjectiveModule(course.objective, training, recipe.seed, course.frozen, course.origin)
     if training.compile:
         compile_modules(course.compiled)

@@ -2,13 +2,13 @@
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_backward_flop, conv_flop
 
 from cislens.errors import CislensError
 from cislens.files import require_file
@@ -16,24 +16,45 @@ from cislens.objectives.contract import Objective
 from cislens.training.course import Course
 
 
-def step_flops(course: Course, device: torch.device | str = "cpu") -> int:
+def step_flops(course: Course) -> int:
     """Count the FLOPs of the course's first training step, on a copy of its objective.
 
     Products of matrices, convolutions and attention are counted, forward and backward, as many as
     the formulas have: fused attention costs what plain attention does. A product of (M, K) and
-    (K, N) has 2 MKN. Element-wise work is not counted, nor is the optimizer.
+    (K, N) has 2 MKN. Element-wise work is not counted, nor is the optimizer, nor are convolutions
+    of single channels, which on some devices are element-wise work: every device counts the same.
     """
     batch = next(iter(course.stream(lambda: 0)))
-    return flops_of(course.objective, batch.to(device))
+    return flops_of(course.objective, batch.to("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def flops_of(objective: Objective, batch: Any) -> int:
     """FLOPs of the loss of a batch and its gradient; the objective stays as it was."""
     copied = copy.deepcopy(objective).to(batch_device(batch)).train()
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(
+        display=False,
+        custom_mapping={
+            torch.ops.aten.convolution: _mixing(conv_flop, 1),
+            torch.ops.aten.convolution_backward: _mixing(conv_backward_flop, 2),
+        },
+    )
     with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH), counter:
         copied.loss(batch).total.backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())
+
+
+def _mixing(formula: Callable[..., int], weight: int) -> Callable[..., int]:
+    """The FLOPs of a convolution, 0 where each channel is for itself.
+
+    Args:
+        weight: which argument has the weights, (outputs, inputs of a group, taps).
+    """
+
+    def count(*given: Any, **more: Any) -> int:
+        return 0 if given[weight].shape[1] == 1 else formula(*given, **more)
+
+    count._get_raw = True  # type: ignore[attr-defined] # the arguments, not their shapes
+    return count
 
 
 def batch_device(batch: Any) -> torch.device:
