@@ -85,6 +85,19 @@ def test_both_ways_of_reading_genotypes_agree(vcf, genome):
     assert bits.tolist() == [[int(x) for pair in row for x in pair.split("|")] for row in called]
 
 
+def test_a_single_dot_stands_for_all_alleles_of_a_person(vcf, genome):
+    found = read_haplotypes(
+        vcf(
+            ("I", 3, "G", "T", "GT", ".", "1|0", "0|1"),
+            ("I", 4, "T", "A", "GT:DP", "1|1:3", ".", ".:0"),
+        ),
+        genome,
+    )
+    assert found.count == 6
+    bits = np.unpackbits(found.carried_VW, axis=1)[:, :6]
+    assert bits.tolist() == [[0, 0, 1, 0, 0, 1], [1, 1, 0, 0, 0, 0]]
+
+
 def test_bad_files_are_refused(vcf, genome, tmp_path):
     good = ("I", 3, "G", "T", "GT", "0|1", "1|0", "0|0")
     with pytest.raises(CislensError, match=r"variants of .*v\.vcf lie on X9, .*chrI, chrII"):

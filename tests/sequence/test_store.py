@@ -236,6 +236,23 @@ def test_haplotypes_are_kept_with_the_genome(recipe, genome, tmp_path):
         plan_sequences(recipe(haplotypes={"toy": tmp_path / "v.vcf"}))
 
 
+def test_a_disk_needs_room_for_haplotypes_too(recipe, tmp_path, monkeypatch):
+    head = "##fileformat=VCFv4.2\n##contig=<ID=c1>\n"
+    head += '##FORMAT=<ID=GT,Number=1,Type=String,Description="g">\n'
+    head += "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ta\n"
+    bases = decode(open_genome(recipe().genomes["toy"]).fetch("c1", 99, 101))
+    lines = [f"c1\t{pos}\t.\t{base}\t{base}T\t.\t.\t.\tGT\t0|1\n"
+             for pos, base in enumerate(bases, 100)]  # fmt: skip
+    (tmp_path / "v.vcf").write_text(head + "".join(lines))
+    plan = plan_sequences(recipe(haplotypes={"toy": tmp_path / "v.vcf"}))
+    free = sum(SIZES.values()) + 1  # a byte less than bases and two variants need
+    assert plan.total_bytes == free + 1
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr(build.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(CislensError, match=f"needs {free + 1:,} more bytes, {free:,} are free"):
+        build.build_planned(tmp_path / "store", plan)
+
+
 def test_parts_are_taken_over_from_any_store(recipe, tmp_path, small_store, region_store):
     from cislens.example import example_path
     from cislens.motifs.store import RegionStore
@@ -270,6 +287,8 @@ def test_parts_are_taken_over_from_any_store(recipe, tmp_path, small_store, regi
         ({"split": SequenceSplit(valid={"toi": ["v"]})}, "species 'toi', which has no genome"),
         ({"split": SequenceSplit(valid={"toy": ["none"]}, test={"toy": ["t"]})},
          "no window lies on 'none'"),
+        ({"split": SequenceSplit(exclude={"toy": ["c3"]})}, "has no chromosome 'c3'"),
+        ({"split": SequenceSplit(store="gone")}, "store gone does not exist"),
         ({"window": 10_000, "most_n": 0}, r"no window lies on 't'"),
         ({"split": SequenceSplit(valid={"toy": ["v"]}, store="x")}, "leave out valid, test"),
     ],

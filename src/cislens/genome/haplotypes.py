@@ -186,9 +186,12 @@ def _alleles(text: str, bare: bool, people: int) -> tuple[npt.NDArray[np.int64],
             return np.where(digits < 0, 0, digits), 0
     alleles: list[int] = []
     unphased = 0
-    for field in text.split("\t"):
-        genotype = field.split(":", 1)[0]
+    genotypes = [field.split(":", 1)[0] for field in text.split("\t")]
+    ploidy = max(genotype.count("|") + genotype.count("/") for genotype in genotypes) + 1
+    for genotype in genotypes:
         called = genotype.replace("|", "/").split("/")
+        # Some programs write a single dot for all alleles that were not called.
+        called = called * ploidy if genotype == "." else called
         unphased += "/" in genotype and len(set(called)) > 1
         alleles += [int(allele) if allele.isdigit() else 0 for allele in called]
     return np.array(alleles, np.int64), unphased

@@ -214,7 +214,7 @@ def _marker(partial: Path, species: str) -> Path:
 
 def _require_space(out: Path, partial: Path, plan: SequencePlan) -> None:
     needed = sum(
-        part.bases for name, part in plan.species.items() if not _marker(partial, name).exists()
+        part.bytes for name, part in plan.species.items() if not _marker(partial, name).exists()
     )
     free = shutil.disk_usage(out.parent).free
     if needed > free:

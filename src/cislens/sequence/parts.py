@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from cislens.errors import CislensError, nearest
-from cislens.files import manifest_format
+from cislens.files import manifest_format, require_file
 from cislens.genome.codes import N
 from cislens.genome.reference import Genome
 from cislens.genome.splits import TEST, TRAIN, VALID, split_by_chromosome, split_windows
@@ -161,9 +161,10 @@ def open_any_store(path: str | os.PathLike[str]) -> AnyStore:
     """A profile, region or sequence store, whichever it is.
 
     Raises:
+        MissingFileError: if there is nothing.
         CislensError: as their `open`.
     """
-    found = manifest_format(path)
+    found = manifest_format(require_file(path, "store"))
     if found == REGIONS:
         return RegionStore.open(path)
     return SequenceStore.open(path) if found == SEQUENCES else ProfileStore.open(path)

@@ -55,6 +55,11 @@ class SpeciesPlan:
         """bp of all chromosomes."""
         return sum(self.genome.chrom_sizes.values())
 
+    @property
+    def bytes(self) -> int:
+        """Size on disk but for tables: a byte a base, a bit a haplotype and variant."""
+        return self.bases + (self.haplotypes.carried_VW.nbytes if self.haplotypes else 0)
+
     def describe(self) -> dict[str, Any]:
         """Counts, ready for JSON."""
         starts = self.starts.group_by("split").agg((pl.col("last") - pl.col("first")).sum())
@@ -111,11 +116,8 @@ class SequencePlan:
 
     @property
     def total_bytes(self) -> int:
-        """Size on disk but for tables: a byte a base, a bit a haplotype and variant."""
-        carried = [
-            part.haplotypes.carried_VW.nbytes for part in self.species.values() if part.haplotypes
-        ]
-        return sum(part.bases for part in self.species.values()) + sum(carried)
+        """Size on disk but for tables."""
+        return sum(part.bytes for part in self.species.values())
 
     def describe(self) -> dict[str, Any]:
         """Species, windows by part and bytes, ready for JSON."""
@@ -191,10 +193,13 @@ def _check_recipe(recipe: SequenceRecipe) -> None:
 
 def _plan_species(recipe: SequenceRecipe, name: str) -> SpeciesPlan:
     genome = open_genome(recipe.genomes[name])
-    tiles, left_out = tile_genome(genome, recipe.window)
     # What is read in a moment comes first: a mistake there should not take minutes to be told.
     probe = read_probe(recipe.probe[name], genome) if name in recipe.probe else None
     avoided = _spans(recipe.blacklist[name], genome) if name in recipe.blacklist else {}
+    tiles, left_out = tile_genome(genome, recipe.window)
+    for part in (recipe.split.valid, recipe.split.test, recipe.split.exclude):
+        for chrom in part.get(name, []):
+            genome.size(chrom)
     haplotypes = None
     if name in recipe.haplotypes:
         haplotypes = read_haplotypes(recipe.haplotypes[name], genome)
