@@ -1,5 +1,7 @@
 """Alleles of haplotypes from VCF."""
 
+import gzip
+
 import numpy as np
 import pytest
 
@@ -110,6 +112,9 @@ def test_bad_files_are_refused(vcf, genome, tmp_path):
         read_haplotypes(vcf(("I", 3, "A", "T", *good[4:])), genome)
     with pytest.raises(CislensError, match="record 2: 5 alleles of 3 people, 6 in"):
         read_haplotypes(vcf(good, ("I", 4, "T", "A", "GT", "0", "1|0", "0|0")), genome)
+    (tmp_path / "v.vcf.gz").write_bytes(gzip.compress(vcf(good).read_bytes()))
+    with pytest.raises(CislensError, match="compressed by gzip, not bgzip; unpack it"):
+        read_haplotypes(tmp_path / "v.vcf.gz", genome)
     (tmp_path / "text.vcf").write_text("hello\n")
     with pytest.raises(CislensError, match="no readable VCF"):
         read_haplotypes(tmp_path / "text.vcf", genome)

@@ -288,6 +288,7 @@ def test_parts_are_taken_over_from_any_store(recipe, tmp_path, small_store, regi
         ({"split": SequenceSplit(valid={"toy": ["none"]}, test={"toy": ["t"]})},
          "no window lies on 'none'"),
         ({"split": SequenceSplit(exclude={"toy": ["c3"]})}, "has no chromosome 'c3'"),
+        ({"split": SequenceSplit(block_bp=4_000)}, r"blocks of 4,000 bp cannot hold the tiles"),
         ({"split": SequenceSplit(store="gone")}, "store gone does not exist"),
         ({"window": 10_000, "most_n": 0}, r"no window lies on 't'"),
         ({"split": SequenceSplit(valid={"toy": ["v"]}, store="x")}, "leave out valid, test"),

@@ -113,6 +113,12 @@ def read_haplotypes(path: str | Path, genome: Genome) -> Haplotypes:
         with pysam.VariantFile(str(path)) as file:
             variants, carried_VW, count = _read(path, file)
             contigs = [str(name) for name in file.header.contigs]
+    except NotImplementedError:
+        # What htslib says of a file by gzip, in which nothing can be looked up.
+        raise CislensError(
+            f"{path} is compressed by gzip, not bgzip; unpack it (gzip -d), or compress it again "
+            "with bgzip."
+        ) from None
     except (ValueError, OSError) as error:
         if isinstance(error, CislensError):
             raise

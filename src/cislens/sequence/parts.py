@@ -85,6 +85,7 @@ def part_tiles(
             parted = split_by_chromosome(tiles, valid, test)
         else:
             block_bp = split.block_bp or _BLOCK_TILES * tile_bp(window)
+            _require_long_blocks(tiles, block_bp)
             parted = split_windows(genome, tiles, split.fractions, block_bp, seed)
     except CislensError as error:
         raise CislensError(f"split of species {species!r}: {error}") from None
@@ -186,6 +187,15 @@ def _tiles(genome: Genome, chrom: str, width: int) -> pl.DataFrame:
         called_T -= np.bincount(tile, minlength=len(start_T))
     chroms = [chrom] * len(start_T)
     return pl.DataFrame({"chrom": chroms, "start": start_T, "end": end_T, "called": called_T})
+
+
+def _require_long_blocks(tiles: pl.DataFrame, block_bp: int) -> None:
+    longest = int((tiles["end"] - tiles["start"]).to_numpy().max(initial=0))
+    if block_bp < longest:
+        raise CislensError(
+            f"block_bp: blocks of {block_bp:,} bp cannot hold the tiles in which windows are "
+            f"divided, of up to {longest:,} bp; choose blocks of several tiles."
+        )
 
 
 def _require_all_parts(tiles: pl.DataFrame, valid: list[str], test: list[str]) -> None:
