@@ -12,6 +12,7 @@ from torch import nn
 
 from cislens.models.mixture import MixtureModel
 from cislens.objectives.contract import Losses, Metrics, Objective
+from cislens.objectives.distillation.objective import DistillationObjective
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,9 @@ class MixtureObjective(Objective):
         self.model = model
         self.parts = nn.ModuleDict(parts)
         self.weights = dict(weights)
+        for part in self.parts.values():
+            if isinstance(part, DistillationObjective):
+                part.keeps_teacher = False
 
     def after_step(self) -> None:
         for part in self._objectives().values():

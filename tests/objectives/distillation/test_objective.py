@@ -232,6 +232,24 @@ def test_metrics_say_how_far_the_student_is_from_its_teacher() -> None:
     assert 0 < found["teacher/sharpness"] <= found["teacher/marginal"] <= 1
 
 
+@pytest.mark.parametrize("keeps_teacher", [True, False])
+def test_metrics_are_those_of_the_model_that_is_kept(keeps_teacher: bool) -> None:
+    """The teacher alone; in a mixture the model, although losses are the student's either way."""
+    net = objective().eval()
+    net.keeps_teacher = keeps_teacher
+    before = net.loss(batch())
+    assert net.kept is (net.teacher if keeps_teacher else net.model)
+    with torch.no_grad():
+        for weight in net.teacher.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    after = net.loss(batch())
+    for name in ("pooled", "masked/nats"):
+        same = torch.equal(before.predictions[name], after.predictions[name])
+        assert same is not keeps_teacher
+    assert torch.equal(before.terms["masked"], after.terms["masked"])
+    assert after.predictions["agreement"].max() < 1
+
+
 def test_validation_changes_nothing() -> None:
     net = objective().eval()
     before = copy.deepcopy(net.state_dict())

@@ -70,12 +70,15 @@ class DistillationObjective(Objective):
         steps, batch_size: of the run, and the windows of a step on all devices.
 
     Attributes:
-        teacher: a copy of the model that follows it; it is what is kept.
+        teacher: a copy of the model that follows it.
+        keeps_teacher: whether it is what is kept, and so what the metrics are of. A mixture keeps
+            the model, whose encoder it trains for other objectives too.
         step: steps of the optimizer done.
     """
 
     model: SequenceModel
     step: Tensor
+    keeps_teacher = True
 
     def __init__(
         self, model: SequenceModel, terms: DistillationTerms, steps: int, batch_size: int
@@ -107,7 +110,7 @@ class DistillationObjective(Objective):
 
     @property
     def kept(self) -> SequenceModel:
-        return self.teacher
+        return self.teacher if self.keeps_teacher else self.model
 
     def train(self, mode: bool = True) -> Self:
         """The teacher never leaves evaluation mode: no dropout, no statistics of its own."""
@@ -171,7 +174,8 @@ class DistillationObjective(Objective):
         if "masked" in self.weights:
             logits_RL4 = self.model.base_logits(reading)
             terms["masked"] = views_term(logits_RL4, whole, self.settings.repeat_weight)
-            seen |= {} if self.training else of_bases(logits_RL4, whole)
+            if not self.training:
+                seen |= self._told(whole, species_R)
         taught = self._teach(whole, species_R) if _TAUGHT & set(self.weights) else None
         if self.predictor is not None and taught is not None:
             terms["latent"] = self._latent(batch, self.predictor(reading.embedding), taught)
@@ -263,12 +267,19 @@ class DistillationObjective(Objective):
         noise_R4L = self.settings.noise * torch.randn_like(x_R4L)
         return x_R4L + noise_R4L.where((codes_RL < 4).unsqueeze(1), 0.0)
 
+    def _told(self, whole: Views, species_R: Tensor) -> Named:
+        """What the model that is kept tells of the hidden bases."""
+        shown_R4L, hidden_RL = self._shown(whole.codes_VBL), whole.hidden_VBL.flatten(0, 1)
+        reading = self.kept.read(shown_R4L, hidden_RL, species_R)
+        return of_bases(self.kept.base_logits(reading), whole)
+
     def _watched(self, batch: TorchSequenceBatch) -> Named:
         """What is looked at in the model that is kept, and how far the student is from it."""
-        pooled_2BD = both_strands(self.teacher.encoder, batch)
+        other = self.model if self.keeps_teacher else self.teacher
+        pooled_2BD = both_strands(self.kept.encoder, batch)
         seen = of_windows(pooled_2BD, batch)
-        own_BD = vector(self.model.encoder(one_hot(batch.parent_BP), batch.species_B)).float()
-        seen["agreement"] = torch.cosine_similarity(own_BD, pooled_2BD[0], dim=1)
+        other_BD = vector(other.encoder(one_hot(batch.parent_BP), batch.species_B)).float()
+        seen["agreement"] = torch.cosine_similarity(other_BD, pooled_2BD[0], dim=1)
         seen["distance"] = teacher.distance(self.teacher, self.model)
         return seen
 
