@@ -70,7 +70,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "train.yaml").write_text(TRAIN)
     (folder / "bench.yaml").write_text(BENCH)
     call("data", "profile", folder / "data.yaml", "--out", folder / "store")
-    call("train", folder / "train.yaml", "--out", folder / "run")
+    run = call("train", folder / "train.yaml", "--out", folder / "run")
+    assert Path(str(run["model_folder"])) == folder / "run" / "model"
     call("bench", folder / "bench.yaml", "--out", folder / "bench")
     return folder
 

@@ -64,7 +64,7 @@ def command(
 
     run = fit(read, out)
     answer(
-        {"run": str(run.folder), "model": str(run.model_folder), **run.manifest},
+        {"run": str(run.folder), "model_folder": str(run.model_folder), **run.manifest},
         as_json,
         _summary(run),
     )
