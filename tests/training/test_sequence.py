@@ -78,6 +78,17 @@ def test_a_distillation_keeps_the_teacher(sequence_store: SequenceStore, tmp_pat
     assert any(not torch.equal(student[name], kept[name]) for name in kept)
 
 
+@pytest.mark.parametrize("terms", [MASKED, BOTH], ids=["masked", "distillation"])
+def test_a_run_begins_as_its_seed_says(sequence_store: SequenceStore, terms: Any) -> None:
+    first, again, other = (
+        course_of(recipe_of(sequence_store, terms, seed=seed)).objective.state_dict()
+        for seed in (3, 3, 4)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    weights = [name for name in first if name.endswith("weight") and "norm" not in name]
+    assert all(not torch.equal(first[name], other[name]) for name in weights)
+
+
 def test_a_resumed_run_ends_with_the_same_weights(
     sequence_store: SequenceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,8 +148,10 @@ class SequenceCourse(PartCourse):
     def _objective(self) -> MaskedObjective | DistillationObjective:
         if isinstance(self.terms, MaskedTerms):
             return MaskedObjective(self.model, self.terms)
-        training = self.recipe.training
-        return DistillationObjective(self.model, self.terms, training.steps, training.batch_size)
+        steps, batch_size = self.recipe.training.steps, self.recipe.training.batch_size
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_of(self.recipe.seed, "distillation"))
+            return DistillationObjective(self.model, self.terms, steps, batch_size)
 
     def _part(self, part: Literal["train", "valid"]) -> SequenceLoader:
         training = self.recipe.training
