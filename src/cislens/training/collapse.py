@@ -319,9 +319,9 @@ def collapse_message(folder: Path, report: Mapping[str, Any]) -> str:
         kept = f"The last good checkpoint is {folder / report['checkpoint']}"
     return (
         f"{folder}: the model has collapsed. At step {report['step']}, {found}. {kept}; "
-        f"{folder / REPORT} has all values. Train into another --out, with a lower "
-        "training.learning_rate or more weight on the masked and koleo terms; on_collapse: warn "
-        "in the objective lets such a run go on."
+        f"{folder / REPORT} has all values. Train into another --out, with "
+        "target: sinkhorn, a lower training.learning_rate, or more weight on the masked and koleo "
+        "terms; on_collapse: warn in the objective lets such a run go on."
     )
 
 

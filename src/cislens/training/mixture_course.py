@@ -266,8 +266,8 @@ def _warn_of_contradictions(parts: Mapping[str, PartCourse]) -> None:
     for one, other, bp in contradictions({name: part.store for name, part in parts.items()}):
         logger.warning(
             "training: %s bp are in the training part of the store of %s and in the validation or "
-            "test part of that of %s, or the other way round; what the encoder learns of one is no "
-            "surprise to the other. Split one store as the other is (split.store).",
+            "test part of that of %s, or the other way round: the encoder is trained on bases that "
+            "one of them holds out. Build one store with the parts of the other (--parts-of).",
             f"{bp:,}", one, other,
         )  # fmt: skip
 
