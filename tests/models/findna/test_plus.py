@@ -12,6 +12,7 @@ from cislens.errors import CislensError
 from cislens.models.findna.plus import FindnaPlusConfig, FindnaPlusEncoder
 from cislens.models.presets import PRESETS, encoder_config
 from cislens.models.profile import build_model
+from cislens.objectives.watched import vector
 
 TINY: dict[str, Any] = {"dim": 16, "depth": 3, "stem_dim": 8}
 SHAPES = [
@@ -143,6 +144,8 @@ def test_both_strands_have_the_same_tokens(block: str) -> None:
     exchanged = torch.cat(given.tokens_BJD.flip(1).chunk(2, dim=2)[::-1], dim=2)
     torch.testing.assert_close(turned.tokens_BJD, exchanged, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(turned.pooled_BD, given.pooled_BD, atol=1e-5, rtol=1e-5)
+    # It is what is distilled and embedded.
+    torch.testing.assert_close(vector(turned.embedding), given.pooled_BD, atol=1e-5, rtol=1e-5)
     assert (given.tokens_BJD - turned.tokens_BJD.flip(1)).abs().max() > 1e-2
     plain = encoder(block=block)
     forward, backward = plain.read(x).pooled_BD, plain.read(x.flip(1, 2)).pooled_BD

@@ -77,6 +77,7 @@ class FindnaPlusEncoder(ReadingEncoder):
         self.bin_size = BIN_SIZE
         self.dim = config.dim
         self.species = ()
+        self.summarizes = config.rc_equivariant
         width = config.dim // 2 if config.rc_equivariant else config.dim
         self.stem = Stem(config.stem_dim, width)
         self.blocks: nn.ModuleList
@@ -105,20 +106,12 @@ class FindnaPlusEncoder(ReadingEncoder):
         return Reading(
             embedding,
             embedding.values_BND,
-            self._pooled(embedding),
+            embedding.mean() if embedding.summary_BD is None else embedding.summary_BD,
             x_B4L if hidden_BL is None else x_B4L.masked_fill(hidden_BL[:, None], ANY_BASE),
         )
 
     def base_head(self) -> nn.Module:
         return BaseDecoder(self.dim, BIN_SIZE)
-
-    def _pooled(self, embedding: Embedding) -> Tensor:
-        """Mean over the tokens; with both strands the mean of their halves, in either half."""
-        pooled_BD = embedding.mean()
-        if not self.config.rc_equivariant:
-            return pooled_BD
-        along_BC, against_BC = pooled_BD.chunk(2, dim=1)
-        return ((along_BC + against_BC) / 2).repeat(1, 2)
 
     def _layers(self, x_B4L: Tensor, hidden_BL: Tensor | None = None) -> Iterator[Embedding]:
         if not self.config.rc_equivariant:
@@ -134,7 +127,11 @@ class FindnaPlusEncoder(ReadingEncoder):
         both = (self._strand(x_B4L, hidden_BL), self._strand(x_B4L.flip(1, 2), turned_BL))
         for along, against in zip(*both, strict=True):
             joined_BND = torch.cat([along.values_BND, against.values_BND.flip(1)], dim=2)
-            yield Embedding(joined_BND, BIN_SIZE, along.valid_BN)
+            # The same for a sequence and its reverse complement, in either half.
+            strands_BC = (along.mean() + against.mean()) / 2
+            yield Embedding(
+                joined_BND, BIN_SIZE, along.valid_BN, summary_BD=strands_BC.repeat(1, 2)
+            )
 
     def _strand(self, x_B4L: Tensor, hidden_BL: Tensor | None) -> Iterator[Embedding]:
         if hidden_BL is None:
