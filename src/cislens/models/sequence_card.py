@@ -111,7 +111,7 @@ def _rows(encoder: FindnaPaperConfig) -> list[tuple[str, ...]]:
             "teacher",
             "running mean of the student, from 0.996 to 1 per step, updated before the step",
             "code",
-            "updated after the step, by a half-life in windows; its weights are these",
+            "updated after the step, by a half-life in windows; self-distillation alone keeps it",
         ),
         (
             "data",
