@@ -83,7 +83,7 @@ def test_a_batch_depends_on_seed_epoch_and_step_alone(store):
     list(loader.epoch(0))
     assert_same(loader.batch(1, 2), expected)
     assert_same(list(loader.epoch(1))[2], expected)
-    assert_same(next(iter(loader.epoch(1, first_step=2))), expected)
+    assert_same(next(iter(loader.epoch(1, first=2))), expected)
     again = ProfileLoader(ProfileStore.open(store.path), "train", 8, seed=3)
     assert_same(again.batch(1, 2), expected)
     reseeded = ProfileLoader(store, "train", 8, seed=4)
@@ -176,7 +176,7 @@ def test_an_alternate_batch_depends_on_seed_epoch_and_step_alone(store):
     again = ProfileLoader(ProfileStore.open(store.path), "train", 4, seed=3, batches="alternate")
     for step in reversed(range(len(again))):
         assert_same(again.batch(1, step), expected[step])
-    assert_same(next(iter(loader.epoch(1, first_step=3))), expected[3])
+    assert_same(next(iter(loader.epoch(1, first=3))), expected[3])
     assert (loader.batch(0, 2).index_B != expected[2].index_B).any()
 
 

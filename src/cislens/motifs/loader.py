@@ -5,10 +5,7 @@ a cell type.
 """
 
 import logging
-import time
-from collections import Counter, deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +20,7 @@ from cislens.motifs.batch import Bools, Ints, RegionBatch, RegionContext
 from cislens.motifs.contexts import Neighborhoods, hide
 from cislens.motifs.negatives import Drawn, Layout, Pool, composition, strata
 from cislens.motifs.store import RegionStore
+from cislens.prefetch import Prefetched
 from cislens.randomness import generator
 from cislens.recipes.multimodal import MultimodalTerms
 
@@ -30,7 +28,6 @@ logger = logging.getLogger("cislens")
 
 Part = Literal["train", "valid", "test"]
 
-_AHEAD = 3
 # Batches that are sorted by GC content together: each then spans about 1/32 of its distribution.
 _CHUNK = 32
 _LARGEST_GAP = 32
@@ -59,7 +56,7 @@ class Loci:
     other: Drawn | None
 
 
-class RegionLoader:
+class RegionLoader(Prefetched[RegionBatch]):
     """Batches of one part of a store, each a pure function of (seed, epoch, step).
 
     An epoch of `train` has each region that is open in a training cell type once, whatever the
@@ -79,8 +76,6 @@ class RegionLoader:
         kmer: bases of a token of the sequence encoder; see `masking.mask_spans`.
 
     Attributes:
-        wait_seconds: how long the consumer of `epoch` has waited for batches so far.
-        next_epoch: the epoch that the next `iter()` goes through.
         counted: negatives drawn so far: "match" and "next", "... near", "... beyond calipers".
 
     Raises:
@@ -109,8 +104,6 @@ class RegionLoader:
         self.shift = shift if training else 0
         self.reverse_complement = reverse_complement and training
         self.kmer = kmer
-        self.wait_seconds = 0.0
-        self.next_epoch = 0
         self.counted: Counter[str] = Counter()
         self.neighborhoods = Neighborhoods(store)
         self._sampler = _Sampler(store, part)
@@ -130,24 +123,6 @@ class RegionLoader:
         if self.part == "train" and regions >= self.batch_size:
             return regions // self.batch_size
         return -(-regions // self.batch_size)
-
-    def __iter__(self) -> Iterator[RegionBatch]:
-        """The next epoch."""
-        epoch, self.next_epoch = self.next_epoch, self.next_epoch + 1
-        return self.epoch(epoch)
-
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[RegionBatch]:
-        """The batches of an epoch from step `first` on, made ahead by another thread."""
-        with ThreadPoolExecutor(1, thread_name_prefix="cislens-regions") as ahead:
-            pending: deque[Future[RegionBatch]] = deque()
-            for step in range(first, len(self) + _AHEAD):
-                if step < len(self):
-                    pending.append(ahead.submit(self.batch, epoch, step))
-                if step - first >= _AHEAD and pending:
-                    start = time.perf_counter()
-                    batch = pending.popleft().result()
-                    self.wait_seconds += time.perf_counter() - start
-                    yield batch
 
     def batch(self, epoch: int, step: int) -> RegionBatch:
         """One batch.

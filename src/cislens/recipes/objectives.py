@@ -9,7 +9,6 @@ from cislens.recipes.profiles import Objective
 from cislens.recipes.reading import RecipePath, Section
 from cislens.recipes.sequence_terms import DistillationTerms, MaskedTerms
 
-
 # Names of the objectives that may be parts of a mixture.
 OBJECTIVES = ("profile", "multimodal", "masked", "distillation")
 

@@ -3,16 +3,13 @@
 Dimensions: B window.
 """
 
-import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
 from typing import Any, Literal
 
 import numpy as np
 
 from cislens.errors import CislensError
+from cislens.prefetch import Prefetched
 from cislens.randomness import generator
 from cislens.recipes.sequence_terms import Masks
 from cislens.recipes.sequence_terms import Views as ViewSettings
@@ -23,11 +20,10 @@ from cislens.sequence.views import make_views
 
 Part = Literal["train", "valid", "test"]
 
-_AHEAD = 3
 _BLOCK = 32
 
 
-class SequenceLoader:
+class SequenceLoader(Prefetched[SequenceBatch]):
     """Batches of one part of a store, each a pure function of (seed, epoch, step).
 
     The windows of `train` are drawn on their own, every start as likely as any other; an epoch
@@ -43,10 +39,6 @@ class SequenceLoader:
         masks: of the global views.
         held_out: windows of `valid` and `test`.
         kmer: bases of a token of the reader; see `masking.mask_spans`.
-
-    Attributes:
-        wait_seconds: how long the consumer of `epoch` has waited for batches so far.
-        next_epoch: the epoch that the next `iter()` goes through.
 
     Raises:
         CislensError: if the part has no windows, a view is longer than the store's windows, or
@@ -72,8 +64,6 @@ class SequenceLoader:
         self.seed = seed
         self.masks = masks
         self.kmer = kmer
-        self.wait_seconds = 0.0
-        self.next_epoch = 0
         self.sampler = WindowSampler(store, part)
         self._fixed = None
         if part == "train":
@@ -88,24 +78,6 @@ class SequenceLoader:
         if self._fixed is not None:
             return -(-len(self._fixed[0]) // self.batch_size)
         return max(1, self.sampler.bases // (self.store.window * self.batch_size))
-
-    def __iter__(self) -> Iterator[SequenceBatch]:
-        """The next epoch."""
-        epoch, self.next_epoch = self.next_epoch, self.next_epoch + 1
-        return self.epoch(epoch)
-
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[SequenceBatch]:
-        """The batches of an epoch from step `first` on, made ahead by another thread."""
-        with ThreadPoolExecutor(1, thread_name_prefix="cislens-sequence") as ahead:
-            pending: deque[Future[SequenceBatch]] = deque()
-            for step in range(first, len(self) + _AHEAD):
-                if step < len(self):
-                    pending.append(ahead.submit(self.batch, epoch, step))
-                if step - first >= _AHEAD and pending:
-                    start = time.perf_counter()
-                    batch = pending.popleft().result()
-                    self.wait_seconds += time.perf_counter() - start
-                    yield batch
 
     def batch(self, epoch: int, step: int) -> SequenceBatch:
         """One batch.

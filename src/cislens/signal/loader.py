@@ -1,9 +1,5 @@
 """Batches of a profile store, shuffled and augmented, ahead of the one who asks for them."""
 
-import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,12 +8,12 @@ import numpy.typing as npt
 
 from cislens.errors import CislensError
 from cislens.genome.codes import Codes, reverse_complement
+from cislens.prefetch import Prefetched
 from cislens.randomness import generator
 from cislens.signal.store import ProfileStore
 
 Batches = Literal["mixed", "alternate"]
 
-_AHEAD = 3
 # Rows are augmented in pieces that stay in a core's cache.
 _PIECE_BYTES = 1 << 18
 
@@ -41,7 +37,7 @@ class ProfileBatch:
     index_B: npt.NDArray[np.int64]
 
 
-class ProfileLoader:
+class ProfileLoader(Prefetched[ProfileBatch]):
     """Batches of one split, each a pure function of (seed, epoch, step).
 
     `batches` "mixed" draws the windows of all species without replacement from one shuffled list,
@@ -57,10 +53,6 @@ class ProfileLoader:
 
     A store that fits into `memory_budget` bytes is read into memory once; a larger one is read
     from its memory-mapped files batch by batch. The batches are the same.
-
-    Attributes:
-        wait_seconds: how long the consumer of `epoch` has waited for batches so far.
-        next_epoch: the epoch that the next `iter()` goes through.
     """
 
     def __init__(
@@ -87,8 +79,6 @@ class ProfileLoader:
         self.seed = seed
         self.shift = shift
         self.reverse_complement = reverse_complement
-        self.wait_seconds = 0.0
-        self.next_epoch = 0
         self._arrays = [store.arrays(name) for name in store.species]
         self._swaps = [_strand_swap(store, name) for name in store.species]
         rows = [store.windows(name)["split"].to_numpy() == split for name in store.species]
@@ -115,24 +105,6 @@ class ProfileLoader:
     def __len__(self) -> int:
         """Batches in an epoch."""
         return len(self._lists) * max(len(windows) for windows in self._lists)
-
-    def __iter__(self) -> Iterator[ProfileBatch]:
-        """The next epoch."""
-        epoch, self.next_epoch = self.next_epoch, self.next_epoch + 1
-        return self.epoch(epoch)
-
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ProfileBatch]:
-        """The batches of an epoch from `first_step` on, made ahead by another thread."""
-        with ThreadPoolExecutor(1, thread_name_prefix="cislens-loader") as ahead:
-            pending: deque[Future[ProfileBatch]] = deque()
-            for step in range(first_step, len(self) + _AHEAD):
-                if step < len(self):
-                    pending.append(ahead.submit(self.batch, epoch, step))
-                if step - first_step >= _AHEAD and pending:
-                    start = time.perf_counter()
-                    batch = pending.popleft().result()
-                    self.wait_seconds += time.perf_counter() - start
-                    yield batch
 
     def batch(self, epoch: int, step: int) -> ProfileBatch:
         """One batch.
