@@ -1,0 +1,85 @@
+"""A bench of several training seeds as one table: a row an arm, a column a task.
+
+Arms of `cislens bench` whose names end in a number (`both-0`, `both-1`, ..) are one arm of as many
+training seeds; replicate i has training seed i and head seed i, so that the interval holds the
+noise of both, and of which blocks of examples were drawn. Random twins and baselines are their own
+arms. Prints Markdown: scores with 95 % intervals, then differences from --against, paired by
+example and replicate, with Holm's correction over the tasks.
+
+    python benchmarks/control_table.py results/yeasts/bench --against masked
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+import numpy as np
+
+from cislens.evaluation.multiplicity import holm
+from cislens.evaluation.results import ResultStore
+from cislens.evaluation.statistics import Predictions, Resampled, resample
+from cislens.evaluation.suite import Suite
+
+_SEED = re.compile(r"(.+?)-(\d+)(-random)?")
+
+
+def pooled(given: Predictions) -> Predictions:
+    """The same scores, training seeds of one arm as its replicates."""
+    runs: dict[str, list[int]] = {}
+    for row, arm in enumerate(given.arms):
+        found = _SEED.fullmatch(arm)
+        name = arm if found is None else found[1] + (found[3] or "")
+        runs.setdefault(name, []).append(row)
+    heads = given.scores_MRNT.shape[1]
+    replicates = max(len(rows) for rows in runs.values())
+    scores = [
+        [given.scores_MRNT[rows[i % len(rows)], i % heads] for i in range(replicates)]
+        for rows in runs.values()
+    ]
+    return Predictions(
+        tuple(runs), np.array(scores, np.float32), given.y_NT, given.block_N, given.group_N
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bench", type=Path)
+    parser.add_argument("--against", required=True)
+    parser.add_argument("--draws", type=int, default=2000)
+    given = parser.parse_args()
+    suite = Suite(ResultStore(given.bench / "results"))
+    found: dict[str, Resampled] = {}
+    heads = []
+    for name, task in suite.tasks.items():
+        predictions = pooled(suite.predictions(name))
+        found[name] = resample(predictions, task.card.metric.primary, given.draws)
+        heads.append(f"{name}, {task.card.metric.primary} ({len(predictions.y_NT)})")
+    arms = list(dict.fromkeys(arm for each in found.values() for arm in each.arms))
+    print("| arm |", " | ".join(heads), "|\n|---|" + "---|" * len(heads))
+    for arm in arms:
+        cells = []
+        for each in found.values():
+            value = each.value(arm) if arm in each.arms else None
+            cells.append(
+                "" if value is None else f"{value.point:.3f} [{value.low:.3f}, {value.high:.3f}]"
+            )
+        print(f"| {arm} |", " | ".join(cells), "|")
+    print(
+        f"\n| arm minus {given.against} |",
+        " | ".join(heads),
+        "| mean |\n|---|" + "---|" * (len(heads) + 1),
+    )
+    for arm in arms:
+        if arm == given.against or not all(arm in each.arms for each in found.values()):
+            continue
+        gaps = [each.difference(arm, given.against) for each in found.values()]
+        adjusted = holm([gap.p for gap in gaps])
+        cells = [
+            f"{gap.point:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] p {p:.3f}"
+            for gap, p in zip(gaps, adjusted, strict=True)
+        ]
+        print(f"| {arm} |", " | ".join(cells), f"| {np.mean([gap.point for gap in gaps]):+.3f} |")
+
+
+if __name__ == "__main__":
+    main()
