@@ -16,6 +16,7 @@ from cislens.motifs.plan import plan_regions
 from cislens.motifs.scan import hits, occupancy
 from cislens.motifs.store import RegionStore
 from cislens.recipes.regions import RegionRecipe, RegionSplit
+from cislens.signal import resuming
 
 WIDTH, MARGIN, SIZE = 100, 8, 20_000
 CHROMS = ("c1", "c2", "valid1", "test1")
@@ -233,7 +234,7 @@ def test_a_finished_store_is_known_without_planning(project, monkeypatch):
 def test_a_build_killed_as_it_named_its_store_can_be_repeated(project, monkeypatch):
     folder, recipe = project
     with monkeypatch.context() as killed:
-        killed.setattr(build, "sync", stop)
+        killed.setattr(resuming, "sync", stop)
         with pytest.raises(KeyboardInterrupt):
             build_regions(recipe(), folder / "store")
     assert (folder / "store.partial").exists()

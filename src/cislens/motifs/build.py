@@ -7,7 +7,6 @@ then the manifest, and the store is renamed to `<out>`.
 Dimensions: R region, L base pair, T motif.
 """
 
-import errno
 import json
 import logging
 import os
@@ -22,7 +21,7 @@ import numpy.typing as npt
 
 import cislens
 from cislens.errors import CislensError
-from cislens.files import claimed, sync, write_atomic
+from cislens.files import write_atomic
 from cislens.genome.codes import Codes
 from cislens.genome.splits import TRAIN
 from cislens.motifs.channels import Constants, MotifRegression, covariates, log_valid_share
@@ -44,9 +43,9 @@ from cislens.motifs.store import (
 )
 from cislens.progress import track
 from cislens.recipes.regions import RegionRecipe
-from cislens.signal.resuming import begin, keeps
+from cislens.signal.resuming import accepted, begin, building, keeps
 from cislens.signal.shards import RowArray, create_array, write_shard
-from cislens.signal.store import MANIFEST, file_entries, manifest_text, partial_folder
+from cislens.signal.store import MANIFEST, file_entries, manifest_text
 
 logger = logging.getLogger("cislens")
 
@@ -91,7 +90,7 @@ def finished_store(recipe: RegionRecipe, out: str | os.PathLike[str]) -> RegionS
     if not out.exists():
         return None
     store = RegionStore.open(out)
-    return _accepted(store, is_of(store, recipe))
+    return accepted(store, is_of(store, recipe), "region")
 
 
 def build_planned(
@@ -108,39 +107,15 @@ def build_planned(
             value in all training regions, or the disk is full.
     """
     out = Path(out)
-    partial = partial_folder(out)
     if out.exists():
         store = RegionStore.open(out)
-        return _accepted(store, store.manifest["plan_digest"] == plan.digest)
-    with claimed(partial, "building"):
-        try:
-            _prepare(partial, plan)
-            _require_space(out, partial, plan)
-            _scan_shards(partial, plan, workers, scan)
-            _finish(partial, plan)
-        except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-                raise
-            raise CislensError(
-                f"the disk is full: {out} needs {plan.total_bytes:,} bytes. What is done is kept "
-                f"in {partial}; free some space and run the same command again."
-            ) from error
-        (partial / "store").rename(out)
-        sync(out.parent)
-        shutil.rmtree(partial)
+        return accepted(store, store.manifest["plan_digest"] == plan.digest, "region")
+    with building(out, plan.total_bytes) as partial:
+        _prepare(partial, plan)
+        _require_space(out, partial, plan)
+        _scan_shards(partial, plan, workers, scan)
+        _finish(partial, plan)
     return RegionStore.open(out)
-
-
-def _accepted(store: RegionStore, same: bool) -> RegionStore:
-    if not same:
-        raise CislensError(
-            f"{store.path} is a region store of other inputs or settings; remove it or choose "
-            "another path."
-        )
-    logger.info("%s is already built", store.path)
-    # Left behind where a build was killed right after it gave the store its name.
-    shutil.rmtree(partial_folder(store.path), ignore_errors=True)
-    return store
 
 
 def _prepare(partial: Path, plan: RegionPlan) -> None:

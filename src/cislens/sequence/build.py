@@ -5,7 +5,6 @@ The store grows in `<out>.partial/store`. When the bases of a species are on dis
 store is renamed to `<out>`.
 """
 
-import errno
 import hashlib
 import json
 import logging
@@ -19,7 +18,7 @@ import numpy as np
 
 import cislens
 from cislens.errors import CislensError
-from cislens.files import atomic_path, claimed, sync, write_atomic
+from cislens.files import atomic_path, write_atomic
 from cislens.genome.codes import N
 from cislens.genome.reference import Genome
 from cislens.progress import track
@@ -38,12 +37,11 @@ from cislens.sequence.store import (
     SequenceStore,
     bases_file,
 )
-from cislens.signal.resuming import begin, keeps
+from cislens.signal.resuming import accepted, begin, building, keeps
 from cislens.signal.store import (
     MANIFEST,
     file_entries,
     manifest_text,
-    partial_folder,
     species_folder,
 )
 
@@ -77,7 +75,8 @@ def finished_store(recipe: SequenceRecipe, out: str | os.PathLike[str]) -> Seque
     store = SequenceStore.open(out)
     mine = [settings(recipe), inputs(recipe)]
     theirs = [store.manifest["settings"], store.manifest["inputs"]]
-    return _accepted(store, json.dumps(mine, sort_keys=True) == json.dumps(theirs, sort_keys=True))
+    same = json.dumps(mine, sort_keys=True) == json.dumps(theirs, sort_keys=True)
+    return accepted(store, same, "sequence")
 
 
 def build_planned(
@@ -93,40 +92,16 @@ def build_planned(
             full.
     """
     out = Path(out)
-    partial = partial_folder(out)
     if out.exists():
         store = SequenceStore.open(out)
-        return _accepted(store, store.manifest["plan_digest"] == plan.digest)
-    with claimed(partial, "building"):
-        try:
-            if not keeps(partial, plan.digest):
-                begin(partial, plan.digest, plan.settings)
-            _require_space(out, partial, plan)
-            _write_species(partial, plan, workers)
-            _finish(partial, plan)
-        except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-                raise
-            raise CislensError(
-                f"the disk is full: {out} needs {plan.total_bytes:,} bytes. What is done is kept "
-                f"in {partial}; free some space and run the same command again."
-            ) from error
-        (partial / "store").rename(out)
-        sync(out.parent)
-        shutil.rmtree(partial)
+        return accepted(store, store.manifest["plan_digest"] == plan.digest, "sequence")
+    with building(out, plan.total_bytes) as partial:
+        if not keeps(partial, plan.digest):
+            begin(partial, plan.digest, plan.settings)
+        _require_space(out, partial, plan)
+        _write_species(partial, plan, workers)
+        _finish(partial, plan)
     return SequenceStore.open(out)
-
-
-def _accepted(store: SequenceStore, same: bool) -> SequenceStore:
-    if not same:
-        raise CislensError(
-            f"{store.path} is a sequence store of other inputs or settings; remove it or choose "
-            "another path."
-        )
-    logger.info("%s is already built", store.path)
-    # Left behind where a build was killed right after it gave the store its name.
-    shutil.rmtree(partial_folder(store.path), ignore_errors=True)
-    return store
 
 
 def _write_species(partial: Path, plan: SequencePlan, workers: int) -> None:
