@@ -1,4 +1,4 @@
-"""A bench of several training seeds as one table: a row an arm, a column a task.
+"""A bench of several training seeds as one table: a row a task, a column an arm.
 
 Arms of `cislens bench` whose names end in a number (`both-0`, `both-1`, ..) are one arm of as many
 training seeds; replicate i has training seed i and head seed i, so that the interval holds the
@@ -17,7 +17,7 @@ import numpy as np
 
 from cislens.evaluation.multiplicity import holm
 from cislens.evaluation.results import ResultStore
-from cislens.evaluation.statistics import Predictions, Resampled, resample
+from cislens.evaluation.statistics import Contrast, Predictions, Resampled, resample
 from cislens.evaluation.suite import Suite
 
 _SEED = re.compile(r"(.+?)-(\d+)(-random)?")
@@ -41,6 +41,11 @@ def pooled(given: Predictions) -> Predictions:
     )
 
 
+def scored(value: Contrast, sign: str = "") -> str:
+    """A value with its interval."""
+    return f"{value.point:{sign}.3f} [{value.low:{sign}.3f}, {value.high:{sign}.3f}]"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bench", type=Path)
@@ -49,36 +54,27 @@ def main() -> None:
     given = parser.parse_args()
     suite = Suite(ResultStore(given.bench / "results"))
     found: dict[str, Resampled] = {}
-    heads = []
     for name, task in suite.tasks.items():
         predictions = pooled(suite.predictions(name))
-        found[name] = resample(predictions, task.card.metric.primary, given.draws)
-        heads.append(f"{name}, {task.card.metric.primary} ({len(predictions.y_NT)})")
+        label = f"{name}, {task.card.metric.primary} ({len(predictions.y_NT)})"
+        found[label] = resample(predictions, task.card.metric.primary, given.draws)
     arms = list(dict.fromkeys(arm for each in found.values() for arm in each.arms))
-    print("| arm |", " | ".join(heads), "|\n|---|" + "---|" * len(heads))
-    for arm in arms:
-        cells = []
-        for each in found.values():
-            value = each.value(arm) if arm in each.arms else None
-            cells.append(
-                "" if value is None else f"{value.point:.3f} [{value.low:.3f}, {value.high:.3f}]"
-            )
-        print(f"| {arm} |", " | ".join(cells), "|")
-    print(
-        f"\n| arm minus {given.against} |",
-        " | ".join(heads),
-        "| mean |\n|---|" + "---|" * (len(heads) + 1),
-    )
-    for arm in arms:
-        if arm == given.against or not all(arm in each.arms for each in found.values()):
-            continue
-        gaps = [each.difference(arm, given.against) for each in found.values()]
-        adjusted = holm([gap.p for gap in gaps])
-        cells = [
-            f"{gap.point:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] p {p:.3f}"
-            for gap, p in zip(gaps, adjusted, strict=True)
-        ]
-        print(f"| {arm} |", " | ".join(cells), f"| {np.mean([gap.point for gap in gaps]):+.3f} |")
+    print("| task |", " | ".join(arms), "|\n|---|" + "---|" * len(arms))
+    for label, each in found.items():
+        cells = [scored(each.value(arm)) if arm in each.arms else "" for arm in arms]
+        print(f"| {label} |", " | ".join(cells), "|")
+    others = [
+        arm for arm in arms
+        if arm != given.against and all(arm in each.arms for each in found.values())
+    ]  # fmt: skip
+    gaps = {arm: [each.difference(arm, given.against) for each in found.values()] for arm in others}
+    adjusted = {arm: holm([gap.p for gap in gaps[arm]]) for arm in others}
+    print(f"\n| minus {given.against} |", " | ".join(others), "|\n|---|" + "---|" * len(others))
+    for row, label in enumerate(found):
+        cells = [f"{scored(gaps[arm][row], '+')} p {adjusted[arm][row]:.3f}" for arm in others]
+        print(f"| {label} |", " | ".join(cells), "|")
+    means = [f"{np.mean([gap.point for gap in gaps[arm]]):+.3f}" for arm in others]
+    print("| mean |", " | ".join(means), "|")
 
 
 if __name__ == "__main__":
