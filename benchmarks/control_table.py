@@ -11,10 +11,12 @@ example and replicate, with Holm's correction over the tasks.
 
 import argparse
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 
+from cislens.errors import CislensError
 from cislens.evaluation.multiplicity import holm
 from cislens.evaluation.results import ResultStore
 from cislens.evaluation.statistics import Contrast, Predictions, Resampled, resample
@@ -57,7 +59,10 @@ def main() -> None:
     for name, task in suite.tasks.items():
         predictions = pooled(suite.predictions(name))
         label = f"{name}, {task.card.metric.primary} ({len(predictions.y_NT)})"
-        found[label] = resample(predictions, task.card.metric.primary, given.draws)
+        try:
+            found[label] = resample(predictions, task.card.metric.primary, given.draws)
+        except CislensError as error:  # too few examples are left to say anything
+            print(f"{label} is left out: {error}", file=sys.stderr)
     arms = list(dict.fromkeys(arm for each in found.values() for arm in each.arms))
     print("| task |", " | ".join(arms), "|\n|---|" + "---|" * len(arms))
     for label, each in found.items():
