@@ -23,8 +23,8 @@ class ProjectionHead(nn.Module):
     """Pooled vector -> three layers -> unit vector -> cosine with each prototype.
 
     The vectors of DNA windows share a large part, of which a network at its start makes nearly
-    the same answer for all of them; batch normalization without a scale takes it away. Without it
-    every run that was tried gave all windows the same answer within 100 steps.
+    the same answer for all of them; standardizing them takes it away. docs/findna.md has what was
+    tried with and without it.
 
     Without prototypes the channels of the pooled vector stand for them.
     """
