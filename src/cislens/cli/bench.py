@@ -215,6 +215,7 @@ def _tables(results: "Results", recipe: BenchRecipe, leaky: set[str]) -> dict[st
     from cislens.evaluation.verdict import arm_scores, verdicts
 
     suite = Suite(results.whole)
+    suite.leave_out_unmeasured()
     tables = {
         "verdicts": verdicts(suite, leaky=leaky),
         "scores": arm_scores(suite),

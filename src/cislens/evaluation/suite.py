@@ -1,14 +1,18 @@
 """The judged tasks of a results store, each metric resampled once for every table."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
+from cislens.errors import CislensError
 from cislens.evaluation.nulls import permutation_null
 from cislens.evaluation.results import ResultStore
 from cislens.evaluation.statistics import Predictions, Resampled, resample
 from cislens.evaluation.tasks.task import Task
+
+logger = logging.getLogger("cislens")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,26 @@ class Suite:
     def of(cls, source: "ResultStore | Suite", draws: int = 2000) -> "Suite":
         """The suite of a store; a suite is itself."""
         return source if isinstance(source, Suite) else cls(source, draws)
+
+    def leave_out_unmeasured(self) -> None:
+        """Leave tasks out of all tables whose test set is too small for one of their metrics.
+
+        Each is named in the log.
+
+        Raises:
+            CislensError: if no task is left.
+        """
+        kept = dict(self.tasks)
+        for name, task in self.tasks.items():
+            try:
+                for metric in (task.card.metric.primary, *task.card.metric.secondary):
+                    self.resampled(name, metric)
+            except CislensError as error:
+                del kept[name]
+                if not kept:
+                    raise
+                logger.warning("task %s is left out of the tables: %s", name, error)
+        self.tasks = kept
 
     @property
     def records(self) -> pl.DataFrame:
