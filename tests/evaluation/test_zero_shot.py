@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from cislens.effects.variants import sign_of
+from cislens.effects.alleles import sign_of
 from cislens.errors import CislensError
 from cislens.evaluation.heads.linear import fit_linear
 from cislens.evaluation.metrics import metric_value

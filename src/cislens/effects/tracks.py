@@ -19,13 +19,14 @@ import polars as pl
 import torch
 
 from cislens.effects.averaging import Averaging, averaged_rates
+from cislens.effects.track_model import head_order
 from cislens.errors import CislensError
 from cislens.genome.codes import Codes
 from cislens.genome.reference import Genome
 from cislens.models.profile import ProfileModel
 from cislens.progress import track as progress
 from cislens.signal.bigwig import write_bigwig
-from cislens.signal.tracks import TrackTable, track_table
+from cislens.signal.tracks import TrackTable
 from cislens.signal.transforms import untransform
 
 Values = npt.NDArray[np.float32]
@@ -149,24 +150,6 @@ def write_track_bigwigs(predicted: RegionTracks, folder: str | os.PathLike[str])
             np.ascontiguousarray(values_R),
         )
     return paths
-
-
-def head_order(model: ProfileModel, species: str, tracks: TrackTable) -> TrackTable:
-    """The species' tracks in the order of the model's heads.
-
-    Raises:
-        CislensError: if the table lacks one of them, or the model lacks the species.
-    """
-    model.view(species)  # raises for an unknown species
-    ids = model.config.tracks[species]
-    known = {row.id: row for row in tracks.for_species(species).rows()}
-    missing = [name for name in ids if name not in known]
-    if missing:
-        raise CislensError(
-            f"the track table has no {species} track {', '.join(missing)}, which the model "
-            "predicts; give the table that the model was trained on."
-        )
-    return track_table(known[name] for name in ids)
 
 
 def _bins(genome: Genome, regions: pl.DataFrame, bin_size: int) -> pl.DataFrame:

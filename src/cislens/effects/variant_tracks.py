@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from cislens.effects.alleles import window_pairs
 from cislens.effects.tracks import strand_rates
-from cislens.effects.variants import window_pairs
 from cislens.errors import CislensError
 from cislens.genome.codes import Codes
 from cislens.models.profile import ProfileModel

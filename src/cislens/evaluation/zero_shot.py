@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cislens.effects.variants import available_scores, score_variants, sign_of, substitutions
+from cislens.effects.alleles import available_scores, score_alleles, sign_of, substitutions
 from cislens.errors import CislensError, nearest
 from cislens.evaluation.metrics import GROUPED, as_columns, metric_draws
 from cislens.evaluation.tasks.card import TaskCard
@@ -25,7 +25,7 @@ class ZeroShot:
     """The score that validation chose for a representation.
 
     Attributes:
-        score: `source:measure`, see `effects.variants`.
+        score: `source:measure`, see `effects.alleles`.
         orientation: -1 where validation says that a larger score is a smaller label, else 1.
         valid_metric: of the chosen score.
         tried: the metric on validation of every score, each in its better orientation; NaN where
@@ -187,7 +187,7 @@ def _scored(
     representation: Representation, card: TaskCard, fold: Fold, names: Sequence[str]
 ) -> dict[str, npt.NDArray[np.float32]]:
     assert fold.alternates is not None
-    return score_variants(
+    return score_alleles(
         representation, fold.sequences, fold.alternates, card.species, card.stranded, names
     )
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cislens.effects.variants import substitutions
+from cislens.effects.alleles import substitutions
 from cislens.evaluation.arms.contract import Fitted, Ground
 from cislens.evaluation.arms.probe import count_bases
 from cislens.evaluation.results import Cost

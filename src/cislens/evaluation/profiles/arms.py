@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 
 from cislens.effects.averaging import Averaging
-from cislens.effects.tracks import head_order, view_rates
+from cislens.effects.track_model import head_order
+from cislens.effects.tracks import view_rates
 from cislens.errors import CislensError
 from cislens.evaluation.profiles.lineage import lineage_of
 from cislens.evaluation.profiles.sums import WindowSums

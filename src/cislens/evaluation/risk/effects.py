@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from cislens.effects.variants import available_scores, score_variants, substitutions, window_pairs
+from cislens.effects.alleles import available_scores, score_alleles, substitutions, window_pairs
 from cislens.errors import CislensError
 from cislens.genome.codes import Codes, reverse_complement
 from cislens.genome.reference import Genome
@@ -72,7 +72,7 @@ def variant_effects(
 
     Args:
         variants: `chrom, pos, ref, alt` under the genome's names of chromosomes.
-        score: one of `effects.variants.available_scores`; by default the Euclidean distance
+        score: one of `effects.alleles.available_scores`; by default the Euclidean distance
             between the embeddings of both alleles.
 
     Raises:
@@ -84,7 +84,7 @@ def variant_effects(
         of_one_base = bool(substitutions(reference, alternate).all())
         known = available_scores(representation, of_one_base)
         score = next(name for name in known if name.endswith(":l2"))
-    found = score_variants(
+    found = score_alleles(
         representation, list(reference), list(alternate), species, scores=[score]
     )[score].astype(np.float64)
     found[(reference == alternate).all(axis=1)] = 0.0

@@ -4,13 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cislens.effects.variants import (
+from cislens.effects.alleles import (
     DISTANCES,
     SIGN,
     available_scores,
     embedding_distances,
     log_likelihood_ratio,
-    score_variants,
+    score_alleles,
     sign_of,
 )
 from cislens.errors import CislensError
@@ -95,10 +95,10 @@ def test_a_difference_in_the_last_digits_of_large_features_is_kept():
 def test_equal_alleles_score_zero_and_swapped_alleles_keep_or_negate(encoder, pairs):
     reference, alternate = pairs
     for representation in (encoder, PositionWeights()):
-        scores = score_variants(representation, reference, alternate, "yeast")
-        swapped = score_variants(representation, alternate, reference, "yeast")
+        scores = score_alleles(representation, reference, alternate, "yeast")
+        swapped = score_alleles(representation, alternate, reference, "yeast")
         assert set(scores) == set(available_scores(representation, True))
-        same = score_variants(representation, reference, reference, "yeast")
+        same = score_alleles(representation, reference, reference, "yeast")
         for name, values in scores.items():
             assert values.shape == (40,) and values.dtype == np.float32
             assert np.ptp(values) > 0
@@ -112,9 +112,9 @@ def test_every_layer_pooling_and_the_bins_are_scored(encoder, pairs):
     names = available_scores(encoder, True)
     assert len(names) == 5 * (len(encoder.views) + 1)
     asked = ["out.max:l1", "bins:cosine"]
-    scores = score_variants(encoder, *pairs, "yeast", scores=asked)
+    scores = score_alleles(encoder, *pairs, "yeast", scores=asked)
     assert list(scores) == asked
-    everything = score_variants(encoder, *pairs, "yeast")
+    everything = score_alleles(encoder, *pairs, "yeast")
     assert all(np.allclose(scores[name], everything[name], atol=1e-6) for name in asked)
 
 
@@ -130,7 +130,7 @@ def test_a_position_weight_model_gives_the_exact_log_ratio(pairs):
     other = other - model.log_p[mirrored, 3 - reference[:, center]]
     ratio = log_likelihood_ratio(model, reference, alternate, None)
     assert np.allclose(ratio, (planted + other) / 2, atol=2e-5)
-    scores = score_variants(model, reference, alternate, None)
+    scores = score_alleles(model, reference, alternate, None)
     assert np.array_equal(scores["masked:llr"], -scores["masked:unlikely"])
     assert np.array_equal(np.abs(scores["causal:llr"]), scores["causal:abs_llr"])
 
@@ -141,10 +141,10 @@ def test_unstranded_scores_do_not_depend_on_the_strand(which, encoder, pairs):
     if which == "encoder":  # an untrained one hardly sees one base: change all from the center on
         pairs = (pairs[0], pairs[1].copy())
         pairs[1][:, LENGTH // 2 :] = generator(2, "rest").integers(0, 4, (40, LENGTH // 2))
-    forward = score_variants(representation, *pairs, "yeast")
+    forward = score_alleles(representation, *pairs, "yeast")
     turned = [reverse_complement(codes) for codes in pairs]
-    backward = score_variants(representation, *turned, "yeast")
-    stranded = score_variants(representation, *turned, "yeast", stranded=True)
+    backward = score_alleles(representation, *turned, "yeast")
+    stranded = score_alleles(representation, *turned, "yeast", stranded=True)
     for name, values in forward.items():
         assert np.allclose(backward[name], values, rtol=2e-3, atol=2e-5), name
     assert any(not np.allclose(stranded[n], v, rtol=2e-3, atol=1e-5) for n, v in forward.items())
@@ -158,7 +158,7 @@ def test_what_is_no_substitution_has_no_masked_ratio(pairs):
     with pytest.raises(CislensError, match="1 of 40 variants, the first at row 3"):
         log_likelihood_ratio(model, reference, shifted, None)
     assert not any(name.startswith("masked") for name in available_scores(model, False))
-    names = set(score_variants(model, reference, shifted, None))
+    names = set(score_alleles(model, reference, shifted, None))
     assert "causal:llr" in names and "masked:llr" not in names
     hidden = alternate.copy()
     hidden[:, LENGTH // 2] = N
@@ -171,12 +171,12 @@ def test_what_is_no_substitution_has_no_masked_ratio(pairs):
 def test_unknown_scores_and_unpaired_windows_are_refused(pairs):
     reference, alternate = pairs
     with pytest.raises(CislensError, match=r"no variant score 'embed:l3'.*'embed:l"):
-        score_variants(KmerCounts(2), reference, alternate, None, scores=["embed:l3"])
+        score_alleles(KmerCounts(2), reference, alternate, None, scores=["embed:l3"])
     with pytest.raises(CislensError, match="no variant score 'euclid'"):
         sign_of("embed:euclid")
     for other in (alternate[:-1], alternate[:, 1:]):
         with pytest.raises(CislensError, match="pairs of windows of one length"):
-            score_variants(KmerCounts(2), reference, other, None)
+            score_alleles(KmerCounts(2), reference, other, None)
     assert set(SIGN.values()) == {"signed", "unsigned", "directed"}
 
 
@@ -191,7 +191,7 @@ def test_stored_features_that_are_not_precise_are_refused(pairs):
                 raise CislensError(f"features were stored as {self.stored}")
 
     store = Store(2)
-    assert score_variants(store, *pairs, None)["embed:l1"].max() > 0
+    assert score_alleles(store, *pairs, None)["embed:l1"].max() > 0
     store.stored = "float16"
     with pytest.raises(CislensError, match="stored as float16"):
-        score_variants(store, *pairs, None)
+        score_alleles(store, *pairs, None)

@@ -1,4 +1,4 @@
-"""What a representation says of a variant, without having seen an effect.
+"""What a representation says of two alleles, without having seen an effect.
 
 A score is named `source:measure`. Sources: `embed`, or a view of the representation such as
 `L2.mean` (a pooled vector each), `bins` (all positions), `masked` and `causal` (the likelihoods
@@ -90,7 +90,7 @@ def substitutions(
     return single
 
 
-def score_variants(
+def score_alleles(
     representation: Representation,
     reference: Sequence[Codes],
     alternate: Sequence[Codes],
