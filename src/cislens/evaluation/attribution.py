@@ -12,7 +12,8 @@ import numpy.typing as npt
 import polars as pl
 from torch import nn
 
-from cislens.effects.attribution import BothStrands, Predict, at_sequence, ism, saliency
+from cislens.effects.attribution.gradients import BothStrands, saliency
+from cislens.effects.attribution.maps import Predict, at_sequence, ism
 from cislens.errors import CislensError
 from cislens.evaluation.metrics import metric_draws
 from cislens.evaluation.tasks.card import Metric

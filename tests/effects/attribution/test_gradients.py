@@ -3,15 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from cislens.effects.attribution import (
-    BothStrands,
-    at_sequence,
-    embedding_gradient,
-    entropy_map,
-    global_importance,
-    ism,
-    saliency,
-)
+from cislens.effects.attribution.entropy import entropy_map
+from cislens.effects.attribution.gradients import BothStrands, embedding_gradient, saliency
+from cislens.effects.attribution.importance import global_importance
+from cislens.effects.attribution.maps import at_sequence, ism
 from cislens.errors import CislensError
 from cislens.genome.codes import N, decode, encode, one_hot, reverse_complement
 from cislens.randomness import generator

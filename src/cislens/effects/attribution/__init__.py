@@ -1,0 +1,1 @@
+"""Which bases a prediction rests on."""
