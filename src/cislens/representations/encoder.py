@@ -183,7 +183,7 @@ class EncoderEmbedding:
         codes = np.full((len(sequences), longest), N, dtype=np.uint8)
         for row, sequence in enumerate(sequences):
             codes[row, : len(sequence)] = sequence
-        return _inputs(self.encoder, codes, species)
+        return encoder_inputs(self.encoder, codes, species)
 
     @property
     def _poolings(self) -> tuple[str, ...]:
@@ -201,9 +201,11 @@ class EncoderEmbedding:
     def _layers(self, codes: Codes, species: str | None, wanted: set[str]) -> dict[str, Embedding]:
         """The embeddings of some layers; no layer after the last of them is computed."""
         if wanted == {self.encoder.layers[-1]}:
-            return {self.encoder.layers[-1]: self.encoder(*_inputs(self.encoder, codes, species))}
+            return {
+                self.encoder.layers[-1]: self.encoder(*encoder_inputs(self.encoder, codes, species))
+            }
         found: dict[str, Embedding] = {}
-        hidden = self.encoder.hidden(*_inputs(self.encoder, codes, species))
+        hidden = self.encoder.hidden(*encoder_inputs(self.encoder, codes, species))
         for layer, embedding in zip(self.encoder.layers, hidden, strict=False):
             if layer in wanted:
                 found[layer] = embedding
@@ -222,7 +224,7 @@ class EncoderEmbedding:
         out: list[Features] = []
         self.encoder.eval()
         with torch.inference_mode():
-            for rows in _batches(sequences):
+            for rows in length_batches(sequences):
                 codes = np.stack([sequences[row] for row in rows])
                 parts = forward(codes)
                 if backward is not None:
@@ -246,7 +248,7 @@ class EncoderEmbedding:
             )
 
 
-def _batches(sequences: Sequence[Codes]) -> Iterator[list[int]]:
+def length_batches(sequences: Sequence[Codes]) -> Iterator[list[int]]:
     """Rows of sequences of equal length, from short to long, a bounded number of bases each."""
     rows: list[int] = []
     for row in sorted(range(len(sequences)), key=lambda row: len(sequences[row])):
@@ -261,7 +263,8 @@ def _batches(sequences: Sequence[Codes]) -> Iterator[list[int]]:
         yield rows
 
 
-def _inputs(encoder: Encoder, codes: Codes, species: str | None) -> Batch:
+def encoder_inputs(encoder: Encoder, codes: Codes, species: str | None) -> Batch:
+    """One-hot (B, 4, L) and species (B,) on the encoder's device; an unknown species is -1."""
     device = next(encoder.parameters()).device
     # A species the encoder was not trained on is embedded as an unknown one.
     index = encoder.species.index(species) if species in encoder.species else -1
