@@ -12,6 +12,7 @@ _HOME = {
     "fit": "cislens.training.fit",
     "load_model": "cislens.models.saving",
     "open_genome": "cislens.genome.reference",
+    "predict": "cislens.effects.tracks",
     "predict_tracks": "cislens.effects.tracks",
     "read_tracks": "cislens.signal.tracks",
     "run_bench": "cislens.evaluation.bench",

@@ -4,12 +4,12 @@ Bins lie on a grid that starts at base 0 of each chromosome, and so do the windo
 to the model. The value of a bin is therefore a function of the model and the genome alone: it
 does not depend on the region it was asked for in, or on the batch.
 
-Dimensions: R bin, B window, L base pair, N bin of a window, T track.
+Dimensions: R bin, B window, W base pair with margin, N bin of a window, T track.
 """
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,16 +18,20 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from cislens.effects.averaging import Averaging, averaged_rates
-from cislens.effects.track_model import head_order
+from cislens.effects.averaging import Averaging, averaged_rates, read_averaging
+from cislens.effects.devices import Precision
+from cislens.effects.ensemble import Ensemble, Model
+from cislens.effects.tiling import Regions, Tiling, as_regions, tile_regions
+from cislens.effects.track_model import TrackModel
 from cislens.errors import CislensError
 from cislens.genome.codes import Codes
-from cislens.genome.reference import Genome
+from cislens.genome.reference import Genome, open_genome
 from cislens.models.profile import ProfileModel
+from cislens.prefetch import Prefetched
 from cislens.progress import track as progress
 from cislens.signal.bigwig import write_bigwig
+from cislens.signal.datacard import DataCard
 from cislens.signal.tracks import TrackTable
-from cislens.signal.transforms import untransform
 
 Values = npt.NDArray[np.float32]
 
@@ -38,12 +42,14 @@ class RegionTracks:
 
     Attributes:
         values_RT: mean signal per base over each bin, in the unit of the track's own file
-            (scale and soft clip undone), whatever its `sum_stat`.
+            (scale and soft clip undone), whatever its `sum_stat`. Of several models the mean.
         bins: `chrom, start, end` of each row, 0-based half-open, by chromosome and start, each
             bin once. The last bin of a chromosome ends where the chromosome does.
         tracks: one row per column of the values.
         species, genome, bin_size: what was predicted.
         chrom_sizes: of the genome.
+        spread_RT: standard deviation over the models of an ensemble; None for a single model.
+        padded: windows that reached over a chromosome's end and were filled with N there.
     """
 
     values_RT: Values
@@ -53,12 +59,69 @@ class RegionTracks:
     genome: str
     bin_size: int
     chrom_sizes: Mapping[str, int]
+    spread_RT: Values | None = None
+    padded: int = 0
 
     def region(self, chrom: str, start: int, end: int) -> "RegionTracks":
         """The bins that overlap one region."""
         inside = (pl.col("chrom") == chrom) & (pl.col("end") > start) & (pl.col("start") < end)
         mask = self.bins.select(inside).to_series()
-        return replace(self, values_RT=self.values_RT[mask.to_numpy()], bins=self.bins.filter(mask))
+        rows = mask.to_numpy()
+        spread_RT = None if self.spread_RT is None else self.spread_RT[rows]
+        return replace(
+            self, values_RT=self.values_RT[rows], bins=self.bins.filter(mask), spread_RT=spread_RT
+        )
+
+    def table(self) -> pl.DataFrame:
+        """One row per bin and track: `chrom, start, end, track, value` and, if any, `spread`."""
+        ids = self.tracks.frame["id"]
+        rows = np.repeat(np.arange(self.bins.height), len(ids))
+        columns = {
+            "track": ids.gather(np.tile(np.arange(len(ids)), self.bins.height)),
+            "value": pl.Series(self.values_RT.ravel()),
+        }
+        if self.spread_RT is not None:
+            columns["spread"] = pl.Series(self.spread_RT.ravel())
+        return self.bins[rows].with_columns(**columns)
+
+
+def predict(
+    model: Model | Sequence[Model],
+    genome: Genome | str | os.PathLike[str],
+    regions: Regions | pl.DataFrame | str | os.PathLike[str] | None = None,
+    *,
+    species: str | None = None,
+    tracks: str | None = None,
+    average: str = "rc",
+    device: str = "auto",
+    precision: Precision = "fp32",
+    trim: int | None = None,
+    batch_size: int = 8,
+) -> RegionTracks:
+    """Predict tracks of a species over regions, or over a whole genome, into memory.
+
+    For whole genomes of many tracks see `track_run.predict_files`, which needs little memory.
+    Regions are widened to whole bins; beyond a chromosome's ends windows hold N.
+
+    Args:
+        model: a model, its folder, or several of them as an ensemble, whose mean and spread are
+            given.
+        genome: of the species; a FASTA or 2bit file.
+        regions: columns chrom, start, end; they may overlap. Or a BED file.
+        species: needed where the model has several.
+        tracks: which tracks, such as `assay == "ATAC"`; see `signal.query`.
+        average: views averaged: `rc`, `shift`, both with a comma, or `none`.
+        trim: bins at either end of a window that are not used; the model's crop if None.
+
+    Raises:
+        CislensError: for models that do not fit together, an unknown species, track, chromosome
+            or device, or a region that is empty or beyond its chromosome.
+    """
+    averaging = read_averaging(average)
+    ensemble = Ensemble.of(model, species, tracks, trim)
+    reference = genome if isinstance(genome, Genome) else open_genome(Path(genome))
+    where = as_regions(regions, reference).frame
+    return _predict(ensemble, reference, where, averaging, device, precision, batch_size)
 
 
 def predict_tracks(
@@ -73,15 +136,9 @@ def predict_tracks(
     average_strands: bool = False,
     shifts: tuple[int, ...] = (0,),
 ) -> RegionTracks:
-    """Predict every track of a species over regions, in fp32 on the model's device.
-
-    Windows of `length` bases are laid so that their central bins (the model's crop removed) join
-    without gap or overlap; beyond a chromosome's ends they hold N. Regions are widened to whole
-    bins.
+    """Predict every track of a species over regions, in fp32 where the model lies; see `predict`.
 
     Args:
-        regions: columns chrom, start, end; they may overlap.
-        species: one of the model's.
         tracks: the species' tracks as the model was trained on them, in any order.
         length: bases the model was trained on.
         average_strands: average with the prediction for the reverse complement, bins turned and
@@ -89,37 +146,106 @@ def predict_tracks(
         shifts: bp by which windows are moved; the predictions are averaged.
 
     Raises:
-        CislensError: for an unknown species, track or chromosome, a region that is empty or
-            beyond its chromosome, or a length that does not fit the model.
+        CislensError: as `predict`, or for a length that does not fit the model.
     """
-    table = head_order(model, species, tracks)
-    bin_size, crop = model.encoder.bin_size, model.config.crop
-    central = length // bin_size - 2 * crop
-    if length % bin_size or central < 1:
-        raise CislensError(
-            f"length {length} must be a multiple of the model's bin_size {bin_size} and longer "
-            f"than the {2 * crop} bins it crops; give the length that the model was trained on."
-        )
-    bins = _bins(genome, regions, bin_size)
-    # One window serves `central` consecutive bins; only those that a region touches are run.
-    tiles = bins.select("chrom", tile=pl.col("bin") // central).unique(maintain_order=True)
-    start = (tiles["tile"].to_numpy() * central - crop) * bin_size
-    rows, columns = _places(bins, tiles, central)
-    bins_BNT = np.empty((tiles.height, central, len(table)), np.float32)
+    ensemble = Ensemble.of(TrackModel(model, DataCard(length, tracks)), species)
+    where = as_regions(regions, genome).frame
     averaging = Averaging(average_strands, shifts)
-    margin, pair = averaging.margin, torch.as_tensor(table.strand_permutation())
-    everything = np.arange(tiles.height)
-    batches = [everything[i : i + batch_size] for i in range(0, tiles.height, batch_size)]
-    for part in progress(batches, f"predict {species}"):
-        chroms, first = tiles["chrom"].gather(part), start[part] - margin
-        codes_BW = genome.windows(chroms, first, length + 2 * margin)
-        bins_BNT[part] = view_rates(model, codes_BW, margin, species, pair, averaging)
-    rates_RT = bins_BNT[rows, columns]
-    values_RT = np.empty_like(rates_RT)
-    for index, row in enumerate(table.rows()):
-        values_RT[:, index] = untransform(rates_RT[:, index], row, bin_size=bin_size)
-    where, sizes = bins.drop("bin"), genome.chrom_sizes
-    return RegionTracks(values_RT, where, table, species, genome.name, bin_size, sizes)
+    return _predict(ensemble, genome, where, averaging, None, "fp32", batch_size)
+
+
+def _predict(
+    ensemble: Ensemble,
+    genome: Genome,
+    regions: pl.DataFrame,
+    averaging: Averaging,
+    device: str | None,
+    precision: Precision,
+    batch_size: int,
+) -> RegionTracks:
+    bin_size = ensemble.bin_size
+    tiling = tile_regions(
+        genome, regions, bin_size=bin_size, length=ensemble.length, trim=ensemble.trim
+    )
+    shape = (tiling.rows, len(ensemble.tracks))
+    values_RT = np.empty(shape, np.float32)
+    spread_RT = np.empty(shape, np.float32) if len(ensemble.models) > 1 else None
+    batches = [
+        slice(first, min(first + batch_size, tiling.windows))
+        for first in range(0, tiling.windows, batch_size)
+    ]
+    with ensemble.running(device, precision) as place:
+        for rows, values_TR, spread_TR in predicted_batches(
+            ensemble, genome, tiling, batches, averaging, place
+        ):
+            values_RT[rows] = values_TR.T
+            if spread_RT is not None and spread_TR is not None:
+                spread_RT[rows] = spread_TR.T
+    return RegionTracks(
+        values_RT, tiling.bins(0, tiling.rows), ensemble.tracks, ensemble.species, genome.name,
+        bin_size, genome.chrom_sizes, spread_RT, tiling.padded,
+    )  # fmt: skip
+
+
+class _Windows(Prefetched[Codes]):
+    """The windows of each batch, (B, W)."""
+
+    def __init__(
+        self, genome: Genome, tiling: Tiling, batches: Sequence[slice], margin: int
+    ) -> None:
+        self.genome, self.tiling, self.batches, self.margin = genome, tiling, batches, margin
+        self.starts_W = tiling.starts() - margin
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def batch(self, epoch: int, step: int) -> Codes:
+        part = self.batches[step]
+        width = self.tiling.length + 2 * self.margin
+        return self.genome.windows(self.tiling.names(part), self.starts_W[part], width)
+
+
+def predicted_batches(
+    ensemble: Ensemble,
+    genome: Genome,
+    tiling: Tiling,
+    batches: Sequence[slice],
+    averaging: Averaging,
+    place: torch.device,
+) -> Iterator[tuple[slice, Values, Values | None]]:
+    """Rows, (T, R) values and (T, R) spread of each batch of windows, in order.
+
+    The windows of the next batches are cut while one is predicted.
+
+    Args:
+        place: where the ensemble is `running`.
+    """
+    windows = _Windows(genome, tiling, batches, averaging.margin)
+    shown = progress(windows.epoch(0), f"predict {ensemble.species}", len(batches))
+    for part, codes_BW in zip(batches, shown, strict=True):
+        values_TBN, spread_TBN = ensemble.values(codes_BW, averaging, place)
+        window_R, bin_R = tiling.places(part)
+        rows = slice(int(tiling.row_W[part.start]), int(tiling.row_W[part.stop]))
+        spread_TR = None if spread_TBN is None else spread_TBN[:, window_R, bin_R]
+        yield rows, values_TBN[:, window_R, bin_R], spread_TR
+
+
+def file_names(tracks: TrackTable) -> list[str]:
+    """What the files of each track are called: its id, `_` where a file name should not hold it.
+
+    Raises:
+        CislensError: if two ids give the same name.
+    """
+    names = [re.sub(r"[^\w.+-]", "_", name) for name in tracks.frame["id"]]
+    seen: dict[str, str] = {}
+    for name, track in zip(names, tracks.frame["id"], strict=True):
+        if name in seen:
+            raise CislensError(
+                f"two track ids, {seen[name]!r} and {track!r}, would both be written to "
+                f"{name}.bw; rename one."
+            )
+        seen[name] = track
+    return names
 
 
 def write_track_bigwigs(predicted: RegionTracks, folder: str | os.PathLike[str]) -> list[Path]:
@@ -134,11 +260,7 @@ def write_track_bigwigs(predicted: RegionTracks, folder: str | os.PathLike[str])
     Raises:
         CislensError: if two ids give the same file name.
     """
-    names = [re.sub(r"[^\w.+-]", "_", name) + ".bw" for name in predicted.tracks.frame["id"]]
-    for name in names:
-        if names.count(name) > 1:
-            raise CislensError(f"two track ids would both be written to {name}; rename one.")
-    paths = [Path(folder) / name for name in names]
+    paths = [Path(folder) / f"{name}.bw" for name in file_names(predicted.tracks)]
     bins = predicted.bins
     for path, values_R in zip(paths, predicted.values_RT.T, strict=True):
         write_bigwig(
@@ -150,48 +272,6 @@ def write_track_bigwigs(predicted: RegionTracks, folder: str | os.PathLike[str])
             np.ascontiguousarray(values_R),
         )
     return paths
-
-
-def _bins(genome: Genome, regions: pl.DataFrame, bin_size: int) -> pl.DataFrame:
-    """`chrom, bin, start, end` of every grid bin that a region touches, in genome order."""
-    for number, (chrom, start, end) in enumerate(regions.select("chrom", "start", "end").rows(), 1):
-        size = genome.size(chrom)
-        if not 0 <= start < end <= size:
-            raise CislensError(
-                f"region {number}, {chrom}:{start}-{end}: expected 0 <= start < end <= {size}, "
-                f"the length of {chrom} in {genome.path}."
-            )
-    sizes = genome.chrom_sizes
-    order = {chrom: rank for rank, chrom in enumerate(sizes)}
-    return (
-        regions.lazy()
-        .select(
-            "chrom",
-            bin=pl.int_ranges(pl.col("start") // bin_size, (pl.col("end") - 1) // bin_size + 1),
-        )
-        .explode("bin")
-        .unique()
-        .sort(pl.col("chrom").replace_strict(order, return_dtype=pl.Int64), "bin")
-        .with_columns(start=pl.col("bin") * bin_size)
-        .with_columns(
-            end=pl.min_horizontal(
-                pl.col("start") + bin_size,
-                pl.col("chrom").replace_strict(sizes, return_dtype=pl.Int64),
-            )
-        )
-        .collect()
-    )
-
-
-def _places(
-    bins: pl.DataFrame, tiles: pl.DataFrame, central: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Window and bin in it where each bin's prediction is found."""
-    places = bins.select("chrom", "bin", tile=pl.col("bin") // central).join(
-        tiles.with_row_index("row"), on=["chrom", "tile"], how="left", maintain_order="left"
-    )
-    column = places["bin"] - places["tile"] * central
-    return places["row"].to_numpy().astype(np.int64), column.to_numpy()
 
 
 def strand_rates(
