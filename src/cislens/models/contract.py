@@ -88,6 +88,17 @@ class Encoder(nn.Module, ABC):
         embedding: Embedding = self(x_B4L, species_B)
         yield embedding
 
+    def local(self, x_B4L: Tensor, species_B: Tensor | None = None) -> "LocalEncoder | None":
+        """What recomputes for a substitution only what it reaches; None if nothing is to be gained.
+
+        In evaluation mode alone: in training a batch norm lets every base reach everything.
+
+        Args:
+            x_B4L, species_B: reference windows, as in `forward`. Activations of all of them are
+                kept: about ten times the memory of their embeddings.
+        """
+        return None
+
     def add_species(self, name: str) -> None:
         """Append a species; parameters and outputs of the others are not touched.
 
@@ -95,6 +106,22 @@ class Encoder(nn.Module, ABC):
             CislensError: if the encoder has it, or tells no species apart.
         """
         raise CislensError(f"This encoder tells no species apart; {name!r} needs no place in it.")
+
+
+class LocalEncoder(ABC):
+    """Reference windows with the activations that a substitution in one of them leaves alone."""
+
+    @abstractmethod
+    def embeddings(self, row_M: Tensor, position_M: Tensor, base_M: Tensor) -> Embedding:
+        """Of M windows, each a reference window with one base replaced; without gradient.
+
+        They are those that the encoder gives for the changed windows, up to rounding.
+
+        Args:
+            row_M: which of the reference windows.
+            position_M: which base of it, 0-based; it must not be N.
+            base_M: what stands there instead: 0 to 3 for A, C, G, T; may be the base itself.
+        """
 
 
 def whole_bins(x_B4L: Tensor, bin_size: int) -> tuple[Tensor, Tensor, Tensor | None]:

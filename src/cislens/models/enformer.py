@@ -12,7 +12,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from cislens.models.contract import Embedding, Encoder, whole_bins
+from cislens.models.contract import Embedding, Encoder, LocalEncoder, whole_bins
+from cislens.models.local import LocalTower
 from cislens.nn.attention import RelativeAttention
 from cislens.nn.checkpointing import Result, run
 from cislens.nn.convolution import SLOPE, ConvBlock, Convolution, Residual, position_mask
@@ -118,6 +119,17 @@ class Tower(nn.Module):
             x_BLC = run(stage, x_BLC, valid_BN, checkpointing=checkpointing)
         return x_BLC
 
+    def local(self, x_B4L: Tensor, mask_BN: Tensor | None) -> LocalTower:
+        """The same windows, and what a substitution changes of them; in evaluation mode."""
+        stem = self.stem[0]
+        assert isinstance(stem, Convolution)
+        stages = [
+            (stage.widen, nn.Sequential(stage.refine, stage.pool))
+            for stage in self.stages
+            if isinstance(stage, Stage)
+        ]
+        return LocalTower(stem, self.stem[1:], stages, x_B4L, mask_BN)
+
 
 class Pointwise(nn.Module):
     """The last layer of the trunk; its output, D -> 2D, is the embedding."""
@@ -198,7 +210,16 @@ class EnformerEncoder(Encoder):
         return ("embed", *(f"L{block}" for block in range(1, len(self.blocks) + 1)), "out")
 
     def hidden(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Iterator[Embedding]:
-        x_BND, valid_BN, mask_BN = self.embed_bins(x_B4L)
+        yield from self.from_bins(*self.embed_bins(x_B4L), species_B)
+
+    def from_bins(
+        self,
+        x_BND: Tensor,
+        valid_BN: Tensor,
+        mask_BN: Tensor | None,
+        species_B: Tensor | None = None,
+    ) -> Iterator[Embedding]:
+        """As `hidden`, from what `embed_bins` gives."""
         yield Embedding(x_BND, self.bin_size, valid_BN)
         basis_RF = self.basis.table(x_BND.shape[1], x_BND.device)
         for block in self.blocks:
@@ -210,8 +231,40 @@ class EnformerEncoder(Encoder):
         """`part(*inputs)`, checkpointed if this encoder is."""
         return run(part, *inputs, checkpointing=self.checkpointing)
 
+    @torch.no_grad()
+    def local(self, x_B4L: Tensor, species_B: Tensor | None = None) -> LocalEncoder | None:
+        if self.training:
+            return None
+        x_B4L, valid_BN, mask_BN = whole_bins(x_B4L, self.bin_size)
+        tower = self.tower.local(x_B4L, mask_BN)
+        return _LocalTrunk(self, tower, valid_BN, mask_BN, species_B)
+
     def embed_bins(self, x_B4L: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Output of the tower, which bins are valid, and the same as a mask if one is needed."""
         x_B4L, valid_BN, mask_BN = whole_bins(x_B4L, self.bin_size)
         x_BND = self.tower(x_B4L.transpose(1, 2), mask_BN, self.checkpointing)
         return x_BND, valid_BN, mask_BN
+
+
+class _LocalTrunk(LocalEncoder):
+    """The tower where a substitution reaches, the blocks on the whole window: they attend."""
+
+    def __init__(
+        self,
+        encoder: EnformerEncoder,
+        tower: LocalTower,
+        valid_BN: Tensor,
+        mask_BN: Tensor | None,
+        species_B: Tensor | None,
+    ) -> None:
+        self.encoder, self.tower = encoder, tower
+        self.valid_BN, self.mask_BN, self.species_B = valid_BN, mask_BN, species_B
+
+    @torch.no_grad()
+    def embeddings(self, row_M: Tensor, position_M: Tensor, base_M: Tensor) -> Embedding:
+        patches = self.tower.patches(row_M, position_M, base_M)
+        x_MND = patches.within(self.tower.bins_BND)
+        mask_MN = None if self.mask_BN is None else self.mask_BN[row_M]
+        species_M = None if self.species_B is None else self.species_B.to(row_M.device)[row_M]
+        layers = self.encoder.from_bins(x_MND, self.valid_BN[row_M], mask_MN, species_M)
+        return deque(layers, maxlen=1).pop()

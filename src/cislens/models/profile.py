@@ -134,10 +134,20 @@ class ProfileModel(nn.Module):
         Raises:
             CislensError: if the species is unknown, or not named where there are several.
         """
+        embedding: Embedding = self.encoder(x_B4L, self.species_indices(x_B4L, species))
+        return self.rates_of(embedding, species, crop)
+
+    def species_indices(self, x_B4L: Tensor, species: str | None = None) -> Tensor:
+        """`species_B` of windows that are all of one species; errors as those of `forward`."""
+        index = self._species_index(species)
+        return torch.full((x_B4L.shape[0],), index, dtype=torch.int64, device=x_B4L.device)
+
+    def rates_of(
+        self, embedding: Embedding, species: str | None = None, crop: bool = False
+    ) -> Tensor:
+        """Predicted rates (B, T, N) of windows that the encoder has embedded, as `forward`."""
         index = self._species_index(species)
         crop = crop or (self.decoder is not None and self.decoder.bins is not None)
-        species_B = torch.full((x_B4L.shape[0],), index, dtype=torch.int64, device=x_B4L.device)
-        embedding: Embedding = self.encoder(x_B4L, species_B)
         decoded = self._decode(index, _Bins.of(embedding, self.config.crop if crop else 0))
         return torch.cat([_rate(part.logits_BNT) for part in decoded], dim=2).transpose(1, 2)
 

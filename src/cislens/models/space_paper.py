@@ -101,8 +101,13 @@ class SpacePaperEncoder(EnformerEncoder):
         )
         self.blocks = nn.ModuleList(SpacePaperBlock(config) for _ in range(config.depth))
 
-    def hidden(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Iterator[Embedding]:
-        x_BND, valid_BN, mask_BN = self.embed_bins(x_B4L)
+    def from_bins(
+        self,
+        x_BND: Tensor,
+        valid_BN: Tensor,
+        mask_BN: Tensor | None,
+        species_B: Tensor | None = None,
+    ) -> Iterator[Embedding]:
         batch, device = x_BND.shape[0], x_BND.device
         if species_B is None:
             species_B = torch.full((batch,), UNKNOWN, dtype=torch.int64, device=device)

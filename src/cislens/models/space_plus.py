@@ -113,8 +113,13 @@ class SpacePlusEncoder(EnformerEncoder):
         self.codes = nn.ParameterList(0.02 * torch.randn(config.code_dim) for _ in config.species)
         self.blocks = nn.ModuleList(SpacePlusBlock(config) for _ in range(config.depth))
 
-    def hidden(self, x_B4L: Tensor, species_B: Tensor | None = None) -> Iterator[Embedding]:
-        x_BND, valid_BN, mask_BN = self.embed_bins(x_B4L)
+    def from_bins(
+        self,
+        x_BND: Tensor,
+        valid_BN: Tensor,
+        mask_BN: Tensor | None,
+        species_B: Tensor | None = None,
+    ) -> Iterator[Embedding]:
         species_B = self._shown_species(species_B, x_BND)
         code_BC = self._code(species_B)
         yield Embedding(x_BND, self.bin_size, valid_BN, species_BC=code_BC)

@@ -74,6 +74,10 @@ class ConvBlock(nn.Module):
 
     def forward(self, x_BLC: Tensor, mask_BL1: Tensor | None = None) -> Tensor:
         """x_BLC -> y_BLO. Positions where the mask is 0 are seen as the zeros beyond the ends."""
+        return convolve(self.activate(x_BLC, mask_BL1), self.conv.weight / SLOPE, self.conv.bias)
+
+    def activate(self, x_BLC: Tensor, mask_BL1: Tensor | None = None) -> Tensor:
+        """What the convolution reads, but for the factor 1.702 that its kernel is divided by."""
         # g(x) = silu(1.702 x) / 1.702: the first factor goes into the norm's scale and shift,
         # the second into the kernel. Half the passes over memory, the same function.
         scaled = {"weight": self.norm.weight * SLOPE, "bias": self.norm.bias * SLOPE}
@@ -82,7 +86,7 @@ class ConvBlock(nn.Module):
         h_BLC = F.silu(h_RC).view_as(x_BLC)
         if mask_BL1 is not None:
             h_BLC = h_BLC * mask_BL1.to(h_BLC.dtype)
-        return convolve(h_BLC, self.conv.weight / SLOPE, self.conv.bias)
+        return h_BLC
 
 
 class Residual(nn.Module):

@@ -1,0 +1,116 @@
+"""A tower of convolutions and pools, run where a substitution reaches.
+
+The tower reads some bases about each position; for a base that is replaced, only the stretch that
+reads it is computed, level by level, and the rest is taken from the reference window (as fastISM,
+Nair et al. 2022, Bioinformatics 38:2397). The layers themselves are those of the encoder.
+Dimensions: B reference window, L position, N bin, C channel, D channel of the bins, M changed
+window, W position of a stretch, K tap.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from cislens.nn.convolution import SLOPE, ConvBlock, Convolution, position_mask
+from cislens.nn.patches import Patches, convolve_inside, cut, padded, put, reached
+
+# What follows a convolution: layers of single positions, then a pool of pairs.
+Halve = Callable[[Tensor], Tensor]
+
+
+class FirstConvolution:
+    """A convolution of one-hot bases, which is linear: a substitution adds a column of weights.
+
+    Attributes:
+        y_BLC: its output for the reference windows.
+    """
+
+    def __init__(self, conv: Convolution, x_B4L: Tensor) -> None:
+        self.code_BL = x_B4L.argmax(dim=1)
+        self.y_BLC: Tensor = conv(x_B4L.transpose(1, 2))
+        # The tap k of position i reads base i + k - halo: what base p adds lies in reverse order.
+        self.column_4KC = conv.weight.permute(1, 2, 0).flip(1).contiguous()
+        self.halo = conv.weight.shape[2] // 2
+
+    def patches(
+        self, row_M: Tensor, position_M: Tensor, base_M: Tensor, even: bool = False
+    ) -> Patches:
+        """The stretch of outputs that read the base; with `even`, of whole pairs."""
+        length, taps = self.y_BLC.shape[1], 2 * self.halo + 1
+        start_M, width = reached(position_M, 1, self.halo, length, even)
+        y_MWC = cut(self.y_BLC, row_M, start_M, width)
+        change_MKC = self.column_4KC[base_M] - self.column_4KC[self.code_BL[row_M, position_M]]
+        # Room for the taps that would lie beyond the ends; they are cut off.
+        room_MWC = y_MWC.new_zeros(len(row_M), width + 2 * taps, y_MWC.shape[2])
+        put(room_MWC, position_M - self.halo - start_M + taps, change_MKC)
+        return Patches(y_MWC + room_MWC[:, taps : taps + width], start_M, row_M)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A convolution behind its norm, then what halves the resolution.
+
+    Attributes:
+        h_BLC: what the convolution reads of the reference windows, with zeros beyond the ends.
+        mask_BL1: 0 for positions that it must not read; None where there are none.
+    """
+
+    block: ConvBlock
+    halve: Halve
+    h_BLC: Tensor
+    mask_BL1: Tensor | None
+
+    def __call__(self, patches: Patches) -> Patches:
+        weight_OCK = self.block.conv.weight
+        halo = weight_OCK.shape[2] // 2
+        row_M, before_M = patches.row_M, patches.start_M
+        mask_MW1 = None if self.mask_BL1 is None else patches.take(self.mask_BL1)
+        changed_MWC = self.block.activate(patches.values_MWC, mask_MW1)
+        length = self.h_BLC.shape[1] - 2 * halo
+        start_M, width = reached(before_M, patches.width, halo, length, even=True)
+        h_MWC = cut(self.h_BLC, row_M, start_M, width + 2 * halo)
+        put(h_MWC, before_M - start_M + halo, changed_MWC)
+        y_MWC = convolve_inside(h_MWC, weight_OCK / SLOPE, self.block.conv.bias)
+        return Patches(self.halve(y_MWC), start_M // 2, row_M)
+
+
+class LocalTower:
+    """Reference windows and what every level of a tower makes of them.
+
+    Args:
+        stem: the convolution of bases.
+        halve_stem: what follows it.
+        stages: of each further level the convolution and what follows it.
+        x_B4L: reference windows, whole bins.
+        mask_BN: bins that may be read; None where all may.
+
+    Attributes:
+        bins_BND: the output for the reference windows.
+    """
+
+    def __init__(
+        self,
+        stem: Convolution,
+        halve_stem: Halve,
+        stages: Sequence[tuple[ConvBlock, Halve]],
+        x_B4L: Tensor,
+        mask_BN: Tensor | None,
+    ) -> None:
+        self.first, self.halve_stem = FirstConvolution(stem, x_B4L), halve_stem
+        self.stages = []
+        x_BLC = halve_stem(self.first.y_BLC)
+        for block, halve in stages:
+            mask_BL1 = None if mask_BN is None else position_mask(mask_BN, x_BLC.shape[1])
+            h_BLC = padded(block.activate(x_BLC, mask_BL1), block.conv.weight.shape[2] // 2)
+            self.stages.append(_Stage(block, halve, h_BLC, mask_BL1))
+            x_BLC = halve(convolve_inside(h_BLC, block.conv.weight / SLOPE, block.conv.bias))
+        self.bins_BND = x_BLC
+
+    def patches(self, row_M: Tensor, position_M: Tensor, base_M: Tensor) -> Patches:
+        """The bins that read the base, where it is replaced."""
+        first = self.first.patches(row_M, position_M, base_M, even=True)
+        patches = Patches(self.halve_stem(first.values_MWC), first.start_M // 2, row_M)
+        for stage in self.stages:
+            patches = stage(patches)
+        return patches
