@@ -33,7 +33,11 @@ def entropy_map(
 def _entropies(
     model: MaskedLikelihood, codes: Codes, species: str | None
 ) -> npt.NDArray[np.float64]:
-    log_p = model.base_log_probabilities([codes] * len(codes), [*range(len(codes))], species)
-    log_p = log_p.astype(np.float64)
-    entropy: npt.NDArray[np.float64] = -(np.exp(log_p) * log_p).sum(1)
+    """(L,) nats; 0 at N, which cannot be asked for."""
+    called = np.flatnonzero(codes != N)
+    entropy = np.zeros(len(codes))
+    if called.size:
+        log_p = model.base_log_probabilities([codes] * called.size, called.tolist(), species)
+        log_p = log_p.astype(np.float64)
+        entropy[called] = -(np.exp(log_p) * log_p).sum(1)
     return entropy

@@ -50,15 +50,21 @@ def corrected_gradients(
 
     In evaluation mode, which is undone; the parameters' own gradients are left alone.
     """
-    with running(module) as device:
+    with running(module):
         for start in range(0, len(codes_nL), batch_size):
             rows = slice(start, start + batch_size)
-            x_B4L = torch.from_numpy(one_hot(codes_nL[rows])).to(device).requires_grad_(True)
-            with torch.enable_grad():
-                score = summed_bins(module(x_B4L))[:, output].sum()
-                (gradient_B4L,) = torch.autograd.grad(score, x_B4L)
-            gradient_B4L = gradient_B4L - gradient_B4L.mean(1, keepdim=True)
-            yield rows, gradient_B4L.float().cpu().numpy()
+            gradient_B4L = gradients(module, one_hot(codes_nL[rows]), output)
+            yield rows, gradient_B4L - gradient_B4L.mean(1, keepdims=True)
+
+
+def gradients(module: nn.Module, x_B4L: Map, output: int = 0) -> Map:
+    """The gradient (B, 4, L) of one output, where the module lies and in the mode it is in."""
+    x = torch.from_numpy(x_B4L).to(place_of(module)).requires_grad_(True)
+    with torch.enable_grad():
+        score = summed_bins(module(x))[:, output].sum()
+        (gradient_B4L,) = torch.autograd.grad(score, x)
+    found: Map = gradient_B4L.float().cpu().numpy()
+    return found
 
 
 def embedding_gradient(head: nn.Module, values_BND: Tensor, bin_size: int, length: int) -> Map:
@@ -80,3 +86,8 @@ def summed_bins(scores: Tensor) -> Tensor:
     if scores.ndim == 1:
         return scores[:, None]
     return scores.sum(2) if scores.ndim == 3 else scores
+
+
+def place_of(module: nn.Module) -> torch.device:
+    """Where a module's parameters lie; the CPU if it has none."""
+    return next((p.device for p in module.parameters()), torch.device("cpu"))

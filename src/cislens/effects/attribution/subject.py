@@ -1,0 +1,115 @@
+"""What is explained: a network of one output, or a masked language model.
+
+Dimensions: B window, L base pair, T output.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from cislens.effects.attribution.gradients import BothStrands, summed_bins
+from cislens.effects.attribution.network import TargetNet
+from cislens.effects.attribution.targets import Target, parse_target
+from cislens.effects.devices import running
+from cislens.effects.track_model import TrackModel
+from cislens.errors import CislensError
+from cislens.models.mixture import part_of_kind
+from cislens.models.profile import ProfileModel
+from cislens.models.saving import load_model
+from cislens.representations.contract import MaskedLikelihood
+from cislens.representations.language import LanguageEmbedding, language_model
+from cislens.signal.datacard import DataCard
+
+Model = TrackModel | nn.Module | MaskedLikelihood | str | os.PathLike[str]
+
+
+def target_network(
+    model: Model,
+    target: str | Target | int | None,
+    species: str | None = None,
+    both_strands: bool = True,
+) -> nn.Module:
+    """The network x (B, 4, L) -> (B, 1) that `attribute` explains, whose arguments these are.
+
+    Raises:
+        CislensError: for a target that does not fit the model.
+    """
+    if isinstance(model, str | os.PathLike):
+        model = _load(model)
+    if not isinstance(model, TrackModel | nn.Module):
+        raise CislensError(f"a {type(model).__name__} is no network; only its entropy can be had.")
+    if target is None:
+        raise CislensError('a target is needed, such as mean(assay == "ATAC") or probe(FILE.npz).')
+    if isinstance(target, int):
+        if isinstance(model, TrackModel):
+            raise CislensError(
+                f"target {target} is a number; state a target of {model.name} in words, such as "
+                'mean(id == "NAME").'
+            )
+        chosen = _Output(model, target)
+        return BothStrands(chosen) if both_strands else chosen
+    if isinstance(target, str):
+        tracks = model.tracks(model.species(species)) if isinstance(model, TrackModel) else None
+        target = parse_target(target, tracks)
+    return TargetNet(model, target, species, both_strands)
+
+
+@contextmanager
+def language_of(model: Model, device: str) -> Iterator[MaskedLikelihood]:
+    """The masked language model that a model is or holds, on a device; its place is restored.
+
+    Raises:
+        CislensError: if it has no head that tells hidden bases.
+    """
+    found: MaskedLikelihood | None = None
+    if isinstance(model, MaskedLikelihood):
+        found = model
+    elif isinstance(model, str | os.PathLike):
+        found = language_model(load_model(_folder(model)), str(model))
+    elif isinstance(model, nn.Module):
+        found = language_model(model, type(model).__name__)
+    if found is None:
+        named = model if isinstance(model, str | os.PathLike) else type(model).__name__
+        raise CislensError(
+            f"{named} has no head that tells hidden bases; the map of entropies needs a masked "
+            "language model."
+        )
+    if isinstance(found, LanguageEmbedding):
+        with running(nn.ModuleList([found.encoder, found.head]), device):
+            yield found
+    else:
+        yield found
+
+
+class _Output(nn.Module):
+    """One output of a network, its bins summed, (B, 1)."""
+
+    def __init__(self, module: nn.Module, output: int) -> None:
+        super().__init__()
+        self.module = module
+        self.output = output
+
+    def forward(self, x_B4L: Tensor) -> Tensor:
+        outputs_BT = summed_bins(self.module(x_B4L))
+        if not 0 <= self.output < outputs_BT.shape[1]:
+            raise CislensError(
+                f"there is no output {self.output}; the network has {outputs_BT.shape[1]}."
+            )
+        return outputs_BT[:, self.output, None]
+
+
+def _folder(path: str | os.PathLike[str]) -> Path:
+    """The model folder of a run folder, or the folder itself."""
+    inner = Path(path) / "model"
+    return inner if (inner / "config.json").exists() else Path(path)
+
+
+def _load(folder: str | os.PathLike[str]) -> TrackModel | nn.Module:
+    """The model of tracks that a folder holds, else whatever model it holds."""
+    path = _folder(folder)
+    model = load_model(path)
+    profile = part_of_kind(model, ProfileModel)
+    return model if profile is None else TrackModel(profile, DataCard.read(path), str(folder))

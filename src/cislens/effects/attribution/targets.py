@@ -1,0 +1,372 @@
+"""One number of a window, as the user states it in words.
+
+    mean(QUERY)                 mean rate of the tracks of a query over the central bins
+    bin(QUERY, OFFSET)          mean rate of these tracks in the bin OFFSET bp from the middle
+    difference(QUERY, QUERY)    log ratio of the means of two sets of tracks
+    probe(FILE.npz)             a direction in the embedding: `weights` (D,), `intercept` if there
+    log(mean(...)), log(bin(...))
+
+QUERY is one of `signal.query` on the track table; an empty one is all tracks. `[START:END]` after
+mean, difference or probe keeps the bins that overlap this stretch, in bp from the window's middle.
+Rates are the model's own: scaled and clipped as in training.
+
+Dimensions: B window, C track or channel, N bin, D channel of an embedding.
+"""
+
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from cislens.errors import CislensError, nearest
+from cislens.files import atomic_path, require_file
+from cislens.signal.query import matching_tracks
+from cislens.signal.tracks import TrackTable
+
+Reads = Literal["rates", "embedding"]
+Stretch = tuple[int, int]
+
+# Added before a logarithm: a rate of 0 has one, and a rate that matters does not notice.
+FLOOR = 1e-6
+
+_ARGUMENTS = {"mean": 1, "bin": 2, "difference": 2, "probe": 1, "log": 1}
+_FORMS = "mean(QUERY), bin(QUERY, OFFSET), difference(QUERY, QUERY), probe(FILE.npz) or log(...)"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the bins of a window lie.
+
+    Attributes:
+        first: start of the first bin, in bp from the window's middle.
+        bin_size: bp of a bin.
+        bins: how many there are.
+    """
+
+    first: int
+    bin_size: int
+    bins: int
+
+    def at(self, offset: int) -> int:
+        """The bin that holds the base `offset` bp from the middle.
+
+        Raises:
+            CislensError: if none does.
+        """
+        found = (offset - self.first) // self.bin_size
+        if not 0 <= found < self.bins:
+            raise CislensError(f"no bin lies {offset} bp from the window's middle; {self._extent}.")
+        return found
+
+    def within(self, stretch: Stretch | None) -> slice:
+        """The bins that overlap a half-open stretch; all bins of None.
+
+        Raises:
+            CislensError: if none does.
+        """
+        if stretch is None:
+            return slice(0, self.bins)
+        first = max(0, (stretch[0] - self.first) // self.bin_size)
+        last = min(self.bins, -((self.first - stretch[1]) // self.bin_size))
+        if first >= last:
+            raise CislensError(
+                f"no bin overlaps [{stretch[0]}:{stretch[1]}] bp around the window's middle; "
+                f"{self._extent}."
+            )
+        return slice(first, last)
+
+    @property
+    def _extent(self) -> str:
+        end = self.first + self.bins * self.bin_size
+        return f"its bins reach from {self.first} to {end}, {self.bin_size} bp each"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model gives for windows, in its place.
+
+    Attributes:
+        values_BCN: rates of the tracks, or channels of the embedding.
+        valid_BN: bins that count; None if all do.
+        summary_BC: the encoder's own vector of the window; None if it makes none.
+    """
+
+    values_BCN: Tensor
+    grid: Grid
+    valid_BN: Tensor | None = None
+    summary_BC: Tensor | None = None
+
+
+class Target(nn.Module, ABC):
+    """A differentiable number of each window.
+
+    Attributes:
+        text: as it was stated.
+        reads: whether of the rates or of the embedding.
+    """
+
+    text: str = ""
+    reads: Reads = "rates"
+
+    @abstractmethod
+    def forward(self, reading: Reading) -> Tensor:
+        """(B,)."""
+
+    @abstractmethod
+    def require(self, grid: Grid) -> None:
+        """Refuse a window that lacks the bins.
+
+        Raises:
+            CislensError: as `Grid.at` and `Grid.within`.
+        """
+
+
+class Mean(Target):
+    """The mean rate of some tracks over the bins of a stretch."""
+
+    def __init__(self, tracks: Sequence[int], stretch: Stretch | None = None) -> None:
+        super().__init__()
+        self.tracks = list(tracks)
+        self.stretch = stretch
+
+    def forward(self, reading: Reading) -> Tensor:
+        bins = reading.grid.within(self.stretch)
+        return reading.values_BCN[:, self.tracks, bins].mean((1, 2))
+
+    def require(self, grid: Grid) -> None:
+        grid.within(self.stretch)
+
+
+class Bin(Target):
+    """The mean rate of some tracks in one bin."""
+
+    def __init__(self, tracks: Sequence[int], offset: int) -> None:
+        super().__init__()
+        self.tracks = list(tracks)
+        self.offset = offset
+
+    def forward(self, reading: Reading) -> Tensor:
+        return reading.values_BCN[:, self.tracks, reading.grid.at(self.offset)].mean(1)
+
+    def require(self, grid: Grid) -> None:
+        grid.at(self.offset)
+
+
+class Log(Target):
+    """The natural logarithm of a target of rates."""
+
+    def __init__(self, inner: Target) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, reading: Reading) -> Tensor:
+        found: Tensor = (self.inner(reading) + FLOOR).log()
+        return found
+
+    def require(self, grid: Grid) -> None:
+        self.inner.require(grid)
+
+
+class Difference(Target):
+    """The log ratio of two means: log(mean of one set of tracks / mean of the other)."""
+
+    def __init__(
+        self, above: Sequence[int], below: Sequence[int], stretch: Stretch | None = None
+    ) -> None:
+        super().__init__()
+        self.above = Log(Mean(above, stretch))
+        self.below = Log(Mean(below, stretch))
+
+    def forward(self, reading: Reading) -> Tensor:
+        found: Tensor = self.above(reading) - self.below(reading)
+        return found
+
+    def require(self, grid: Grid) -> None:
+        self.above.require(grid)
+
+
+class Probe(Target):
+    """A linear head on the embedding.
+
+    Without a stretch the embedding is the encoder's own summary if it makes one, else the mean
+    over the valid bins, as in the features that the bench fits heads on; with one the mean over
+    its valid bins.
+    """
+
+    reads: Reads = "embedding"
+
+    def __init__(
+        self, weights_D: npt.ArrayLike, intercept: float = 0.0, stretch: Stretch | None = None
+    ) -> None:
+        super().__init__()
+        self.weights_D: Tensor
+        weights = torch.as_tensor(np.asarray(weights_D, np.float32))
+        self.register_buffer("weights_D", weights, persistent=False)
+        self.intercept = intercept
+        self.stretch = stretch
+
+    def forward(self, reading: Reading) -> Tensor:
+        weights_C = self.weights_D.to(reading.values_BCN.dtype)
+        return self._pooled(reading) @ weights_C + self.intercept
+
+    def require(self, grid: Grid) -> None:
+        grid.within(self.stretch)
+
+    def _pooled(self, reading: Reading) -> Tensor:
+        if self.stretch is None and reading.summary_BC is not None:
+            return reading.summary_BC
+        bins = reading.grid.within(self.stretch)
+        values_BCN = reading.values_BCN[:, :, bins]
+        if reading.valid_BN is None:
+            return values_BCN.mean(2)
+        valid_B1N = reading.valid_BN[:, None, bins]
+        count_B1 = valid_B1N.sum(2).clamp_min(1).to(values_BCN.dtype)
+        return values_BCN.where(valid_B1N, 0.0).sum(2) / count_B1
+
+
+def parse_target(text: str, tracks: TrackTable | None) -> Target:
+    """The target that a text states; see the top of the module.
+
+    Args:
+        tracks: of one species in the order of the model's rates; None for a model without tracks.
+
+    Raises:
+        CislensError: for a text that is not of this form, a query that is wrong or matches no
+            track, or a file of a probe that is missing or wrong.
+    """
+    return _Parser(text, tracks).target()
+
+
+def write_probe(
+    path: str | os.PathLike[str], weights_D: npt.ArrayLike, intercept: float = 0.0
+) -> None:
+    """A file that `probe(FILE.npz)` reads: the score is `embedding @ weights + intercept`."""
+    with atomic_path(path) as aside, Path(aside).open("wb") as file:
+        np.savez(file, weights=np.asarray(weights_D, np.float32), intercept=np.float32(intercept))
+
+
+def read_probe(path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.float32], float]:
+    """Weights (D,) and the intercept, 0 if the file has none.
+
+    Raises:
+        MissingFileError: if there is no such file.
+        CislensError: if it is no such file.
+    """
+    file = require_file(path, "probe")
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            held = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, BadZipFile, AttributeError, EOFError) as error:
+        raise CislensError(f"probe {file} is no .npz file of numbers: {error}.") from None
+    weights = np.asarray(held.get("weights", np.zeros((0, 0))))
+    intercept = np.asarray(held.get("intercept", 0.0))
+    numbers = weights.dtype.kind in "fiu" and intercept.dtype.kind in "fiu"
+    if weights.ndim != 1 or not weights.size or intercept.size != 1 or not numbers:
+        raise CislensError(
+            f"probe {file} holds {', '.join(sorted(held)) or 'nothing'}; expected `weights` (D,), "
+            "one for each channel of the embedding, and `intercept`, one number, or none."
+        )
+    if not np.isfinite(weights).all() or not np.isfinite(intercept).all():
+        raise CislensError(f"probe {file} holds numbers that are not finite.")
+    return weights.astype(np.float32), float(intercept.reshape(()))
+
+
+class _Parser:
+    def __init__(self, text: str, tracks: TrackTable | None) -> None:
+        self.text, self.tracks = text, tracks
+
+    def target(self) -> Target:
+        found = self._parse(self.text)
+        found.text = self.text.strip()
+        return found
+
+    def _parse(self, text: str) -> Target:
+        name, arguments, stretch = self._call(text)
+        if len(arguments) != _ARGUMENTS[name]:
+            raise self._error(f"{name}(...) takes {_ARGUMENTS[name]}, found {len(arguments)}")
+        if stretch is not None and name in ("bin", "log"):
+            raise self._error(f"{name}(...) takes no [START:END]; put it after mean(...)")
+        if name == "mean":
+            return Mean(self._select(arguments[0]), stretch)
+        if name == "difference":
+            above, below = map(self._select, arguments)
+            return Difference(above, below, stretch)
+        if name == "bin":
+            return Bin(self._select(arguments[0]), self._offset(arguments[1]))
+        if name == "probe":
+            return Probe(*read_probe(arguments[0].strip("\"'")), stretch)
+        inner = self._parse(arguments[0])
+        if not isinstance(inner, Mean | Bin):
+            raise self._error("log(...) is of mean(...) or bin(...), which are never below 0")
+        return Log(inner)
+
+    def _call(self, text: str) -> tuple[str, list[str], Stretch | None]:
+        """Name, arguments and stretch of `name(argument, ...)[start:end]`."""
+        head = re.match(r"\s*(\w+)\s*\(", text)
+        if head is None:
+            raise self._error(f"expected {_FORMS}")
+        name = head[1]
+        if name not in _ARGUMENTS:
+            raise self._error(
+                f"there is no {name}(...). {nearest(name, _ARGUMENTS)} Expected {_FORMS}"
+            )
+        arguments, end = self._arguments(text, head.end())
+        rest = text[end:].strip()
+        if not rest:
+            return name, arguments, None
+        found = re.fullmatch(r"\[\s*([+-]?\d+)\s*:\s*([+-]?\d+)\s*\]", rest)
+        if found is None:
+            raise self._error(
+                f"after {name}(...) stands {rest!r}; expected nothing or [START:END] in bp"
+            )
+        stretch = int(found[1]), int(found[2])
+        if stretch[0] >= stretch[1]:
+            raise self._error(f"the stretch [{stretch[0]}:{stretch[1]}] is empty")
+        return name, arguments, stretch
+
+    def _arguments(self, text: str, start: int) -> tuple[list[str], int]:
+        """Split at commas outside of quotes and inner parentheses; the place after the last."""
+        depth, quote, begun, escaped = 1, "", start, False
+        arguments: list[str] = []
+        for place in range(start, len(text)):
+            sign = text[place]
+            if quote:
+                quote = "" if sign == quote and not escaped else quote
+                escaped = sign == "\\" and not escaped
+            elif sign in "\"'":
+                quote = sign
+            elif sign == "(":
+                depth += 1
+            elif sign == ")":
+                depth -= 1
+            if depth == 0 or (sign == "," and depth == 1 and not quote):
+                arguments.append(text[begun:place].strip())
+                begun = place + 1
+            if depth == 0:
+                return arguments, place + 1
+        raise self._error("a quote is not closed" if quote else "a parenthesis is not closed")
+
+    def _select(self, query: str) -> list[int]:
+        if self.tracks is None:
+            raise self._error("the model has no tracks; expected probe(FILE.npz)")
+        found: list[int] = matching_tracks(self.tracks, query or None).tolist()
+        return found
+
+    def _offset(self, text: str) -> int:
+        try:
+            return int(text)
+        except ValueError:
+            why = f"OFFSET is {text!r}, expected whole bp from the window's middle"
+            raise self._error(why) from None
+
+    def _error(self, why: str) -> CislensError:
+        return CislensError(f"target {self.text!r}: {why}.")
