@@ -16,6 +16,7 @@ _HOME = {
     "predict_tracks": "cislens.effects.tracks",
     "read_tracks": "cislens.signal.tracks",
     "run_bench": "cislens.evaluation.bench",
+    "score_variants": "cislens.effects.variants.scores",
     "verdicts": "cislens.evaluation.verdict",
 }
 
