@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 _HOME = {
     "ProfileStore": "cislens.signal.store",
     "Task": "cislens.evaluation.tasks.task",
+    "attribute": "cislens.effects.attribution.attribute",
     "fit": "cislens.training.fit",
     "load_model": "cislens.models.saving",
     "open_genome": "cislens.genome.reference",
