@@ -1,11 +1,13 @@
-"""Files of variants as tables: VCF, TSV, CSV and parquet."""
+"""Files of variants as tables: VCF, BCF, TSV, CSV and parquet."""
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
+import pysam
 
 from cislens.errors import CislensError, nearest
 from cislens.files import read_parquet, require_file
@@ -21,7 +23,11 @@ _ALIASES = {
     "id": ("id", "variant_id", "rsid", "snp"),
 }
 _BASES = "^([ACGTN]+|-)$"
-_ROW = "source_row"
+ROW = "source_row"
+_KINDS = ("vcf", "bcf", "parquet", "tsv", "txt", "csv")
+# The empty block that ends every BGZF file (SAM specification, section 4.1.2).
+_BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+_VCF_COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 
 
 def read_variant_file(
@@ -29,24 +35,91 @@ def read_variant_file(
 ) -> pl.DataFrame:
     """The variants of a file in its own chromosome names; see `variants.read_variants`."""
     path = require_file(path, "variant file")
-    kind = path.name.lower().removesuffix(".gz").removesuffix(".bgz").rpartition(".")[2]
-    if kind == "vcf":
-        return _checked(path, _read_vcf(path, info), "record")
+    kind = file_kind(path)
+    require_complete(path)
+    if kind in ("vcf", "bcf"):
+        table = _bcf_table(path) if kind == "bcf" else _text(path, "\t", comment="##")
+        return _checked(path, _vcf_alleles(path, table, info), "record")
     if kind == "parquet":
         frame = _numbered(read_parquet(path, "variant table"), 1)
-    elif kind in ("tsv", "txt", "csv"):
+    else:
         # The header is line 1.
         frame = _numbered(_text(path, "," if kind == "csv" else "\t"), 2)
-    else:
-        raise CislensError(
-            f"{path}: variants are read from .vcf, .tsv, .txt, .csv (plain or .gz) and .parquet; "
-            "convert the file, e.g. with `bcftools view -O z`."
-        )
     return _checked(path, _named(path, frame, columns), "row" if kind == "parquet" else "line")
 
 
+def file_kind(path: Path) -> str:
+    """ "vcf", "bcf", "parquet", "tsv", "txt" or "csv", by the name's end, `.gz` or `.bgz` aside.
+
+    Raises:
+        CislensError: for any other name.
+    """
+    kind = path.name.lower().removesuffix(".gz").removesuffix(".bgz").rpartition(".")[2]
+    if kind not in _KINDS:
+        raise CislensError(
+            f"{path}: variants are read from .vcf, .bcf, .tsv, .txt, .csv (text plain or .gz) and "
+            ".parquet; convert the file, e.g. with `bcftools view -O z`."
+        )
+    return kind
+
+
+def require_complete(path: Path) -> None:
+    """Refuse a bgzip file without its last block: whole lines may be missing without a trace.
+
+    Raises:
+        CislensError: if the file is empty, or BGZF that was cut off.
+    """
+    with path.open("rb") as file:
+        start = file.read(16)
+        file.seek(0, 2)
+        size = file.tell()
+        file.seek(max(size - len(_BGZF_END), 0))
+        end = file.read()
+    if not size:
+        raise CislensError(f"{path} is empty; copy or download it again.")
+    if start[:4] == b"\x1f\x8b\x08\x04" and start[12:14] == b"BC" and end != _BGZF_END:
+        raise CislensError(
+            f"{path} is truncated: the block that ends a bgzip file is missing; copy or download "
+            "it again."
+        )
+
+
+@contextmanager
+def opened_bcf(path: Path) -> Iterator[pysam.VariantFile]:
+    """A VCF or BCF by pysam, whose warnings become errors.
+
+    Raises:
+        CislensError: if it is not readable to its end.
+    """
+    require_complete(path)
+    loudness = pysam.set_verbosity(0)
+    try:
+        with pysam.VariantFile(str(path)) as file:
+            yield file
+    except (ValueError, OSError) as error:
+        if isinstance(error, CislensError):
+            raise
+        raise CislensError(
+            f"{path} is no readable BCF or is truncated ({error}); copy or download it again."
+        ) from None
+    finally:
+        pysam.set_verbosity(loudness)
+
+
+def indexed_chromosomes(path: Path) -> list[str]:
+    """Chromosomes by the index (.tbi or .csi) beside a VCF or BCF; none if there is no index.
+
+    An index that is older than its file is not believed.
+    """
+    indices = [path.with_name(f"{path.name}.{end}") for end in ("tbi", "csi")]
+    if not any(i.exists() and i.stat().st_mtime >= path.stat().st_mtime for i in indices):
+        return []
+    with opened_bcf(path) as file:
+        return [str(name) for name in file.index or ()]
+
+
 def _numbered(table: pl.DataFrame, first: int) -> pl.DataFrame:
-    return table.drop(_ROW, strict=False).with_row_index(_ROW, first)
+    return table.drop(ROW, strict=False).with_row_index(ROW, first)
 
 
 def _text(path: Path, separator: str, comment: str | None = None) -> pl.DataFrame:
@@ -61,13 +134,33 @@ def _text(path: Path, separator: str, comment: str | None = None) -> pl.DataFram
 
 def _named(path: Path, table: pl.DataFrame, columns: Mapping[str, str]) -> pl.DataFrame:
     """The table with its key columns under their own names."""
+    renamed = find_columns(path, table.columns, columns)
+    roles = set(renamed.values())
+    table = table.drop([role for role in roles if role in table.columns and role not in renamed])
+    return table.rename(renamed)
+
+
+def find_columns(path: Path, present: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Names of the columns that hold `chrom, pos, ref, alt` and, if there is one, `id`.
+
+    Args:
+        path: the file, for errors.
+        present: the names it has.
+        columns: names that the user gave, by role.
+
+    Returns:
+        name -> role.
+
+    Raises:
+        CislensError: for an unknown role or name, or a role without a column.
+    """
     for role, name in columns.items():
         if role not in _ALIASES:
             raise CislensError(f"columns: unknown role {role!r}. {nearest(role, _ALIASES)}")
-        if name not in table.columns:
-            raise CislensError(f"{path} has no column {name!r}. {nearest(name, table.columns)}")
+        if name not in present:
+            raise CislensError(f"{path} has no column {name!r}. {nearest(name, present)}")
     found = dict(columns)
-    lower = {name.lower(): name for name in reversed(table.columns)}
+    lower = {name.lower(): name for name in reversed(present)}
     for role, aliases in _ALIASES.items():
         usual = next((lower[alias] for alias in aliases if alias in lower), None)
         if role not in found and usual is not None:
@@ -75,20 +168,21 @@ def _named(path: Path, table: pl.DataFrame, columns: Mapping[str, str]) -> pl.Da
         if role not in found and role in KEYS:
             raise CislensError(
                 f"{path} has no column for {role} (looked for {', '.join(aliases)}; it has "
-                f"{', '.join(table.columns)}); name it."
+                f"{', '.join(present)}); name it."
             )
-    renamed = {name: role for role, name in found.items()}
-    table = table.drop([role for role in found if role in table.columns and role not in renamed])
-    return table.rename(renamed)
+    return {name: role for role, name in found.items()}
 
 
-def _read_vcf(path: Path, info: Sequence[str]) -> pl.DataFrame:
-    table = _text(path, "\t", comment="##")
-    if [name.upper() for name in table.columns[:8]] != [
-        "#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO",
-    ]:  # fmt: skip
+def _bcf_table(path: Path) -> pl.DataFrame:
+    with opened_bcf(path) as file:
+        rows = [str(record).rstrip("\n").split("\t", 8)[:8] for record in file]
+    return pl.DataFrame(rows, schema=dict.fromkeys(_VCF_COLUMNS, pl.String), orient="row")
+
+
+def _vcf_alleles(path: Path, table: pl.DataFrame, info: Sequence[str]) -> pl.DataFrame:
+    if tuple(name.upper() for name in table.columns[:8]) != _VCF_COLUMNS:
         raise CislensError(f"{path} has no VCF header line (#CHROM POS ID REF ALT ...).")
-    taken = sorted({*KEYS, "id", "filter", _ROW} & set(info))
+    taken = sorted({*KEYS, "id", "filter", ROW} & set(info))
     if taken:
         raise CislensError(f"INFO key {taken[0]!r} has the name of a column of variant tables.")
     values = {
@@ -97,7 +191,7 @@ def _read_vcf(path: Path, info: Sequence[str]) -> pl.DataFrame:
     }
     alts = pl.col("ALT").str.split(",")
     frame = _numbered(table, 1).select(
-        _ROW, pl.col("#CHROM").alias("chrom"), pl.col("POS").alias("pos"),
+        ROW, pl.col("#CHROM").alias("chrom"), pl.col("POS").alias("pos"),
         pl.col("REF").alias("ref"), alts.alias("alt"),
         pl.int_ranges(alts.list.len()).alias("allele"), alts.list.len().alias("alleles"),
         pl.col("ID").replace(".", None).alias("id"),
@@ -131,7 +225,7 @@ def _checked(path: Path, frame: pl.DataFrame, unit: str) -> pl.DataFrame:
         if len(wrong):
             first = wrong.row(0, named=True)
             raise CislensError(
-                f"{path} {unit} {first[_ROW]}: {column} is {first[column]!r}, expected "
+                f"{path} {unit} {first[ROW]}: {column} is {first[column]!r}, expected "
                 f"{expected}; correct or remove it."
             )
 
@@ -145,9 +239,9 @@ def _checked(path: Path, frame: pl.DataFrame, unit: str) -> pl.DataFrame:
         frame = frame.with_columns(upper.alias(allele))
     refuse(pl.col("ref") == pl.col("alt"), "alt", "another sequence than ref")
     frame = frame.with_columns(pos=pos)
-    others = [name for name in frame.columns if name not in (*KEYS, "id", _ROW)]
+    others = [name for name in frame.columns if name not in (*KEYS, "id", ROW)]
     typed = [_number(frame[name]) for name in others]
-    return frame.with_columns(typed).select(*KEYS, pl.exclude(*KEYS, _ROW), _ROW)
+    return frame.with_columns(typed).select(*KEYS, pl.exclude(*KEYS, ROW), ROW)
 
 
 def _number(values: pl.Series) -> pl.Series:

@@ -16,6 +16,7 @@ import polars as pl
 from cislens.errors import CislensError, nearest
 from cislens.genome.chromosomes import match_names
 from cislens.genome.codes import Codes, decode, encode
+from cislens.genome.left_align import left_align
 from cislens.genome.reference import Genome
 from cislens.genome.variant_files import KEYS, read_variant_file
 
@@ -130,14 +131,17 @@ def normalize(variants: pl.DataFrame, genome: Genome) -> pl.DataFrame:
     """
     variants = anchored(variants, genome)
     longer = (pl.col("ref").str.len_bytes() > 1) | (pl.col("alt").str.len_bytes() > 1)
-    rows = variants.select(longer.alias("longer"))["longer"].arg_true().to_list()
-    _require_match(variants[rows], genome)
-    columns = {key: variants[key].to_list() for key in KEYS}
-    for row in rows:
-        chrom, pos, ref, alt = (columns[key][row] for key in KEYS)
-        columns["pos"][row], columns["ref"][row], columns["alt"][row] = _leftmost(
-            genome.chromosome(chrom), pos - 1, ref, alt
-        )
+    numbered = variants.select(*KEYS, row=pl.int_range(pl.len()), longer=longer)
+    moving = numbered.filter("longer")
+    _require_match(moving, genome)
+    columns = {key: variants[key].to_list() for key in KEYS[1:]}
+    for (chrom,), part in moving.group_by("chrom", maintain_order=True):
+        aligned = left_align(
+            genome.chromosome(str(chrom)),
+            (part["pos"] - 1).to_list(), part["ref"].to_list(), part["alt"].to_list(),
+        )  # fmt: skip
+        for row, start, ref, alt in zip(part["row"].to_list(), *aligned, strict=True):
+            columns["pos"][row], columns["ref"][row], columns["alt"][row] = start + 1, ref, alt
     return variants.with_columns(pl.Series(key, columns[key]) for key in KEYS[1:])
 
 
@@ -254,19 +258,3 @@ def _hint(variants: pl.DataFrame, genome: Genome, checked: pl.DataFrame) -> str:
 def _listed(variants: pl.DataFrame) -> str:
     some = [f"{c}:{p} {r}>{a}" for c, p, r, a in variants.select(KEYS).head(_LISTED).iter_rows()]
     return ", ".join(some) + (", ..." if len(variants) > _LISTED else "")
-
-
-def _leftmost(chromosome: Codes, start: int, ref: str, alt: str) -> tuple[int, str, str]:
-    """Position (1-based) and alleles, trimmed and left-aligned."""
-    while ref[-1] == alt[-1] and ref != alt:
-        if len(ref) > 1 and len(alt) > 1:
-            ref, alt = ref[:-1], alt[:-1]
-        elif start > 0:
-            before = decode(chromosome[start - 1 : start])
-            ref, alt, start = before + ref[:-1], before + alt[:-1], start - 1
-        else:
-            break
-    trim = 0
-    while trim < min(len(ref), len(alt)) - 1 and ref[trim] == alt[trim]:
-        trim += 1
-    return start + trim + 1, ref[trim:], alt[trim:]
