@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cislens.effects.tracks import RegionTracks, predict_tracks, write_track_bigwigs
+from cislens.effects.track_files import write_track_bigwigs
+from cislens.effects.tracks import RegionTracks, predict_tracks
 from cislens.errors import CislensError
 from cislens.genome.codes import decode
 from cislens.genome.reference import Genome

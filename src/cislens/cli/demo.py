@@ -124,7 +124,8 @@ def _predict(out: Path, data: DataRecipe) -> None:
     """Write the held-out windows of every species as bigWig, one per track."""
     import polars as pl
 
-    from cislens.effects.tracks import predict_tracks, write_track_bigwigs
+    from cislens.effects.track_files import write_track_bigwigs
+    from cislens.effects.tracks import predict_tracks
     from cislens.genome.reference import open_genome
     from cislens.models.saving import load_profile_model
     from cislens.signal.store import ProfileStore

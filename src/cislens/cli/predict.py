@@ -1,92 +1,106 @@
-"""`cislens predict`: the tracks of a region or a genome, as bigWig."""
+"""`cislens predict`: the tracks of a region or a genome, as bigWig, parquet or zarr."""
 
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cislens.cli.options import AsJson, DryRun, answer
+from cislens.cli.options import AsJson, DryRun, Out, answer
 from cislens.errors import CislensError
 
 if TYPE_CHECKING:
-    import polars as pl
+    from cislens.effects.track_run import Prediction
 
-    from cislens.genome.reference import Genome
+logger = logging.getLogger("cislens")
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="Model folder of a run.")],
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Model folder of a run; several are an ensemble.",
+            show_default=False,
+        ),
+    ],
     genome: Annotated[Path, typer.Option("--genome", help="FASTA or 2bit.")],
-    species: Annotated[str, typer.Option("--species", help="Species of the model to predict as.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder; one bigWig per track.")],
+    out: Out,
+    species: Annotated[
+        str | None, typer.Option("--species", help="Needed where the model has several.")
+    ] = None,
     regions: Annotated[
         Path | None, typer.Option("--regions", help="BED; whole chromosomes unless given.")
+    ] = None,
+    tracks: Annotated[
+        str | None,
+        typer.Option("--tracks", help='Query, e.g. \'assay == "ATAC" and biosample ~ "K562"\'.'),
     ] = None,
     average: Annotated[
         str,
         typer.Option("--average", help="Views averaged: rc, shift (-1, 0, 1 bp), both, or none."),
     ] = "rc",
+    formats: Annotated[
+        str, typer.Option("--format", help="bigwig, parquet, zarr; several by commas.")
+    ] = "bigwig",
+    trim: Annotated[
+        int | None,
+        typer.Option("--trim", min=0, help="Bins not used at window ends; the model's crop."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="fp32 or bf16.")] = "fp32",
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 8,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Predict every track of a species: mean signal per base and bin, views averaged."""
-    from cislens.effects.averaging import read_averaging
-    from cislens.effects.tracks import predict_tracks, write_track_bigwigs
+    """Predict tracks of a species: mean signal per base and bin. The same command resumes.
+
+    Several models give their mean, and their standard deviation beside it as ID.spread.bw.
+    """
+    from cislens.effects.track_plan import plan_prediction
     from cislens.genome.reference import open_genome
-    from cislens.models.saving import load_profile_model
-    from cislens.signal.datacard import DataCard
 
-    averaging = read_averaging(average)
-    net, card = load_profile_model(model), DataCard.read(model)
-    net.view(species)  # refuses a species that the model does not have
-    reference = open_genome(genome, species)
-    where = _regions(regions, reference)
-    if dry_run:
-        answer(_plan(reference, where, species, len(card.tracks.for_species(species))), as_json)
-        return
-    predicted = predict_tracks(
-        net,
-        reference,
-        where,
-        species,
-        card.tracks.for_species(species),
-        length=card.length,
-        average_strands=averaging.reverse_complement,
-        shifts=averaging.shifts,
+    if precision not in ("fp32", "bf16"):
+        raise CislensError(f"--precision {precision!r} is neither fp32 nor bf16.")
+    prediction = plan_prediction(
+        models,
+        open_genome(genome, species),
+        regions,
+        out,
+        species=species,
+        tracks=tracks,
+        average=average,
+        device=device,
+        precision="bf16" if precision == "bf16" else "fp32",
+        trim=trim,
+        batch_size=batch_size,
+        formats=[word.strip() for word in formats.split(",") if word.strip()],
     )
-    files = write_track_bigwigs(predicted, out)
-    answer({"bins": predicted.bins.height, "files": [str(path) for path in files]}, as_json)
-
-
-def _regions(path: Path | None, genome: "Genome") -> "pl.DataFrame":
-    import polars as pl
-
-    from cislens.genome.chromosomes import match_names
-    from cislens.genome.intervals import read_intervals
-
-    if path is None:
-        sizes = genome.chrom_sizes
-        return pl.DataFrame({"chrom": list(sizes), "start": 0, "end": list(sizes.values())})
-    frame = read_intervals(path)
-    names = match_names(frame["chrom"].unique().to_list(), list(genome.chrom_sizes), str(path))
-    unmatched = frame.filter(~pl.col("chrom").is_in(list(names.mapping)))
-    if not unmatched.is_empty():
-        raise CislensError(
-            f"{path}: chromosome {unmatched['chrom'][0]!r} is not in {genome.path}; remove its "
-            "intervals or give the genome they belong to."
-        )
-    return frame.with_columns(pl.col("chrom").replace(names.mapping))
-
-
-def _plan(genome: "Genome", regions: "pl.DataFrame", species: str, tracks: int) -> dict[str, Any]:
-    from cislens.genome.codes import decode
-
-    first = regions.row(0, named=True)
-    end = min(first["end"], first["start"] + 60)
-    return {
-        "species": species,
-        "tracks": tracks,
-        "regions": regions.height,
-        "bases": int((regions["end"] - regions["start"]).sum()),
-        "first_bases": decode(genome.fetch(first["chrom"], first["start"], end)),
+    _say(prediction)
+    if dry_run:
+        answer(prediction.plan(), as_json)
+        return
+    files = prediction.run()
+    found = {
+        "bins": prediction.tiling.rows,
+        "windows": prediction.tiling.windows,
+        "windows_padded_with_n": prediction.tiling.padded,
+        "files": [str(path) for path in files],
     }
+    answer(found, as_json)
+
+
+def _say(prediction: "Prediction") -> None:
+    tiling = prediction.tiling
+    count, first = prediction.regions.narrower(tiling.bin_size)
+    if count:
+        logger.info(
+            "%d of %d regions are shorter than a bin of %d bp and are widened to whole bins "
+            "(the first is %s)",
+            count, prediction.regions.frame.height, tiling.bin_size, first,
+        )  # fmt: skip
+    if tiling.padded:
+        logger.info(
+            "%d of %d windows reach over a chromosome's end and are padded with N",
+            tiling.padded, tiling.windows,
+        )  # fmt: skip

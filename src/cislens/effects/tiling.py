@@ -228,7 +228,8 @@ def tile_regions(
     row_P = np.cumsum(count_P) - count_P
     return Tiling(
         genome.chrom_sizes, bin_size, length, trim, chroms, run_K, first_K, stop_K,
-        np.cumsum(stop_K - first_K) - (stop_K - first_K), run_K[run_P][new_P], tile_P[new_P], np.append(row_P[new_P], count_P.sum()),
+        np.cumsum(stop_K - first_K) - (stop_K - first_K), run_K[run_P][new_P], tile_P[new_P],
+        np.append(row_P[new_P], count_P.sum()),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Predicted tracks of arbitrary regions, as arrays and as bigWig.
+"""Predicted tracks of arbitrary regions, as arrays.
 
 Bins lie on a grid that starts at base 0 of each chromosome, and so do the windows that are shown
 to the model. The value of a bin is therefore a function of the model and the genome alone: it
@@ -8,7 +8,6 @@ Dimensions: R bin, B window, W base pair with margin, N bin of a window, T track
 """
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,13 +22,11 @@ from cislens.effects.devices import Precision
 from cislens.effects.ensemble import Ensemble, Model
 from cislens.effects.tiling import Regions, Tiling, as_regions, tile_regions
 from cislens.effects.track_model import TrackModel
-from cislens.errors import CislensError
 from cislens.genome.codes import Codes
 from cislens.genome.reference import Genome, open_genome
 from cislens.models.profile import ProfileModel
 from cislens.prefetch import Prefetched
 from cislens.progress import track as progress
-from cislens.signal.bigwig import write_bigwig
 from cislens.signal.datacard import DataCard
 from cislens.signal.tracks import TrackTable
 
@@ -100,7 +97,7 @@ def predict(
 ) -> RegionTracks:
     """Predict tracks of a species over regions, or over a whole genome, into memory.
 
-    For whole genomes of many tracks see `track_run.predict_files`, which needs little memory.
+    For whole genomes of many tracks see `track_plan.plan_prediction`, which needs little memory.
     Regions are widened to whole bins; beyond a chromosome's ends windows hold N.
 
     Args:
@@ -228,50 +225,6 @@ def predicted_batches(
         rows = slice(int(tiling.row_W[part.start]), int(tiling.row_W[part.stop]))
         spread_TR = None if spread_TBN is None else spread_TBN[:, window_R, bin_R]
         yield rows, values_TBN[:, window_R, bin_R], spread_TR
-
-
-def file_names(tracks: TrackTable) -> list[str]:
-    """What the files of each track are called: its id, `_` where a file name should not hold it.
-
-    Raises:
-        CislensError: if two ids give the same name.
-    """
-    names = [re.sub(r"[^\w.+-]", "_", name) for name in tracks.frame["id"]]
-    seen: dict[str, str] = {}
-    for name, track in zip(names, tracks.frame["id"], strict=True):
-        if name in seen:
-            raise CislensError(
-                f"two track ids, {seen[name]!r} and {track!r}, would both be written to "
-                f"{name}.bw; rename one."
-            )
-        seen[name] = track
-    return names
-
-
-def write_track_bigwigs(predicted: RegionTracks, folder: str | os.PathLike[str]) -> list[Path]:
-    """Write one bigWig per track, `<id>.bw`, with the mean signal per base of each bin.
-
-    The unit is that of the measured file, so both can be laid over each other in a browser.
-    Characters of an id that a file name should not hold become `_`.
-
-    Returns:
-        The paths, in track order.
-
-    Raises:
-        CislensError: if two ids give the same file name.
-    """
-    paths = [Path(folder) / f"{name}.bw" for name in file_names(predicted.tracks)]
-    bins = predicted.bins
-    for path, values_R in zip(paths, predicted.values_RT.T, strict=True):
-        write_bigwig(
-            path,
-            predicted.chrom_sizes,
-            bins["chrom"].to_numpy(),
-            bins["start"].to_numpy(),
-            bins["end"].to_numpy(),
-            np.ascontiguousarray(values_R),
-        )
-    return paths
 
 
 def strand_rates(

@@ -1,0 +1,232 @@
+"""Prediction of whole genomes into files: little memory, and resumed after an interruption.
+
+While it runs, stretches of finished windows lie as arrays in `OUT/.parts`, beside the settings
+they belong to; the files are written from them at the end. A stretch is a function of the settings
+alone, so a run that was killed and started again gives the bytes of one that was not.
+
+Dimensions: R bin of a stretch, T track.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from cislens.effects.averaging import Averaging
+from cislens.effects.devices import Precision
+from cislens.effects.ensemble import Ensemble
+from cislens.effects.tiling import Regions, Tiling
+from cislens.effects.track_files import Predicted, Stretch, output_names, write_files
+from cislens.effects.tracks import Values, predicted_batches
+from cislens.errors import CislensError
+from cislens.files import atomic_path, claimed, write_atomic
+from cislens.genome.codes import decode
+from cislens.genome.reference import Genome
+
+logger = logging.getLogger("cislens")
+
+FORMAT, VERSION = "cislens predictions", 1
+PARTS, SETTINGS, MANIFEST, _TRACKS = ".parts", "settings.json", "manifest.json", "tracks.tsv"
+
+# A stretch is what an interruption costs at most, and what is held in memory.
+_STRETCH_BYTES = 32 << 20
+_STRETCH_WINDOWS = 512
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A checked prediction; `run` does it.
+
+    Attributes:
+        out: folder to write to.
+        formats: see `track_files.FORMATS`.
+        device: where it runs.
+        settings: what decides the bytes of the files.
+    """
+
+    ensemble: Ensemble
+    genome: Genome
+    regions: Regions
+    tiling: Tiling
+    averaging: Averaging
+    out: Path
+    formats: tuple[str, ...]
+    device: torch.device
+    precision: Precision
+    batch_size: int
+    settings: dict[str, Any]
+
+    @property
+    def spread(self) -> bool:
+        """Whether there are several models."""
+        return len(self.ensemble.models) > 1
+
+    @property
+    def bytes(self) -> int:
+        """Of all values as they lie aside; the files take about as much again, or less."""
+        return self.tiling.rows * len(self.ensemble.tracks) * 4 * (1 + self.spread)
+
+    @property
+    def files(self) -> list[str]:
+        """Names of what is written to the folder."""
+        return output_names(self.ensemble.tracks, self.formats, self.spread)
+
+    def plan(self) -> dict[str, Any]:
+        """What will be done, for a dry run."""
+        first = self.regions.frame.row(0, named=True)
+        end = min(first["end"], first["start"] + 60)
+        lengths = self.regions.frame["end"] - self.regions.frame["start"]
+        return {
+            "models": [model.name for model in self.ensemble.models],
+            "species": self.ensemble.species,
+            "tracks": len(self.ensemble.tracks),
+            "regions": self.regions.frame.height,
+            "bases": int(lengths.sum()),
+            "first_bases": decode(self.genome.fetch(first["chrom"], first["start"], end)),
+            "bins": self.tiling.rows,
+            "windows": self.tiling.windows,
+            "windows_padded_with_n": self.tiling.padded,
+            "views": self.averaging.views,
+            "device": str(self.device),
+            "bytes": self.bytes,
+            "files": len(self.files),
+            "parts_done": len(self._done()),
+            "parts": len(self._stretches()),
+        }
+
+    def run(self) -> list[Path]:
+        """Predict what is not there yet and write the files.
+
+        Returns:
+            The files, in the order of formats and tracks.
+
+        Raises:
+            CislensError: if another process predicts into the folder, or a value is not finite.
+        """
+        paths = [self.out / name for name in self.files]
+        if (self.out / MANIFEST).exists():
+            logger.info("%s is already predicted", self.out)
+            return paths
+        parts = self.out / PARTS
+        with claimed(parts, "predicting into"):
+            self._clean()
+            write_atomic(parts / SETTINGS, json.dumps(self.settings, indent=1) + "\n")
+            self._predict()
+            write_files(self._predicted(), self.out, self.formats, parts)
+            self._write_tracks()
+            manifest = {
+                "format": FORMAT,
+                "version": VERSION,
+                "settings": self.settings,
+                "genome": self.genome.name,
+                "bin_size": self.tiling.bin_size,
+                "bins": self.tiling.rows,
+                "windows_padded_with_n": self.tiling.padded,
+                "files": [path.name for path in paths],
+            }
+            write_atomic(self.out / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+            shutil.rmtree(parts)
+        return paths
+
+    def _clean(self) -> None:
+        """Remove what a run that was killed had half-written."""
+        for name in (*self.files, MANIFEST, _TRACKS):
+            for stale in self.out.glob(f".{name}.*.partial"):
+                if stale.is_dir():
+                    shutil.rmtree(stale)
+                else:
+                    stale.unlink()
+
+    def _stretches(self) -> list[slice]:
+        """Windows of each stretch: a function of the settings alone."""
+        values = self.tiling.central * len(self.ensemble.tracks) * (1 + self.spread)
+        most = min(_STRETCH_WINDOWS, _STRETCH_BYTES // (4 * values))
+        each = max(1, most // self.batch_size) * self.batch_size
+        last = self.tiling.windows
+        return [slice(first, min(first + each, last)) for first in range(0, last, each)]
+
+    def _part(self, number: int) -> Path:
+        return self.out / PARTS / f"{number:08d}.npy"
+
+    def _done(self) -> list[int]:
+        return [n for n in range(len(self._stretches())) if self._part(n).exists()]
+
+    def _predict(self) -> None:
+        stretches, done = self._stretches(), set(self._done())
+        if done:
+            logger.info("%d of %d parts are there from an earlier run", len(done), len(stretches))
+        missing = [number for number in range(len(stretches)) if number not in done]
+        batches = [
+            slice(first, min(first + self.batch_size, stretches[number].stop))
+            for number in missing
+            for first in range(stretches[number].start, stretches[number].stop, self.batch_size)
+        ]
+        if not batches:
+            return
+        with self.ensemble.running(self.device, self.precision) as place:
+            found = predicted_batches(
+                self.ensemble, self.genome, self.tiling, batches, self.averaging, place
+            )
+            for number in missing:
+                self._save(number, self._filled(stretches[number], found))
+
+    def _filled(
+        self, windows: slice, found: Iterator[tuple[slice, Values, Values | None]]
+    ) -> Values:
+        """(1 or 2, T, R) values and spread of the windows of a stretch."""
+        first, stop = (int(self.tiling.row_W[at]) for at in (windows.start, windows.stop))
+        shape = (1 + self.spread, len(self.ensemble.tracks), stop - first)
+        filled = np.empty(shape, np.float32)
+        reached = first
+        while reached < stop:
+            rows, values_TR, spread_TR = next(found)
+            inside = slice(rows.start - first, rows.stop - first)
+            filled[0, :, inside] = values_TR
+            if spread_TR is not None:
+                filled[1, :, inside] = spread_TR
+            reached = rows.stop
+        wrong = np.argwhere(~np.isfinite(filled))
+        if wrong.size:
+            _, track, row = wrong[0].tolist()
+            chrom, start, _ = self.tiling.bins(first + row, first + row + 1).row(0)
+            raise CislensError(
+                f"{self.ensemble.models[0].name} predicts a value that is not finite for track "
+                f"{self.ensemble.tracks.frame['id'][track]!r} at {chrom}:{start}; use --precision "
+                "fp32, or train the model again."
+            )
+        return filled
+
+    def _save(self, number: int, values: Values) -> None:
+        with atomic_path(self._part(number)) as aside, aside.open("wb") as handle:
+            np.save(handle, values)
+
+    def _predicted(self) -> Predicted:
+        def stretches() -> Iterator[Stretch]:
+            for number, windows in enumerate(self._stretches()):
+                values = np.load(self._part(number), mmap_mode="r")
+                rows = (int(self.tiling.row_W[at]) for at in (windows.start, windows.stop))
+                spread_TR = values[1] if self.spread else None
+                yield Stretch(self.tiling.bins(*rows), values[0], spread_TR)
+
+        return Predicted(
+            stretches, self.tiling.rows, self.spread, self.ensemble.tracks,
+            self.ensemble.species, self.genome.name, self.tiling.bin_size,
+            self.genome.chrom_sizes,
+        )  # fmt: skip
+
+    def _write_tracks(self) -> None:
+        """`tracks.tsv`: what each track is and which file holds it."""
+        frame = self.ensemble.tracks.frame.rename({"file": "measured"})
+        measured = pl.Series([Path(name).name for name in frame["measured"]], dtype=pl.String)
+        frame = frame.with_columns(measured=measured)
+        if "bigwig" in self.formats:
+            names = output_names(self.ensemble.tracks, ["bigwig"], spread=False)
+            frame = frame.with_columns(file=pl.Series(names)).select("id", "file", pl.all())
+        write_atomic(self.out / _TRACKS, frame.write_csv(separator="\t"))
