@@ -3,12 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from cislens.effects.attribution.entropy import entropy_map
 from cislens.effects.attribution.gradients import BothStrands, embedding_gradient, saliency
-from cislens.effects.attribution.importance import global_importance
 from cislens.effects.attribution.maps import at_sequence, ism
-from cislens.errors import CislensError
-from cislens.genome.codes import N, decode, encode, one_hot, reverse_complement
+from cislens.genome.codes import N, one_hot, reverse_complement
 from cislens.randomness import generator
 
 LENGTH = 24
@@ -104,21 +101,6 @@ def test_the_bins_of_an_output_are_summed(codes):
     assert np.allclose(saliency(Profile(), codes), saliency(linear, codes), atol=1e-6)
 
 
-def test_the_entropy_map_is_high_where_the_model_is_sure(codes):
-    class Sure:
-        def base_log_probabilities(self, sequences, positions, species):
-            p = np.full((len(positions), 4), 0.25, np.float32)
-            p[np.array(positions) == 5] = (0.97, 0.01, 0.01, 0.01)
-            return np.log(p)
-
-    found = entropy_map(Sure(), codes, None, stranded=True)
-    gain = np.log(4) + 0.97 * np.log(0.97) + 0.03 * np.log(0.01)
-    assert np.allclose(found[:, 5], gain, atol=1e-5)
-    assert np.abs(np.delete(found, 5, 1)).max() < 1e-6
-    both = entropy_map(Sure(), codes, None)
-    assert np.allclose(both[:, [5, LENGTH - 6]], gain / 2, atol=1e-5)
-
-
 def test_the_gradient_at_an_embedding_is_copied_to_its_bases():
     weights = torch.tensor([3.0, 4.0])
 
@@ -129,25 +111,6 @@ def test_the_gradient_at_an_embedding_is_copied_to_its_bases():
     module.forward = head
     norms = embedding_gradient(module, torch.zeros(1, 2, 2), bin_size=3, length=5)
     assert norms.tolist() == [[5, 5, 5, 10, 10]]
-
-
-def test_a_motif_that_counts_has_an_importance_and_its_sham_none():
-    motif = encode("TGACGTCA")
-
-    def predict(sequences):
-        return np.array([2.0 * decode(s).count("TGACGTCA") for s in sequences])
-
-    backgrounds = generator(0, "gia").integers(0, 4, (20, 60)).astype(np.uint8)
-    found = global_importance(predict, motif, backgrounds, seed=0)
-    assert found.effect == pytest.approx(2.0, abs=0.02)
-    assert abs(found.sham) < 0.02 and found.p_value < 1e-30
-    other = global_importance(predict, encode("ACACACAG"), backgrounds, seed=0)
-    assert abs(other.effect) < 0.02 and other.p_value > 0.05
-    assert global_importance(predict, motif, backgrounds, seed=0) == found
-    with pytest.raises(CislensError, match="no sham"):
-        global_importance(predict, encode("AAAA"), backgrounds, seed=0)
-    with pytest.raises(CislensError, match="does not fit"):
-        global_importance(predict, np.tile(motif, 9), backgrounds, seed=0)
 
 
 @pytest.mark.peers
