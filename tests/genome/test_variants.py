@@ -132,7 +132,11 @@ def test_foreign_and_empty_files_are_refused(tmp_path):
     (tmp_path / "a.vcf").write_text("1\t2\t.\tA\tC\n")
     (tmp_path / "b.tsv").write_text("chrom\tpos\tref\talt\n")
     (tmp_path / "c.bcf").write_bytes(b"BCF\2\2")
-    for name, message in (("a.vcf", "no VCF header"), ("b.tsv", "no variant"), ("c.bcf", "no readable BCF")):
+    for name, message in (
+        ("a.vcf", "no VCF header"),
+        ("b.tsv", "no variant"),
+        ("c.bcf", "no readable BCF"),
+    ):
         with pytest.raises(CislensError, match=message):
             read_variants(tmp_path / name)
     with pytest.raises(CislensError, match="does not exist"):

@@ -137,11 +137,11 @@ def _judge_bases(
 
 
 def _judge_bases_of(chromosome: Codes, pos: int, ref: str, alt: str) -> str | None:
-    def has(allele: Codes) -> bool:
-        return bool(np.array_equal(chromosome[pos - 1 : pos - 1 + allele.size], allele))
+    def has(allele: str) -> bool:
+        return decode(chromosome[pos - 1 : pos - 1 + len(allele)]) == allele
 
-    if ref == "-" or has(encode(ref)):
+    if ref == "-" or has(ref):
         return None
-    if alt != "-" and has(encode(alt)):
+    if alt != "-" and has(alt):
         return "flipped"
-    return "other_strand" if has(reverse_complement(encode(ref))) else "ref_mismatch"
+    return "other_strand" if has(decode(reverse_complement(encode(ref)))) else "ref_mismatch"

@@ -86,7 +86,7 @@ def require_complete(path: Path) -> None:
 
 @contextmanager
 def opened_bcf(path: Path) -> Iterator[pysam.VariantFile]:
-    """A VCF or BCF by pysam, whose warnings become errors.
+    """A VCF or BCF without its samples by pysam, whose warnings become errors.
 
     Raises:
         CislensError: if it is not readable to its end.
@@ -94,7 +94,7 @@ def opened_bcf(path: Path) -> Iterator[pysam.VariantFile]:
     require_complete(path)
     loudness = pysam.set_verbosity(0)
     try:
-        with pysam.VariantFile(str(path)) as file:
+        with pysam.VariantFile(str(path), drop_samples=True) as file:
             yield file
     except (ValueError, OSError) as error:
         if isinstance(error, CislensError):

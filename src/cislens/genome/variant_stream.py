@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +25,7 @@ from cislens.genome.variant_files import (
 )
 
 _BLOCK = 1 << 22  # bytes of text parsed at once
+_RECORDS = 20_000  # records of a BCF parsed at once
 _VCF_COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT")
 _MISSING = ["NA", "NaN", ""]
 _SCHEMA = {
@@ -95,7 +97,7 @@ def stream_variants(
     kind = file_kind(path)
     require_complete(path)
     if kind == "bcf":
-        parts = _bcf_parts(path, chunk)
+        parts = _bcf_parts(path)
     elif kind == "parquet":
         parts = _parquet_parts(path, columns or {}, chunk)
     elif kind == "vcf":
@@ -189,24 +191,35 @@ def _vcf_lines(path: Path, handle: BinaryIO) -> bytes:
 
 
 def _vcf_parts(path: Path) -> Iterator[pl.DataFrame]:
-    done = 0
     with _opened(path) as handle:
         _vcf_lines(path, handle)
-        for block in _blocks(handle):
-            part = _parsed(path, block, "\t", list(range(5)), ["chrom", "pos", "id", "ref", "alt"])
-            short = part["alt"].is_null()
-            if short.any():
-                # Empty lines, as at the end of some files, are no records.
-                part = part.filter(~pl.all_horizontal(pl.all().is_null()))
-                if part["alt"].null_count():
-                    row = done + int(part["alt"].is_null().arg_true()[0]) + 1
-                    raise CislensError(
-                        f"{path} record {row} has no five columns separated by tabs; the file is "
-                        "truncated or no VCF."
-                    )
-            part = part.with_columns(pl.col("id").replace(".", None))
-            yield part.with_row_index(ROW, done + 1)
-            done += part.height
+        yield from _vcf_records(path, _blocks(handle))
+
+
+def _bcf_parts(path: Path) -> Iterator[pl.DataFrame]:
+    with opened_bcf(path) as file:
+        # Written out and parsed at once, records are read in half the time of field by field.
+        texts = (str(record) for record in file)
+        blocks = iter(lambda: "".join(islice(texts, _RECORDS)).encode(), b"")
+        yield from _vcf_records(path, blocks)
+
+
+def _vcf_records(path: Path, blocks: Iterator[bytes]) -> Iterator[pl.DataFrame]:
+    done = 0
+    for block in blocks:
+        part = _parsed(path, block, "\t", list(range(5)), ["chrom", "pos", "id", "ref", "alt"])
+        if part["alt"].null_count():
+            # Empty lines, as at the end of some files, are no records.
+            part = part.filter(~pl.all_horizontal(pl.all().is_null()))
+        if part["alt"].null_count():
+            row = done + int(part["alt"].is_null().arg_true()[0]) + 1
+            raise CislensError(
+                f"{path} record {row} has no five columns separated by tabs; the file is "
+                "truncated or no VCF."
+            )
+        part = part.with_columns(pl.col("id").replace(".", None))
+        yield part.with_row_index(ROW, done + 1)
+        done += part.height
 
 
 def _table_parts(path: Path, separator: str, columns: Mapping[str, str]) -> Iterator[pl.DataFrame]:
@@ -246,22 +259,6 @@ def _parsed(
     except pl.exceptions.PolarsError as error:
         raise CislensError(f"{path} is no readable table of variants: {error}.") from None
     return table.rename(dict(zip(table.columns, names, strict=True)))
-
-
-def _bcf_parts(path: Path, chunk: int) -> Iterator[pl.DataFrame]:
-    schema = ["chrom", "pos", "id", "ref", "alt"]
-    types = dict.fromkeys(schema, pl.String()) | {"pos": pl.Int64()}
-    rows: list[tuple[str, int, str | None, str | None, str]] = []
-    done = 0
-    with opened_bcf(path) as file:
-        for record in file:
-            alt = ",".join(record.alts) if record.alts else "."
-            rows.append((record.chrom, record.pos, record.id, record.ref, alt))
-            if len(rows) == chunk:
-                yield pl.DataFrame(rows, schema=types, orient="row").with_row_index(ROW, done + 1)
-                done, rows = done + len(rows), []
-    if rows:
-        yield pl.DataFrame(rows, schema=types, orient="row").with_row_index(ROW, done + 1)
 
 
 def _parquet_parts(path: Path, columns: Mapping[str, str], chunk: int) -> Iterator[pl.DataFrame]:
@@ -312,6 +309,9 @@ def variant_chromosomes(path: str | Path, columns: Mapping[str, str] | None = No
         indexed = indexed_chromosomes(path)
         if indexed:
             return indexed
+    if file_kind(path) == "bcf":
+        with opened_bcf(path) as file:
+            return list(dict.fromkeys(record.chrom for record in file))
     names: dict[str, None] = {}
     for part in stream_variants(path, columns):
         names.update(dict.fromkeys(part["chrom"].drop_nulls().unique(maintain_order=True)))
