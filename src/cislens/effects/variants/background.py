@@ -51,7 +51,7 @@ class Census:
         self.genome = genome
         self.counts = np.zeros((_OTHER + 1, _CELLS), np.int64)
         self.chroms: dict[str, None] = {}
-        self._tss = None if genes is None else _starts(genes)
+        self._tss = None if genes is None else starts_by_chromosome(genes)
         self._taken = _Taken(genome)
 
     def add(self, variants: pl.DataFrame) -> None:
@@ -162,7 +162,8 @@ def distance_to(starts: Ints, first: Ints) -> Ints:
     return nearest
 
 
-def _starts(genes: pl.DataFrame) -> dict[str, Ints]:
+def starts_by_chromosome(genes: pl.DataFrame) -> dict[str, Ints]:
+    """Sorted transcription starts, 0-based."""
     placed = promoters(genes, 0, 1).select("chrom", "tss").unique().sort("tss")
     return {
         str(chrom): part["tss"].to_numpy().astype(np.int64)

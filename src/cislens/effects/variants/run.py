@@ -1,0 +1,281 @@
+"""A run over a file of variants: examined, scored part by part, calibrated, written.
+
+    OUT/manifest.json     what is scored by what: settings and digests
+    OUT/doctor.json, left_out.tsv
+    OUT/background.parquet   background variants and their scores
+    OUT/parts/            scores of some variants each, until all are there
+    OUT/variants.parquet, tracks.tsv, variants.vcf.gz[.tbi]
+    OUT/summary.json      written last
+
+Every file is a function of the input and the settings, so that a run that was killed and is
+started again gives the same bytes.
+"""
+
+import errno
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from cislens.effects.devices import resolve_device
+from cislens.effects.variants.annotated import (
+    field_values,
+    info_fields,
+    write_annotated,
+    write_own,
+)
+from cislens.effects.variants.background import Background, draw_background
+from cislens.effects.variants.calibration import Null, RankCounts
+from cislens.effects.variants.intake import (
+    NEAR,
+    Inspection,
+    Intake,
+    genes_of,
+    inspect,
+    left_out_reasons,
+    named_genes,
+    surroundings,
+)
+from cislens.effects.variants.output import (
+    AT_LEAST,
+    Columns,
+    counts_of,
+    describe,
+    finished,
+    join_parts,
+    part_table,
+    read_parts,
+    write_tracks,
+)
+from cislens.effects.variants.request import MANIFEST, Request, manifest_of, require_own
+from cislens.effects.variants.scores import VariantScorer
+from cislens.errors import CislensError
+from cislens.files import atomic_path, claimed, write_atomic
+from cislens.genome.codes import decode
+from cislens.progress import track
+from cislens.signal.datacard import FILE_NAME
+
+logger = logging.getLogger("cislens")
+
+SUMMARY = "summary.json"
+_LARGEST_PART = 4096
+_SMALLEST_PART = 64
+_VALUES_PER_PART = 1 << 22
+
+
+def run_variants(request: Request, out: Path) -> dict[str, Any]:
+    """Score a file of variants into a folder; goes on where an earlier run of it stopped.
+
+    Returns:
+        The summary: counts, files, and what each column of the table means.
+
+    Raises:
+        CislensError: for input that is refused, or a folder that holds another run.
+    """
+    prepared = _Prepared.of(request)
+    manifest = prepared.manifest(request)
+    require_own(out, manifest)
+    if (out / SUMMARY).exists():
+        logger.info("%s is already scored", out)
+        summary: dict[str, Any] = json.loads((out / SUMMARY).read_text())
+        return summary
+    parts = out / "parts"
+    with claimed(parts, "scoring variants into"):
+        try:
+            inspection = inspect(prepared.intake, out, request.keep_going)
+            write_atomic(out / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+            null, background = _score(request, prepared, inspection, out)
+            summary = _assemble(request, prepared, inspection, null, out)
+            summary["background"] = background
+            write_atomic(out / SUMMARY, json.dumps(summary, indent=2) + "\n")
+        except (CislensError, OSError) as error:
+            if not any(parts.glob("*.parquet")):
+                shutil.rmtree(parts)
+            if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise CislensError(
+                    f"no space is left for {out}; make room and run the same command again, it "
+                    "goes on from there."
+                ) from error
+            raise
+        shutil.rmtree(parts)
+    return summary
+
+
+def plan_variants(request: Request, out: Path | None = None) -> dict[str, Any]:
+    """Check everything that a run needs and say what it would do; writes nothing.
+
+    Raises:
+        CislensError: as `run_variants`.
+    """
+    prepared = _Prepared.of(request)
+    if out is not None:
+        require_own(out, prepared.manifest(request))
+    found = inspect(prepared.intake, None, request.keep_going)
+    scorer, columns, report = prepared.scorer, prepared.columns, found.report
+    first = found.first.row(0, named=True)
+    start = first["pos"] - 11
+    wide = len(columns.track_ids)
+    return {
+        "variants": found.variants,
+        "left_out": report.left_out,
+        "guess": report.guess,
+        "renamed": report.renamed,
+        "model": str(request.model),
+        "species": scorer.species,
+        "scores": list(scorer.names),
+        "tracks": columns.track_ids,
+        "calibrated": [*([columns.headline] if columns.headline else []), *columns.scalars],
+        "background": request.background,
+        "window_bp": scorer.layout.length,
+        "passes_at_most": 2 * scorer.averaging.views * (found.variants + request.background),
+        "parts": -(-found.variants // _part_size(columns)),
+        "table_bytes": 4 * found.variants * (wide * (len(scorer.names_by_track) + 3) + 30),
+        "device": str(resolve_device(request.scoring.device)),
+        "first_variant": first["given"],
+        "first_bases": decode(request.genome.fetch(first["chrom"], start, start + 21)),
+    }
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    scorer: VariantScorer
+    intake: Intake
+    columns: Columns
+    in_genes: bool
+
+    @classmethod
+    def of(cls, request: Request) -> "_Prepared":
+        genome, path = request.genome, request.genes
+        resolve_device(request.scoring.device)
+        every = named = only = None
+        if path is not None:
+            every = genes_of(path, genome)
+            named = named_genes(every, request.gene_names, path) if request.gene_names else every
+        with_tracks = (request.folder / FILE_NAME).exists()
+        scoring = replace(request.scoring, genes=named if with_tracks else None)
+        scorer = VariantScorer(request.model, genome, scoring)
+        if named is not None and request.gene_names:
+            reach = max(NEAR, scorer.layout.central * scorer.layout.bin_size // 2)
+            only = surroundings(named, reach)
+        intake = Intake(request.variants, genome, request.columns, every, only)
+        return cls(scorer, intake, Columns.of(scorer), scoring.genes is not None)
+
+    def manifest(self, request: Request) -> dict[str, Any]:
+        return manifest_of(request, self.scorer.species, self.scorer.batch_size)
+
+
+def _score(
+    request: Request, prepared: _Prepared, inspection: Inspection, out: Path
+) -> tuple[Null | None, dict[str, int]]:
+    """Score the background and all parts that are not there yet."""
+    columns, size = prepared.columns, _part_size(prepared.columns)
+    null, drawn = None, {"wanted": 0, "found": 0, "less_alike": 0}
+    with prepared.scorer as scorer:
+        if request.background:
+            background = draw_background(inspection.census, request.background, request.seed)
+            drawn = {
+                "wanted": background.wanted, "found": background.variants.height,
+                "less_alike": background.relaxed,
+            }  # fmt: skip
+            null = _null(scorer, columns, background, out / "background.parquet", size)
+        total = -(-inspection.variants // size)
+        every = track(prepared.intake.parts(size), "score variants", total)
+        for number, part in enumerate(every):
+            place = _part(out, number)
+            if not place.exists():
+                _write(part_table(scorer.score(part), columns, null), place)
+    return null, drawn
+
+
+def _null(
+    scorer: VariantScorer, columns: Columns, background: Background, path: Path, size: int
+) -> Null:
+    if not path.exists():
+        variants = background.variants
+        starts = track(range(0, variants.height, size), "score background")
+        tables = [scorer.score(variants[start : start + size]).table() for start in starts]
+        _write(pl.concat(tables), path)
+    return Null.of(columns.calibrated(pl.read_parquet(path)))
+
+
+def _assemble(
+    request: Request, prepared: _Prepared, inspection: Inspection, null: Null | None, out: Path
+) -> dict[str, Any]:
+    """Rates of all parts together, then the tables and the VCF."""
+    columns = prepared.columns
+    total = -(-inspection.variants // _part_size(columns))
+    parts = [_part(out, number) for number in range(total)]
+    q_table = None
+    if null is not None:
+        ranks = RankCounts(null.size, null.sorted_nK.shape[1])
+        for path in parts:
+            ranks.add(counts_of(pl.read_parquet(path, columns=[AT_LEAST])))
+        q_table = ranks.q_table()
+    complete = [path.with_name(f"complete-{path.name}") for path in parts]
+    for path, place in zip(parts, track(complete, "rates"), strict=True):
+        _write(finished(pl.read_parquet(path), columns, null, q_table), place)
+    join_parts(complete, out / "variants.parquet")
+    files = ["doctor.json", "left_out.tsv", "variants.parquet", "variants.vcf.gz"]
+    files += ["background.parquet"] if null is not None else []
+    if columns.tracks is not None:
+        write_tracks(columns.tracks, out / "tracks.tsv")
+        files.append("tracks.tsv")
+    indexed = _write_vcf(request, prepared, null is not None, complete, out)
+    files += [path.name for path in sorted(out.glob("variants.vcf.gz.*"))]
+    names = list(pl.read_parquet_schema(complete[0]))
+    return {
+        "variants": inspection.variants,
+        "left_out": inspection.report.left_out,
+        "renamed": inspection.report.renamed,
+        "guess": inspection.report.guess,
+        "indexed": indexed,
+        "files": sorted(files),
+        "columns": describe(names, columns, null.size if null else 0),
+    }  # fmt: skip
+
+
+def _write_vcf(
+    request: Request, prepared: _Prepared, calibrated: bool, complete: list[Path], out: Path
+) -> bool:
+    columns, genes = prepared.columns, prepared.in_genes
+    fields = info_fields(columns, calibrated, genes)
+    place = out / "variants.vcf.gz"
+
+    def scored() -> Iterator[tuple[tuple[int, int], dict[str, str]]]:
+        for table in track(read_parts(complete), "annotate", len(complete)):
+            yield from field_values(table, columns, calibrated, genes)
+
+    def own() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+        for table in track(read_parts(complete), "annotate", len(complete)):
+            rows = table.select("chrom", "pos", "ref", "alt", "id").iter_rows(named=True)
+            values = field_values(table, columns, calibrated, genes)
+            for row, (_, found) in zip(rows, values, strict=True):
+                yield row, found
+
+    if _is_vcf(request.variants):
+        return write_annotated(place, request.variants, fields, scored(), left_out_reasons(out))
+    return write_own(place, request.genome, fields, own())
+
+
+def _is_vcf(path: Path) -> bool:
+    name = path.name.lower().removesuffix(".gz").removesuffix(".bgz")
+    return name.endswith((".vcf", ".bcf"))
+
+
+def _part_size(columns: Columns) -> int:
+    wide = max(1, len(columns.track_ids))
+    return min(_LARGEST_PART, max(_SMALLEST_PART, _VALUES_PER_PART // wide))
+
+
+def _part(out: Path, number: int) -> Path:
+    return out / "parts" / f"{number:06d}.parquet"
+
+
+def _write(table: pl.DataFrame, path: Path) -> None:
+    with atomic_path(path) as aside:
+        table.write_parquet(aside)
