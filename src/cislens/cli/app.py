@@ -9,6 +9,7 @@ import typer
 
 from cislens import __version__
 from cislens.cli import (
+    attribute,
     audit,
     bench,
     data,
@@ -21,6 +22,7 @@ from cislens.cli import (
     report,
     risk,
     train,
+    variants,
 )
 from cislens.errors import CislensError, CollapseError
 
@@ -39,6 +41,8 @@ app.command("bench")(bench.command)
 app.command("embed")(embed.command)
 app.command("evaluate")(evaluate.command)
 app.command("predict")(predict.command)
+app.command("variants")(variants.command)
+app.command("attribute")(attribute.command)
 app.command("report")(report.command)
 app.command("risk")(risk.command)
 app.add_typer(model.app, name="model")

@@ -1,0 +1,134 @@
+"""What motifs do to a target in backgrounds made from the regions of a genome.
+
+Dimensions: n window, K background, L base.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from cislens.effects.attribution.importance import (
+    BACKGROUNDS,
+    global_importance,
+    matched_backgrounds,
+    shuffled_backgrounds,
+)
+from cislens.effects.attribution.plan import Plan
+from cislens.effects.devices import running
+from cislens.errors import CislensError, nearest
+from cislens.genome.codes import Codes, N, one_hot
+from cislens.genome.intervals import Spans
+from cislens.motifs.library import MotifLibrary
+from cislens.motifs.sites import Motif, consensus_motif, find_motif
+from cislens.progress import track as progress
+from cislens.randomness import generator
+
+logger = logging.getLogger("cislens")
+
+Background = Literal["shuffled", "genome"]
+_IUPAC = frozenset("ACGTURYSWKMBDHVN")
+_POOL = 10  # windows that are drawn for each background
+_ROUNDS = 20
+
+
+def asked_motifs(names: Sequence[str], library: MotifLibrary | None) -> tuple[Motif, ...]:
+    """The motifs that are meant: by IUPAC letters, else by identifier or name in a library.
+
+    Raises:
+        CislensError: for a name that is neither, or without a library.
+    """
+    found = []
+    for name in dict.fromkeys(names):
+        if name and set(name.upper()) <= _IUPAC:
+            found.append(consensus_motif(name))
+        elif library is None:
+            raise CislensError(
+                f"{name!r} is not written in IUPAC letters; give --motifs, the library to find it "
+                "in."
+            )
+        else:
+            found.append(find_motif(library.motifs, name))
+    return tuple(found)
+
+
+def insert_motifs(
+    plan: Plan, motifs: Sequence[Motif], *, background: Background = "shuffled",
+    count: int = BACKGROUNDS,
+) -> pl.DataFrame:  # fmt: skip
+    """The effect of each motif on the target of a plan: `motif, effect, low, high, sham, p_value,
+    backgrounds`, a row each; see `importance.Importance`.
+
+    Args:
+        background: the windows of the plan with their dinucleotides shuffled, or other windows of
+            its chromosomes, without N and clear of the plan's, matched to them in GC.
+
+    Raises:
+        CislensError: if a motif does not fit, or there are too few windows without N.
+    """
+    if background not in get_args(Background):
+        raise CislensError(f"no background {background!r}. "
+                           f"{nearest(background, get_args(Background))}")  # fmt: skip
+    windows = plan.windows
+    codes_nL = plan.genome.windows(windows["chrom"], windows["start"].to_numpy(), plan.width)
+    called_n = (codes_nL != N).all(1)
+    if not called_n.all():
+        logger.warning("%d of %d regions have an N and make no background.",
+                       int((~called_n).sum()), len(windows))  # fmt: skip
+    if not called_n.any():
+        raise CislensError("every region has an N in its window; give others, or a smaller width.")
+    clear = list(codes_nL[called_n])
+    seed = plan.question.seed
+    if background == "genome":
+        pool_nL = _elsewhere(plan, _POOL * count)
+        background_KL = matched_backgrounds(clear, list(pool_nL), seed=seed, count=count)
+    else:
+        background_KL = shuffled_backgrounds(clear, seed=seed, count=count)
+    by_name = {motif.name: motif.probabilities_W4 for motif in motifs}
+    module = plan.question.network(plan.subject)
+    with running(module, plan.device) as place:
+
+        def predict(sequences: tuple[Codes, ...]) -> npt.NDArray[np.float32]:
+            parts = []
+            for first in range(0, len(sequences), plan.batch_size):
+                x = torch.from_numpy(one_hot(np.stack(sequences[first : first + plan.batch_size])))
+                with torch.inference_mode():
+                    parts.append(module(x.to(place)).float().cpu().numpy())
+            return np.concatenate(parts)
+
+        found = [
+            asdict(each)
+            for name in progress(by_name, "motifs")
+            for each in global_importance(predict, {name: by_name[name]}, background_KL, seed=seed)
+        ]
+    return pl.DataFrame(found)
+
+
+def _elsewhere(plan: Plan, count: int) -> Codes:
+    """Random windows of the plan's chromosomes, none with N or over a window of the plan."""
+    rng = generator(plan.question.seed, "insertion", "pool")
+    width, sizes = plan.width, plan.genome.chrom_sizes
+    names = [name for name in plan.windows["chrom"].unique(maintain_order=True)
+             if sizes[name] >= width]  # fmt: skip
+    if not names:
+        raise CislensError(f"no chromosome of the regions is as long as the {width} bp windows.")
+    taken = {name: Spans.of(plan.windows.filter(pl.col("chrom") == name)) for name in names}
+    room = np.array([sizes[name] - width + 1 for name in names], np.float64)
+    kept = [np.zeros((0, width), np.uint8)]
+    for _ in range(_ROUNDS):
+        which = rng.choice(len(names), size=count, p=room / room.sum())
+        starts = (rng.random(count) * room[which]).astype(np.int64)
+        codes_nL = plan.genome.windows([names[at] for at in which], starts, width)
+        over = np.zeros(count, bool)
+        for at, name in enumerate(names):
+            mine = which == at
+            over[mine] = taken[name].overlap(starts[mine], starts[mine] + width)
+        kept.append(codes_nL[~over & (codes_nL != N).all(1)])
+        if sum(map(len, kept)) >= count:
+            break
+    return np.concatenate(kept)[:count]

@@ -1,0 +1,99 @@
+"""Maps of many regions on the disk while they are made: killed and started again, they go on.
+
+Dimensions: n region, 4 channel A, C, G, T, L base.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cislens.effects.attribution.attribute import Attributions
+from cislens.effects.attribution.files import Maps
+from cislens.errors import CislensError
+from cislens.files import atomic_path, sync, write_atomic
+
+_SETTINGS = "settings.json"
+
+
+def require_same(found: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to mix what was asked for with what a folder holds.
+
+    Raises:
+        CislensError: naming the first setting that differs.
+    """
+    for name in sorted({*found, *settings}):
+        if found.get(name) != settings.get(name):
+            raise CislensError(
+                f"{folder} holds attributions with {name} {found.get(name)!r}, asked for was "
+                f"{settings.get(name)!r}; give another --out, or remove the folder."
+            )
+
+
+class Parts:
+    """Attributions of n regions as memory maps, with a mark for each stretch that is done.
+
+    Args:
+        folder: is made unless it is there.
+        settings: what the maps are a function of; JSON can hold it.
+        shape: (n, 4, L).
+        at_once: regions of a stretch.
+
+    Raises:
+        CislensError: if the folder was begun with other settings.
+    """
+
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], shape: tuple[int, int, int], at_once: int
+    ) -> None:
+        self.folder = folder
+        if not (folder / _SETTINGS).exists():
+            _create(folder, settings, shape)
+        require_same(json.loads((folder / _SETTINGS).read_text()), settings, folder)
+        self.hypothetical_n4L: Maps = _open(folder / "hypothetical.npy")
+        self.one_hot_n4L: npt.NDArray[np.int8] = _open(folder / "one_hot.npy")
+        self.scores_n2: Maps = _open(folder / "scores.npy")
+        self._stretches = [
+            slice(start, min(start + at_once, shape[0])) for start in range(0, shape[0], at_once)
+        ]
+
+    def missing(self) -> list[slice]:
+        """The rows of each stretch that is still to be made, in order."""
+        return [rows for rows in self._stretches if not self._mark(rows).exists()]
+
+    def put(self, rows: slice, found: Attributions) -> None:
+        """Write a stretch, and then its mark."""
+        self.hypothetical_n4L[rows] = found.hypothetical
+        self.one_hot_n4L[rows] = found.one_hot
+        self.scores_n2[rows] = np.stack([found.score, found.reference], axis=1)
+        for path in self.folder.glob("*.npy"):
+            sync(path)
+        write_atomic(self._mark(rows), "")
+
+    def remove(self) -> None:
+        """Give the disk back."""
+        shutil.rmtree(self.folder)
+
+    def _mark(self, rows: slice) -> Path:
+        return self.folder / f"{rows.start}-{rows.stop}.done"
+
+
+def _create(folder: Path, settings: Mapping[str, Any], shape: tuple[int, int, int]) -> None:
+    with atomic_path(folder) as aside:
+        aside.mkdir()
+        kinds = {
+            "hypothetical.npy": (np.float32, shape),
+            "one_hot.npy": (np.int8, shape),
+            "scores.npy": (np.float32, (shape[0], 2)),
+        }
+        for name, (kind, size) in kinds.items():
+            np.lib.format.open_memmap(aside / name, mode="w+", dtype=kind, shape=size)
+        (aside / _SETTINGS).write_text(json.dumps(settings))
+
+
+def _open(path: Path) -> Any:
+    return np.lib.format.open_memmap(path, mode="r+")
