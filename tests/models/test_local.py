@@ -13,11 +13,21 @@ from cislens.models.presets import PRESETS, encoder_config
 from cislens.models.registry import build_encoder
 
 SPECIES = ("a", "b")
-LOCAL = ("enformer-tiny", "space-plus-tiny", "space-paper-tiny")
+LOCAL = (
+    "enformer-tiny",
+    "space-plus-tiny",
+    "space-paper-tiny",
+    "basenji-tiny",
+    "basenji-tiny:fine",
+    "findna-plus-tiny",
+    "findna-plus-tiny:rc",
+    "findna-plus-tiny:mixer",
+)
 CHANGES: dict[str, dict[str, Any]] = {
     "": {},
     "rc": {"rc_equivariant": True},
     "mixer": {"block": "mixer"},
+    "fine": {"bin_size": 8},
 }
 _BUILT: dict[str, Encoder] = {}
 
@@ -134,6 +144,32 @@ def test_every_position_and_base_of_a_window_that_is_no_multiple_of_the_bin(name
         assert float((want - reference[row_M[part]]).abs().max()) > 1e-3 * scale
 
 
+@pytest.mark.parametrize("name", ["basenji-tiny:fine", "findna-plus-tiny", "findna-plus-tiny:rc"])
+def test_blocks_that_read_far_are_local_in_a_long_window(name: str) -> None:
+    x_B4L = windows(2500, [(1, 700, 333), (1, 1100, 8), (2, 2400, 100)], seed=2)
+    net = encoder(name)
+    local = net.local(x_B4L)
+    assert local is not None
+    rows, positions = x_B4L.sum(dim=1).nonzero().T
+    chosen = torch.cat(
+        [torch.arange(0, len(rows), 97), torch.tensor([1, 2499, 2500, len(rows) - 1])]
+    )
+    row_M, position_M = rows[chosen], positions[chosen]
+    base_M = torch.arange(len(row_M)) % 4
+    got = local.embeddings(row_M, position_M, base_M).values_BND
+    with torch.no_grad():
+        want = net(substituted(x_B4L, row_M, position_M, base_M)).values_BND
+        reference = net(x_B4L).values_BND[row_M]
+    assert_same(got, want)
+    # Far from the base nothing is computed anew: not even a rounding differs.
+    far_MN = (torch.arange(want.shape[1]) * net.bin_size - position_M[:, None]).abs() > 1100
+    assert far_MN.any()
+    own_M = x_B4L.argmax(dim=1)[row_M, position_M]
+    unchanged = local.embeddings(row_M, position_M, own_M).values_BND
+    assert torch.equal(got[far_MN], unchanged[far_MN])
+    torch.testing.assert_close(want[far_MN], reference[far_MN], rtol=0, atol=1e-5)
+
+
 def test_training_lets_every_base_reach_everything() -> None:
     net = encoder("enformer-tiny").train()
     try:
@@ -158,4 +194,4 @@ def test_the_base_itself_changes_nothing(name: str) -> None:
     got = local.embeddings(row_M, position_M, x_B4L.argmax(dim=1)[row_M, position_M])
     with torch.no_grad():
         want = net(x_B4L)
-    torch.testing.assert_close(got.values_BND, want.values_BND, rtol=0, atol=1e-5)
+    assert_same(got.values_BND, want.values_BND)

@@ -9,11 +9,13 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from cislens.models.contract import Embedding, Encoder, whole_bins
+from cislens.models.contract import Embedding, Encoder, LocalEncoder, whole_bins
 from cislens.models.enformer import Pointwise
+from cislens.models.local import LocalBlocks, LocalConvolutions, LocalTower
 from cislens.nn.convolution import SLOPE, ConvBlock, Convolution, position_mask
 from cislens.recipes.reading import Section
 
@@ -122,12 +124,30 @@ class DilatedBlock(nn.Module):
         nn.init.zeros_(self.widen.conv.bias)
 
     def forward(self, x_BND: Tensor, valid_BN: Tensor | None) -> Tensor:
-        h_BND = self.norm(x_BND.flatten(0, 1)).view_as(x_BND)
+        mask_BN1 = None if valid_BN is None else valid_BN.unsqueeze(2)
+        return self.finish(x_BND, self.spread(self.read(x_BND, mask_BN1)))
+
+    @property
+    def reach(self) -> int:
+        """Bins on either side of a bin that it reads."""
+        return self.dilation
+
+    def read(self, x_BND: Tensor, mask_BN1: Tensor | None) -> Tensor:
+        """What the convolution reads, bin by bin; the mask is 0 where it must not."""
+        h_BND: Tensor = self.norm(x_BND.flatten(0, 1)).view_as(x_BND)
         h_BND = h_BND * torch.sigmoid(SLOPE * h_BND)
-        if valid_BN is not None:
-            h_BND = h_BND * valid_BN.unsqueeze(2).to(h_BND.dtype)
-        h_BNH = self.conv(h_BND.transpose(1, 2)).transpose(1, 2)
-        update: Tensor = self.dropout(self.widen(h_BNH))
+        return h_BND if mask_BN1 is None else h_BND * mask_BN1.to(h_BND.dtype)
+
+    def spread(self, read_BND: Tensor, bias: bool = True) -> Tensor:
+        """The convolution; without its bias it is linear."""
+        d, bias_H = self.dilation, self.conv.bias if bias else None
+        h_BDN = read_BND.transpose(1, 2)
+        y_BHN = F.conv1d(h_BDN, self.conv.weight, bias_H, padding=d, dilation=d)
+        return y_BHN.transpose(1, 2)
+
+    def finish(self, x_BND: Tensor, spread_BNH: Tensor) -> Tensor:
+        """The block's output from its input and from what the convolution gives."""
+        update: Tensor = self.dropout(self.widen(spread_BNH))
         return x_BND + update
 
 
@@ -163,6 +183,17 @@ class BasenjiEncoder(Encoder):
             x_BND = block(x_BND, mask_BN)
             yield Embedding(x_BND, self.bin_size, valid_BN)
         yield Embedding(self.pointwise(x_BND), self.bin_size, valid_BN)
+
+    @torch.no_grad()
+    def local(self, x_B4L: Tensor, species_B: Tensor | None = None) -> LocalEncoder | None:
+        if self.training:
+            return None
+        x_B4L, valid_BN, mask_BN = whole_bins(x_B4L, self.bin_size)
+        stages = [(stage, max_pool) for stage in self.tower.stages if isinstance(stage, ConvBlock)]
+        tower = LocalTower(self.tower.stem, max_pool, stages, x_B4L, mask_BN)
+        blocks = [block for block in self.blocks if isinstance(block, DilatedBlock)]
+        rest = LocalBlocks(blocks, self.pointwise, tower.bins_BND, mask_BN)
+        return LocalConvolutions(tower, rest, self.bin_size, valid_BN)
 
 
 def max_pool(x_BLC: Tensor) -> Tensor:

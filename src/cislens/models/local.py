@@ -7,16 +7,23 @@ Dimensions: B reference window, L position, N bin, C channel, D channel of the b
 window, W position of a stretch, K tap.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from cislens.models.contract import Embedding, LocalEncoder
 from cislens.nn.convolution import SLOPE, ConvBlock, Convolution, position_mask
 from cislens.nn.patches import Patches, convolve_inside, cut, padded, put, reached
 
 # What follows a convolution: layers of single positions, then a pool of pairs.
 Halve = Callable[[Tensor], Tensor]
+
+# A stretch of more of the window than this is computed as the whole window: to collect it takes
+# longer than to compute the rest.
+_WIDEST = 0.75
 
 
 class FirstConvolution:
@@ -75,6 +82,13 @@ class _Stage:
         return Patches(self.halve(y_MWC), start_M // 2, row_M)
 
 
+class Tower(Protocol):
+    """From bases to bins."""
+
+    def patches(self, row_M: Tensor, position_M: Tensor, base_M: Tensor) -> Patches:
+        """The bins that read the base, where it is replaced."""
+
+
 class LocalTower:
     """Reference windows and what every level of a tower makes of them.
 
@@ -114,3 +128,123 @@ class LocalTower:
         for stage in self.stages:
             patches = stage(patches)
         return patches
+
+
+class SpreadBlock(Protocol):
+    """A residual block that reads its neighbors by one linear convolution.
+
+    `block(x, mask)` is `finish(x, spread(read(x, mask)))`; `read` and `finish` work on single
+    positions, `spread` reads `reach` positions to either side, with zeros beyond the ends.
+    """
+
+    @property
+    def reach(self) -> int: ...
+
+    def read(self, x_BND: Tensor, mask_BN1: Tensor | None) -> Tensor: ...
+
+    def spread(self, read_BND: Tensor, bias: bool = True) -> Tensor: ...
+
+    def finish(self, x_BND: Tensor, spread_BND: Tensor) -> Tensor: ...
+
+
+class LocalBlocks:
+    """Residual blocks behind a tower: local while the stretches are short, then whole.
+
+    Args:
+        blocks: what follows the tower.
+        last: the last layer, which works on single bins.
+        x_BND: bins of the reference windows, as the tower gives them.
+        mask_BN: bins that may be read; None where all may.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[SpreadBlock],
+        last: Callable[[Tensor], Tensor],
+        x_BND: Tensor,
+        mask_BN: Tensor | None,
+    ) -> None:
+        self.blocks, self.last = blocks, last
+        self.mask_BN1 = None if mask_BN is None else mask_BN.unsqueeze(2)
+        self.levels = []
+        for block in blocks:
+            read_BND = block.read(x_BND, self.mask_BN1)
+            spread_BND = block.spread(read_BND)
+            self.levels.append((x_BND, read_BND, spread_BND))
+            x_BND = block.finish(x_BND, spread_BND)
+        self.before_last_BND, self.last_BND = x_BND, last(x_BND)
+
+    def __call__(self, patches: Patches) -> Tensor:
+        """The embedding of whole windows, (M, N, D)."""
+        length = self.last_BND.shape[1]
+        for index, block in enumerate(self.blocks):
+            if patches.width + 2 * block.reach > _WIDEST * length:
+                return self._whole(index, patches)
+            patches = self._step(index, patches)
+        return replace(patches, values_MWC=self.last(patches.values_MWC)).within(self.last_BND)
+
+    def _step(self, index: int, patches: Patches) -> Patches:
+        block, (x_BND, read_BND, spread_BND) = self.blocks[index], self.levels[index]
+        mask_MW1 = None if self.mask_BN1 is None else patches.take(self.mask_BN1)
+        change_MWC = block.read(patches.values_MWC, mask_MW1) - patches.take(read_BND)
+        length = x_BND.shape[1]
+        start_M, width = reached(patches.start_M, patches.width, block.reach, length)
+        inner_M, row_M = patches.start_M - start_M, patches.row_M
+        room_MWC = change_MWC.new_zeros(len(row_M), width, change_MWC.shape[2])
+        spread_MWC = block.spread(put(room_MWC, inner_M, change_MWC), bias=False)
+        spread_MWC = spread_MWC + cut(spread_BND, row_M, start_M, width)
+        x_MWC = put(cut(x_BND, row_M, start_M, width), inner_M, patches.values_MWC)
+        return Patches(block.finish(x_MWC, spread_MWC), start_M, row_M)
+
+    def _whole(self, index: int, patches: Patches) -> Tensor:
+        x_MND = patches.within(self.levels[index][0])
+        mask_MN1 = None if self.mask_BN1 is None else self.mask_BN1[patches.row_M]
+        for block in self.blocks[index:]:
+            x_MND = block.finish(x_MND, block.spread(block.read(x_MND, mask_MN1)))
+        return self.last(x_MND)
+
+
+class WholeBlocks:
+    """Blocks that read too far for stretches: `block(x, mask)` on whole windows.
+
+    Args: as those of `LocalBlocks`.
+    """
+
+    def __init__(
+        self,
+        blocks: Iterable[Callable[[Tensor, Tensor | None], Tensor]],
+        last: Callable[[Tensor], Tensor],
+        x_BND: Tensor,
+        mask_BN: Tensor | None,
+    ) -> None:
+        self.blocks, self.last, self.x_BND = tuple(blocks), last, x_BND
+        self.mask_BN1 = None if mask_BN is None else mask_BN.unsqueeze(2)
+
+    def __call__(self, patches: Patches) -> Tensor:
+        """The embedding of whole windows, (M, N, D)."""
+        x_MND = patches.within(self.x_BND)
+        mask_MN1 = None if self.mask_BN1 is None else self.mask_BN1[patches.row_M]
+        for block in self.blocks:
+            x_MND = block(x_MND, mask_MN1)
+        return self.last(x_MND)
+
+
+class LocalConvolutions(LocalEncoder):
+    """A tower and blocks, both of convolutions.
+
+    Args:
+        tower: gives the bins that a substitution reaches.
+        blocks: what follows it.
+        valid_BN: of the reference windows.
+    """
+
+    def __init__(
+        self, tower: Tower, blocks: Callable[[Patches], Tensor], bin_size: int, valid_BN: Tensor
+    ) -> None:
+        self.tower, self.blocks = tower, blocks
+        self.bin_size, self.valid_BN = bin_size, valid_BN
+
+    @torch.no_grad()
+    def embeddings(self, row_M: Tensor, position_M: Tensor, base_M: Tensor) -> Embedding:
+        values_MND = self.blocks(self.tower.patches(row_M, position_M, base_M))
+        return Embedding(values_MND, self.bin_size, self.valid_BN[row_M])

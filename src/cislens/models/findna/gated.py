@@ -39,8 +39,15 @@ class GatedConvolution(nn.Module):
         self.to_out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x_BND: Tensor) -> Tensor:
-        both = depthwise(self.to_both(x_BND), self.taps, self.dilation)
-        out: Tensor = self.to_out(F.glu(both, dim=2))
+        return self.gate(self.spread(self.to_both(x_BND)))
+
+    def spread(self, both_BNC: Tensor) -> Tensor:
+        """The convolution alone, which is linear."""
+        return depthwise(both_BNC, self.taps, self.dilation)
+
+    def gate(self, both_BNC: Tensor) -> Tensor:
+        """What the two halves of the channels tell, token by token."""
+        out: Tensor = self.to_out(F.glu(both_BNC, dim=2))
         return out
 
 
@@ -56,10 +63,27 @@ class GatedBlock(nn.Module):
 
     def forward(self, x_BND: Tensor, mask_BN1: Tensor | None = None) -> Tensor:
         """`mask_BN1` is 0 for tokens that nobody may read; None where there are none."""
+        return self.finish(x_BND, self.spread(self.read(x_BND, mask_BN1)))
+
+    @property
+    def reach(self) -> int:
+        """Tokens on either side of a token that it reads."""
+        return self.gated.taps.shape[1] // 2 * self.gated.dilation
+
+    def read(self, x_BND: Tensor, mask_BN1: Tensor | None) -> Tensor:
+        """What the convolution reads, token by token."""
         u_BND = self.norm(x_BND)
         if mask_BN1 is not None:
             u_BND = u_BND * mask_BN1.to(u_BND.dtype)
-        read: Tensor = self.gated(u_BND)
-        x_BND = x_BND + read
+        both_BNC: Tensor = self.gated.to_both(u_BND)
+        return both_BNC
+
+    def spread(self, read_BNC: Tensor, bias: bool = True) -> Tensor:
+        """The convolution; it has no bias."""
+        return self.gated.spread(read_BNC)
+
+    def finish(self, x_BND: Tensor, spread_BNC: Tensor) -> Tensor:
+        """The block's output from its input and from what the convolution gives."""
+        x_BND = x_BND + self.gated.gate(spread_BNC)
         update: Tensor = self.ffn(self.ffn_norm(x_BND))
         return x_BND + update

@@ -17,10 +17,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from cislens.models.bases import BaseDecoder, before_padding
-from cislens.models.contract import Embedding, whole_bins
+from cislens.models.contract import Embedding, LocalEncoder, whole_bins
 from cislens.models.findna.gated import EPS, GatedBlock, dilations
 from cislens.models.findna.layout import Offsets
+from cislens.models.findna.local import LocalStem, LocalStrands, joined_strands
 from cislens.models.findna.mixer import OFFSETS, MixerBlock
+from cislens.models.local import LocalBlocks, LocalConvolutions, WholeBlocks
 from cislens.models.reading import ANY_BASE, Reading, ReadingEncoder
 from cislens.nn.checkpointing import run
 from cislens.nn.convolution import Convolution, halved
@@ -110,6 +112,34 @@ class FindnaPlusEncoder(ReadingEncoder):
             x_B4L if hidden_BL is None else x_B4L.masked_fill(hidden_BL[:, None], ANY_BASE),
         )
 
+    @torch.no_grad()
+    def local(self, x_B4L: Tensor, species_B: Tensor | None = None) -> LocalEncoder | None:
+        if self.training:
+            return None
+        if not self.config.rc_equivariant:
+            return self._local_strand(x_B4L)
+        x_B4L = F.pad(x_B4L, (0, -x_B4L.shape[2] % BIN_SIZE))
+        strands = self._local_strand(x_B4L), self._local_strand(x_B4L.flip(1, 2))
+        return LocalStrands(*strands, x_B4L.shape[2])
+
+    def _local_strand(self, x_B4L: Tensor) -> LocalEncoder:
+        inside_BL = before_padding(x_B4L)
+        shown_B4L, valid_BN, mask_BN = whole_bins(x_B4L, BIN_SIZE)
+        masks = _masks(shown_B4L, x_B4L.shape[2], inside_BL, mask_BN)
+        stem = LocalStem(
+            self.stem.to_base,
+            self.stem.near,
+            [(halving.conv, halving.activate) for halving in self.stem.levels],
+            shown_B4L,
+            masks,
+        )
+        if self.config.block == "gated":
+            gated = [block for block in self.blocks if isinstance(block, GatedBlock)]
+            blocks = LocalBlocks(gated, self.norm, stem.bins_BND, mask_BN)
+            return LocalConvolutions(stem, blocks, BIN_SIZE, valid_BN)
+        whole = WholeBlocks(self.blocks, self.norm, stem.bins_BND, mask_BN)
+        return LocalConvolutions(stem, whole, BIN_SIZE, valid_BN)
+
     def base_head(self) -> nn.Module:
         return BaseDecoder(self.dim, BIN_SIZE)
 
@@ -126,12 +156,7 @@ class FindnaPlusEncoder(ReadingEncoder):
         # A, C, G, T in reverse order are their complements.
         both = (self._strand(x_B4L, hidden_BL), self._strand(x_B4L.flip(1, 2), turned_BL))
         for along, against in zip(*both, strict=True):
-            joined_BND = torch.cat([along.values_BND, against.values_BND.flip(1)], dim=2)
-            # The same for a sequence and its reverse complement, in either half.
-            strands_BC = (along.mean() + against.mean()) / 2
-            yield Embedding(
-                joined_BND, BIN_SIZE, along.valid_BN, summary_BD=strands_BC.repeat(1, 2)
-            )
+            yield joined_strands(along, against)
 
     def _strand(self, x_B4L: Tensor, hidden_BL: Tensor | None) -> Iterator[Embedding]:
         if hidden_BL is None:
@@ -164,6 +189,11 @@ class Stem(nn.Module):
             Halving(inputs, outputs) for inputs, outputs in pairwise(widths)
         )
 
+    @property
+    def levels(self) -> "list[Halving]":
+        """The halvings, first to last."""
+        return [halving for halving in self.halvings if isinstance(halving, Halving)]
+
     def forward(
         self, shown_B4L: Tensor, hidden_BL: Tensor, masks_BL1: Sequence[Tensor | None]
     ) -> Tensor:
@@ -188,7 +218,10 @@ class Halving(nn.Module):
         self.norm = nn.RMSNorm(outputs, eps=EPS)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        y_BLD = halved(x_BLD, self.conv.weight, self.conv.bias)
+        return self.activate(halved(x_BLD, self.conv.weight, self.conv.bias))
+
+    def activate(self, y_BLD: Tensor) -> Tensor:
+        """What follows the convolution, position by position."""
         # Under autocast too in the precision of the weights, for which alone the norm is fast.
         return F.gelu(self.norm(y_BLD.to(self.norm.weight.dtype)))
 
