@@ -3,15 +3,25 @@
 import logging
 from pathlib import Path
 
+from cislens.effects.track_model import TrackModel
 from cislens.errors import CislensError
+from cislens.evaluation.track_scores import TrackEmbedding, TrackLanguageEmbedding
 from cislens.evaluation.training_stores import TrainingStore, open_training_store
 from cislens.files import require_file
+from cislens.models.mixture import part_of_kind
+from cislens.models.profile import ProfileModel
 from cislens.models.saving import load_model
-from cislens.recipes.schema import BenchRecipe
+from cislens.recipes.multimodal import MultimodalTerms
+from cislens.recipes.objectives import MixtureTerms, OneObjective
+from cislens.recipes.reading import read_recipe
+from cislens.recipes.schema import BenchRecipe, TrainRecipe
+from cislens.recipes.sequence_terms import DistillationTerms, MaskedTerms
 from cislens.representations.collection import open_embeddings
 from cislens.representations.contract import Representation
 from cislens.representations.encoder import EncoderEmbedding
 from cislens.representations.huggingface.families import load_huggingface
+from cislens.representations.language import language_model
+from cislens.signal.datacard import DataCard
 from cislens.training.fit import Run
 from cislens.training.store_parts import stores_of
 
@@ -26,15 +36,42 @@ def load_representations(recipe: BenchRecipe) -> list[Representation]:
     """
     for folder in recipe.runs.values():
         _require_same_store(recipe, folder)
-    runs = [
-        EncoderEmbedding(load_model(folder / "model").encoder, name)
-        for name, folder in recipe.runs.items()
-    ]
+    runs = [run_representation(folder, name) for name, folder in recipe.runs.items()]
     models = [
         load_huggingface(model.family, model.folder, name) for name, model in recipe.models.items()
     ]
     stores = [open_embeddings(folder, name) for name, folder in recipe.embeddings.items()]
     return [*runs, *models, *stores]
+
+
+def run_representation(folder: Path, name: str) -> EncoderEmbedding:
+    """All that a run's model can be asked for: features, hidden bases if it has been trained to
+    tell them, and tracks if it predicts some.
+
+    Raises:
+        MissingFileError, CislensError: as `load_model`, `DataCard.read` and `read_recipe`.
+    """
+    model = load_model(folder / "model")
+    language = language_model(model, name) if tells_bases(folder) else None
+    net = part_of_kind(model, ProfileModel)
+    if net is None:
+        return language or EncoderEmbedding(model.encoder, name)
+    tracks = TrackModel(net, DataCard.read(folder / "model"), name)
+    return (
+        TrackEmbedding(tracks)
+        if language is None
+        else TrackLanguageEmbedding(tracks, language.head)
+    )
+
+
+def tells_bases(folder: Path) -> bool:
+    """Whether a run's objective asked for hidden bases; else a head for them is as it was drawn."""
+    objective = read_recipe(
+        require_file(folder / "recipe.yaml", "recipe of the run"), TrainRecipe
+    ).objective
+    if isinstance(objective, MixtureTerms):
+        return any(part.weight > 0 and _asks_bases(part.objective) for part in objective.parts)
+    return _asks_bases(objective)
 
 
 def training_stores(recipe: BenchRecipe) -> list[TrainingStore]:
@@ -63,6 +100,12 @@ def training_stores(recipe: BenchRecipe) -> list[TrainingStore]:
             "against it", ", ".join(dict.fromkeys(unknown)),
         )  # fmt: skip
     return list(stores.values())
+
+
+def _asks_bases(objective: OneObjective) -> bool:
+    if isinstance(objective, DistillationTerms | MultimodalTerms):
+        return objective.masked > 0
+    return isinstance(objective, MaskedTerms)
 
 
 def _open(folder: Path) -> Run:

@@ -10,12 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cislens.effects.alleles import available_scores, score_alleles, sign_of, substitutions
+from cislens.effects.alleles import available_scores, score_alleles, substitutions
 from cislens.errors import CislensError, nearest
 from cislens.evaluation.metrics import GROUPED, as_columns, metric_draws
 from cislens.evaluation.tasks.card import TaskCard
 from cislens.evaluation.tasks.task import Fold
-from cislens.representations.contract import Representation
+from cislens.evaluation.track_scores import (
+    is_track_score,
+    score_by_tracks,
+    score_sign,
+    track_scores,
+)
+from cislens.representations.contract import Representation, TrackEffects
 
 _FEWEST_LOCI = 3
 
@@ -25,7 +31,7 @@ class ZeroShot:
     """The score that validation chose for a representation.
 
     Attributes:
-        score: `source:measure`, see `effects.alleles`.
+        score: `source:measure`, see `effects.alleles`, or of tracks, see `track_scores`.
         orientation: -1 where validation says that a larger score is a smaller label, else 1.
         valid_metric: of the chosen score.
         tried: the metric on validation of every score, each in its better orientation; NaN where
@@ -111,7 +117,10 @@ def fitting_scores(
         CislensError: if none may, or a candidate that was named may not.
     """
     of_one_base = all(substitutions(fold.sequences, fold.alternates or ()).all() for fold in folds)
-    available = available_scores(representation, of_one_base)
+    available = (
+        *available_scores(representation, of_one_base),
+        *track_scores(representation, card.species),
+    )
     for name in scores or ():
         if name not in available:
             raise CislensError(
@@ -119,7 +128,7 @@ def fitting_scores(
                 f"{nearest(name, available)}"
             )
     wanted = ("signed",) if card.score_sign == "signed" else ("unsigned", "directed")
-    allowed = tuple(name for name in available if sign_of(name) in wanted)
+    allowed = tuple(name for name in available if score_sign(name) in wanted)
     wrong = [name for name in scores or () if name not in allowed]
     if wrong or not allowed:
         listed = ", ".join(allowed) or "none of its scores"
@@ -187,9 +196,14 @@ def _scored(
     representation: Representation, card: TaskCard, fold: Fold, names: Sequence[str]
 ) -> dict[str, npt.NDArray[np.float32]]:
     assert fold.alternates is not None
-    return score_alleles(
-        representation, fold.sequences, fold.alternates, card.species, card.stranded, names
-    )
+    windows = fold.sequences, fold.alternates, card.species, card.stranded
+    of_tracks = [name for name in names if is_track_score(name)]
+    others = [name for name in names if name not in of_tracks]
+    found = score_alleles(representation, *windows, others) if others else {}
+    if of_tracks:
+        assert isinstance(representation, TrackEffects)
+        found |= score_by_tracks(representation, *windows, of_tracks)
+    return found
 
 
 def _metric(name: str, y_N1: npt.NDArray[np.float64], values: npt.NDArray[np.floating]) -> float:

@@ -31,6 +31,7 @@ from cislens.representations.contract import (
     Kind,
     MaskedLikelihood,
     Representation,
+    TrackEffects,
     Tunable,
     Twinned,
     Viewed,
@@ -43,6 +44,7 @@ _PASSED_ON: dict[type, tuple[str, ...]] = {
     Binned: ("bin_size", "embed_bins"),
     MaskedLikelihood: ("base_log_probabilities",),
     CausalLikelihood: ("log_likelihood",),
+    TrackEffects: ("effect_tracks", "track_effects"),
     Tunable: ("lora_targets", "network", "collate"),
 }
 _DEFAULT = "default"
@@ -90,8 +92,8 @@ def aside() -> Iterator[None]:
 def cached(representation: Representation, folder: str | os.PathLike[str]) -> Representation:
     """The representation with its features kept in `folder`.
 
-    It has views, a twin, bins, likelihoods and a network if `representation` has them; twins are
-    cached too, bins are not.
+    It has views, a twin, bins, likelihoods, tracks and a network if `representation` has them;
+    twins are cached too, bins are not.
     """
     members: dict[str, Any] = {
         name: _passed_on(name)

@@ -123,6 +123,26 @@ class CausalLikelihood(Protocol):
 
 
 @runtime_checkable
+class TrackEffects(Protocol):
+    """A model that predicts measured tracks, and so what a variant changes in them."""
+
+    def effect_tracks(self, species: str | None) -> tuple[str, ...]:
+        """Ids of the tracks that are predicted for a species; empty where none are."""
+        ...
+
+    def track_effects(
+        self,
+        reference: Sequence[Codes] | Codes,
+        alternate: Sequence[Codes] | Codes,
+        species: str | None,
+        stranded: bool = False,
+    ) -> npt.NDArray[np.float32]:
+        """(n, T) log fold change of each track's signal, alternate over reference, of windows of
+        one length that hold the variant in the middle."""
+        ...
+
+
+@runtime_checkable
 class Tunable(Protocol):
     """A representation whose network can be trained further.
 

@@ -59,10 +59,7 @@ class EncoderEmbedding:
         described = getattr(getattr(self.encoder, "config", None), "model_dump_json", None)
         if described is not None:  # it may say what no weight does
             digest.update(described().encode())
-        for key, value in sorted(self.encoder.state_dict().items()):
-            digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-            # Viewed as bytes, because numpy knows no bfloat16.
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        _add_weights(digest, self.encoder)
         return digest.hexdigest()
 
     @property
@@ -246,6 +243,20 @@ class EncoderEmbedding:
             raise CislensError(
                 f"{self.name}: sequence {empty[0]} holds no called base (only N); leave it out."
             )
+
+
+def with_weights(digest: str, module: nn.Module) -> str:
+    """A digest that changes with another one and with a module's weights and buffers."""
+    whole = hashlib.sha256(digest.encode())
+    _add_weights(whole, module)
+    return whole.hexdigest()
+
+
+def _add_weights(digest: "hashlib._Hash", module: nn.Module) -> None:
+    for key, value in sorted(module.state_dict().items()):
+        digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+        # Viewed as bytes, because numpy knows no bfloat16.
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
 def length_batches(sequences: Sequence[Codes]) -> Iterator[list[int]]:

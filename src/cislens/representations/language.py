@@ -3,7 +3,6 @@
 Legend: B windows, L bases, M questions.
 """
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -23,7 +22,12 @@ from cislens.models.sequence import SequenceModel
 from cislens.randomness import seed_of
 from cislens.representations.contract import Features, Kind
 from cislens.representations.controls import random_twin
-from cislens.representations.encoder import EncoderEmbedding, encoder_inputs, length_batches
+from cislens.representations.encoder import (
+    EncoderEmbedding,
+    encoder_inputs,
+    length_batches,
+    with_weights,
+)
 from cislens.representations.seeding import seeded
 
 
@@ -44,11 +48,7 @@ class LanguageEmbedding(EncoderEmbedding):
     @cached_property
     def digest(self) -> str:
         """sha256 of the encoder's digest and the head's weights."""
-        digest = hashlib.sha256(super().digest.encode())
-        for key, value in sorted(self.head.state_dict().items()):
-            digest.update(f"{key} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return with_weights(super().digest, self.head)
 
     def base_log_probabilities(
         self, sequences: Sequence[Codes], positions: Sequence[int], species: str | None

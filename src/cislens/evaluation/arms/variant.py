@@ -8,6 +8,7 @@ from cislens.effects.alleles import substitutions
 from cislens.evaluation.arms.contract import Fitted, Ground
 from cislens.evaluation.arms.probe import count_bases
 from cislens.evaluation.results import Cost
+from cislens.evaluation.track_scores import track_scores
 from cislens.evaluation.zero_shot import choose_score
 from cislens.representations.cache import saved
 from cislens.representations.contract import (
@@ -57,9 +58,12 @@ class ZeroShotArm:
 def can_score(representation: Representation, ground: Ground) -> bool:
     """Whether a representation has a score of the task's sign for its variants.
 
-    Distances have no sign, and masked likelihoods know substitutions only.
+    Distances have no sign, masked likelihoods know substitutions only, and tracks are those of the
+    species that the model was trained on.
     """
     if ground.card.score_sign == "unsigned" or isinstance(representation, CausalLikelihood):
+        return True
+    if track_scores(representation, ground.card.species):
         return True
     return isinstance(representation, MaskedLikelihood) and all(
         substitutions(fold.sequences, fold.alternates or ()).all()
