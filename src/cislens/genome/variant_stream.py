@@ -250,15 +250,17 @@ def _parsed(
     path: Path, block: bytes, separator: str, at: list[int], names: list[str],
     missing: list[str] | None = None,
 ) -> pl.DataFrame:  # fmt: skip
+    # A first line of its own, for one that is empty or short would set the number of columns.
+    roles = dict(zip(at, names, strict=True))
+    header = separator.join(roles.get(column, f"_{column}") for column in range(max(at) + 1))
     try:
-        table = pl.read_csv(
-            io.BytesIO(block), separator=separator, has_header=False, columns=at,
+        return pl.read_csv(
+            io.BytesIO(header.encode() + b"\n" + block), separator=separator, columns=names,
             infer_schema=False, truncate_ragged_lines=True,
             quote_char='"' if missing else None, null_values=missing,
         )  # fmt: skip
     except pl.exceptions.PolarsError as error:
         raise CislensError(f"{path} is no readable table of variants: {error}.") from None
-    return table.rename(dict(zip(table.columns, names, strict=True)))
 
 
 def _parquet_parts(path: Path, columns: Mapping[str, str], chunk: int) -> Iterator[pl.DataFrame]:

@@ -79,7 +79,9 @@ def anchored(variants: pl.DataFrame, genome: Genome) -> pl.DataFrame:
             base = decode(genome.fetch(chrom, len(ref), len(ref) + 1))
             ref, alt = ref + base, alt + base
         columns["pos"][row], columns["ref"][row], columns["alt"][row] = start + 1, ref, alt
-    return variants.with_columns(pl.Series(key, columns[key]) for key in KEYS[1:])
+    return variants.with_columns(
+        pl.Series(key, columns[key], variants.schema[key]) for key in KEYS[1:]
+    )
 
 
 def check_reference(variants: pl.DataFrame, genome: Genome) -> pl.DataFrame:
@@ -142,7 +144,9 @@ def normalize(variants: pl.DataFrame, genome: Genome) -> pl.DataFrame:
         )  # fmt: skip
         for row, start, ref, alt in zip(part["row"].to_list(), *aligned, strict=True):
             columns["pos"][row], columns["ref"][row], columns["alt"][row] = start + 1, ref, alt
-    return variants.with_columns(pl.Series(key, columns[key]) for key in KEYS[1:])
+    return variants.with_columns(
+        pl.Series(key, columns[key], variants.schema[key]) for key in KEYS[1:]
+    )
 
 
 def windows(variants: pl.DataFrame, genome: Genome, width: int) -> tuple[Codes, Codes]:
