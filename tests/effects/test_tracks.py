@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cislens.effects.track_files import write_track_bigwigs
+from cislens.effects.track_model import TrackModel
 from cislens.effects.tracks import RegionTracks, predict_tracks
+from cislens.effects.tracks import predict as predict_regions
 from cislens.errors import CislensError
 from cislens.genome.codes import decode
 from cislens.genome.reference import Genome
 from cislens.models.presets import preset_config
 from cislens.models.profile import ProfileModel, build_model
 from cislens.signal.bigwig import read_windows
+from cislens.signal.datacard import DataCard
 from cislens.signal.tracks import Track, track_table
 
 SIZES = {"chrI": 1000, "chrII": 331}
@@ -249,3 +252,46 @@ def test_shifts_average_windows_a_base_to_either_side(genome: Genome) -> None:
         moved = genome.windows([chrom] * 3, [start - 1, start, start + 1], BIN)
         counts = [(decode(codes).count("C") + decode(codes).count("G")) / BIN for codes in moved]
         assert found.values_RT[row, 0] == pytest.approx(np.mean(counts), abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def desert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where genomes without any C or G but one are written."""
+    return tmp_path_factory.mktemp("desert")
+
+
+@given(
+    place=st.tuples(st.sampled_from(sorted(SIZES)), st.integers(0, 330)),
+    spans=st.lists(spans, max_size=3),
+    trim=st.integers(CROP, 3),
+    batch_size=st.integers(1, 5),
+    average=st.sampled_from(["none", "rc"]),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_an_impulse_comes_out_at_its_own_coordinates(
+    desert: Path,
+    place: tuple[str, int],
+    spans: list[tuple[str, int, int]],
+    trim: int,
+    batch_size: int,
+    average: str,
+) -> None:
+    """One G in a genome of A: only the bin that holds it differs from 0, on its own strand."""
+    where, position = place
+    path = desert / "impulse.fa"
+    path.unlink(missing_ok=True)
+    bases = {name: ["A"] * size for name, size in SIZES.items()}
+    bases[where][position] = "G"
+    path.write_text("".join(f">{name}\n{''.join(text)}\n" for name, text in bases.items()))
+    model = TrackModel(CountingModel(), DataCard(LENGTH, TRACKS))  # type: ignore[arg-type]
+    asked = [*spans, (where, max(0, position - 40), min(SIZES[where], position + 1))]
+    found = predict_regions(
+        model, Genome(path), regions(*asked), species="yeast", average=average, trim=trim,
+        batch_size=batch_size,
+    )  # fmt: skip
+    table = found.table().filter(pl.col("value") != 0)
+    start = position // BIN * BIN
+    end = min(start + BIN, SIZES[where])
+    assert table.sort("track").rows() == [
+        (where, start, end, "ATAC", 1 / BIN), (where, start, end, "plus", 1 / BIN),
+    ]  # fmt: skip
