@@ -189,6 +189,32 @@ def test_positions_off_by_one_are_named(genome, shift, words):
     ).replace("one too high; ", "")
 
 
+def test_nothing_is_guessed_from_a_few_alleles(genome):
+    assert "follow no pattern" in refused(genome, snvs(genome, 3, shift=7))
+
+
+def test_a_header_of_the_same_assembly_with_another_mitochondrion_is_no_contradiction(
+    core_data, tmp_path
+):
+    genome = open_genome(core_data / "human_hg19_chr20_21" / "hg19_chr20_21.fa.gz")
+    path = tmp_path / "v.vcf"
+    contigs = "##contig=<ID=20,length=63025520>\n##contig=<ID=MT,length=16569>\n"
+    path.write_text("##fileformat=VCFv4.2\n" + contigs + COLUMNS + "20\t1\t.\tN\tA\t.\t.\t.\n")
+    report = examine_file(path, genome)
+    report.require()
+    assert not report.contradicted and report.kept == 1
+
+
+def test_a_plain_table_is_examined_and_long_alleles_are_cut_in_messages(genome):
+    bases = decode(genome.chromosome("chr1"))
+    table = snvs(genome, 20).select(KEYS)
+    found = Doctor(genome, "table").examine(table)
+    assert found.kept["source_row"].to_list() == list(range(1, 21))
+    assert set(found.kept["allele"]) == {0} and found.kept["id"].null_count() == 20
+    long = chunk(("chr1", 5, bases[5:205], "A"))
+    assert f"e.g. chr1:5:{bases[5:29]}...:A." in refused(genome, long)
+
+
 def test_alleles_by_chance_are_of_another_assembly(genome):
     message = refused(genome, snvs(genome, 4000, shift=7))
     assert "single bases match, as by chance: the variants are of another assembly" in message

@@ -79,7 +79,7 @@ class DoctorReport:
 
     def text(self) -> str:
         """Lines for people."""
-        named = f" ({self.assembly})" if self.assembly else ""
+        named = f", which is {self.assembly}" if self.assembly else ""
         lines = [
             f"{self.source}: {self.kept} of {self.alleles} alleles kept for {self.genome}{named}."
         ]
@@ -167,23 +167,24 @@ def _guesses(
     words = [conflict] if conflict else []
     if share <= _LIMIT:
         return words
-    pattern = _pattern(evidence.bases)
+    bases, beyond = evidence.bases, evidence.reasons["beyond_end"]
+    pattern = _pattern(bases)
     if pattern:
         return [*words, pattern]
-    bases = evidence.bases
-    if bases["n"] and bases["match"] < _CHANCE * bases["n"]:
+    by_chance = bases["n"] >= _FEW and bases["match"] < _CHANCE * bases["n"]
+    if by_chance:
         words.append(
             f"Only {bases['match'] / bases['n']:.1%} of {bases['n']} single bases match, as by "
             "chance: the variants are of another assembly."
         )
-    beyond = evidence.reasons["beyond_end"]
     if beyond:
         words.append(f"{beyond} lie beyond the end of their chromosome.")
-    if not conflict:
-        words += _named(evidence, own, header, source, genome)
-    if not words:
-        words.append("They follow no pattern; correct the file, or leave them out.")
-    return words
+    named = "" if conflict else _named(evidence, own, header, source, genome)
+    if named:
+        words.append(named)
+    elif by_chance and own and not conflict:
+        words.append(f"The genome is {own.label}; lift the file over to it.")
+    return words or ["The wrong ones follow no pattern; correct the file, or leave them out."]
 
 
 def _pattern(bases: Counter[str]) -> str:
@@ -212,8 +213,8 @@ def _pattern(bases: Counter[str]) -> str:
 
 def _named(
     evidence: Evidence, own: Assembly | None, header: VariantHeader, source: str, genome: Genome
-) -> list[str]:
-    """Which assembly the file is of, by its header, its name or its positions."""
+) -> str:
+    """Which assembly the file is of, by its header, its name or its positions; "" if none says."""
     mine = f"the genome is {own.label}" if own else f"the genome is {genome.name}"
     for where, text in (
         ("Its header", f"{header.reference} {header.assembly}"),
@@ -221,21 +222,23 @@ def _named(
     ):
         other = named_in(text)
         if other and other != own:
-            return [f"{where} says {other.label}, {mine}: lift it over, or give that genome."]
+            return f"{where} says {other.label}, {mine}: lift it over, or give that genome."
     if own and evidence.reasons["beyond_end"]:
         fitting = [assembly.label for assembly in that_reach(evidence.last, own.species)]
         if fitting:
-            return [f"All positions exist in {' and in '.join(fitting)}; {mine}."]
-    return [f"By its chromosomes {mine}; lift the file over to it."] if own else []
+            return f"All positions exist in {' and in '.join(fitting)}; {mine}."
+    return ""
 
 
 def _conflict(header: VariantHeader, genome: Genome) -> str:
     """What the header says of a chromosome's length against what the genome says."""
     sizes = {bare_name(name): size for name, size in genome.chrom_sizes.items()}
+    other, own = identify(header.contigs), identify(genome.chrom_sizes)
+    if own is not None and other is own:
+        return ""  # unplaced contigs, or the two mitochondria that go with hg19
     for name, length in header.contigs.items():
         size = sizes.get(bare_name(name), length)
         if size != length:
-            other, own = identify(header.contigs), identify(genome.chrom_sizes)
             return (
                 f"By the header {name} has {length} bp{f', as in {other.label}' if other else ''}; "
                 f"in {genome.path.name} it has {size}{f', as in {own.label}' if own else ''}: lift "

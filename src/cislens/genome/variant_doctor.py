@@ -25,6 +25,11 @@ from cislens.genome.variant_stream import (
 from cislens.genome.variants import anchored, normalize
 from cislens.progress import track
 
+_EXAMPLES = 5
+_SHOWN = 24  # characters of an allele
+# What is not needed to judge a variant.
+_FILLED = {"id": pl.lit(None, pl.String), "allele": pl.lit(0, pl.Int32)}
+
 
 @dataclass(frozen=True)
 class Examined:
@@ -69,11 +74,16 @@ class Doctor:
         self._evidence = Evidence()
 
     def examine(self, chunk: pl.DataFrame) -> Examined:
-        """Sort out the next chunk of `stream_variants`.
+        """Sort out the next chunk of `stream_variants`, or a table of `chrom, pos, ref, alt`.
+
+        A table without `source_row` gets the numbers of its rows, from 1.
 
         Raises:
             CislensError: if no name of a chromosome is in the genome, or two belong to one.
         """
+        absent = [name for name in ("id", ROW, "allele") if name not in chunk.columns]
+        filled = _FILLED | {ROW: pl.int_range(1, pl.len() + 1, dtype=pl.Int64)}
+        chunk = chunk.with_columns(**{name: filled[name] for name in absent})
         self._learn_names(chunk["chrom"].drop_nulls().unique(maintain_order=True).to_list())
         table = judge_text(chunk, self._names, self.genome)
         reason_V = table["reason"].to_numpy().astype(object)
@@ -148,9 +158,11 @@ class Doctor:
         )
         for chrom, position in last.drop_nulls().iter_rows():
             evidence.last[chrom] = max(position, evidence.last.get(chrom, 0))
-        for row in left_out.filter(pl.col("reason").is_in(WRONG)).head(5).iter_rows(named=True):
-            if len(evidence.examples) < 5:
-                evidence.examples.append(":".join(map(str, row["given"].values())))
+        for row in (
+            left_out.filter(pl.col("reason").is_in(WRONG)).head(_EXAMPLES).iter_rows(named=True)
+        ):
+            if len(evidence.examples) < _EXAMPLES:
+                evidence.examples.append(":".join(_short(value) for value in row["given"].values()))
 
 
 def examine_file(
@@ -169,6 +181,11 @@ def examine_file(
     for part in track(stream_variants(path, columns, chunk), "examining variants"):
         doctor.examine(part)
     return doctor.report()
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _as_given(kept: pl.DataFrame) -> pl.Expr:

@@ -31,13 +31,13 @@ def read_variants(
     columns: Mapping[str, str] | None = None,
     info: Sequence[str] = (),
 ) -> pl.DataFrame:
-    """Read VCF, TSV, CSV or parquet, text plain or gzip.
+    """Read VCF, BCF, TSV, CSV or parquet, text plain or compressed.
 
-    Of a VCF `id` and `filter` are kept; a site of several alternate alleles becomes one row per
-    allele, and alleles without a sequence (`<DEL>`, `*`, breakends, `.`) are left out and counted
-    in the log. Of other tables every column is kept; the usual names (`chr`, `position`,
+    Of a VCF or BCF `id` and `filter` are kept; a site of several alternate alleles becomes one row
+    per allele, and alleles without a sequence (`<DEL>`, `*`, breakends, `.`) are left out and
+    counted in the log. Of other tables every column is kept; the usual names (`chr`, `position`,
     `reference`, ...) are understood in any case, and `NA` is null. `source_row` is the line, or the
-    record of a VCF or parquet file.
+    record of a VCF, BCF or parquet file.
 
     Args:
         genome: if given, chromosomes take its names (`1` and `chr1`), and `-` is anchored.
