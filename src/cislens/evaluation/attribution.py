@@ -13,7 +13,8 @@ import polars as pl
 from torch import nn
 
 from cislens.effects.attribution.gradients import BothStrands, saliency
-from cislens.effects.attribution.maps import Predict, at_sequence, ism
+from cislens.effects.attribution.maps import at_sequence
+from cislens.effects.mutagenesis import Predict, ism
 from cislens.errors import CislensError
 from cislens.evaluation.metrics import metric_draws
 from cislens.evaluation.tasks.card import Metric

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from cislens.effects.attribution.gradients import BothStrands, embedding_gradient, saliency
-from cislens.effects.attribution.maps import at_sequence, ism
+from cislens.effects.attribution.maps import at_sequence
+from cislens.effects.mutagenesis import ism
 from cislens.genome.codes import N, one_hot, reverse_complement
 from cislens.randomness import generator
 

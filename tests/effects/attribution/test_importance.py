@@ -82,9 +82,8 @@ def test_shuffled_backgrounds_keep_the_dinucleotides_of_each_sequence():
     given = sequences(3)
     found = shuffled_backgrounds(given, seed=0, count=7)
     for row, background in enumerate(found):
-        pairs = [
-            np.bincount(x[:-1] * 4 + x[1:], minlength=16) for x in (given[row % 3], background)
-        ]
+        both = (given[row % 3], background)
+        pairs = [np.bincount(x[:-1] * 4 + x[1:], minlength=16) for x in both]
         assert np.array_equal(*pairs) and not np.array_equal(*both)
 
 

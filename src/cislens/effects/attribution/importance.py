@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from cislens.effects.attribution.maps import Predict, column
+from cislens.effects.mutagenesis import Predict, column
 from cislens.errors import CislensError
 from cislens.genome.codes import Codes, N, gc_content
 from cislens.genome.shuffling import dinucleotide_shuffle

@@ -11,6 +11,7 @@ from cislens.effects.attribution.targets import Grid, Reading, Target
 from cislens.effects.track_model import TrackModel
 from cislens.errors import CislensError, nearest
 from cislens.models.contract import UNKNOWN, Embedding, Encoder
+from cislens.models.profile import ProfileModel
 
 
 class TargetNet(nn.Module):
@@ -53,6 +54,7 @@ class TargetNet(nn.Module):
                     "says nothing of its tracks; give the model's folder or a TrackModel."
                 )
             self.species: str | None = model.species(species)
+            self.index = model.net.species.index(self.species)
             self.crop = model.net.config.crop
             pair_C = torch.as_tensor(model.tracks(self.species).strand_permutation())
         else:
@@ -62,14 +64,26 @@ class TargetNet(nn.Module):
         self.register_buffer("pair_C", pair_C, persistent=False)
 
     def forward(self, x_B4L: Tensor) -> Tensor:
-        grid = self.grid(x_B4L.shape[2])
-        x_B4L = F.pad(x_B4L, (0, -x_B4L.shape[2] % self.bin_size))
-        reading = self._read(x_B4L, grid)
-        if self.both_strands:
-            # Channels are A, C, G, T: turning both axes around is the reverse complement.
-            reading = _averaged(reading, self._read(x_B4L.flip(1, 2), grid), self.pair_C)
+        length = x_B4L.shape[2]
+        self.grid(length)
+        x_B4L = F.pad(x_B4L, (0, -length % self.bin_size))
+        # Channels are A, C, G, T: turning both axes around is the reverse complement.
+        against = self._embed(x_B4L.flip(1, 2)) if self.both_strands else None
+        return self.score(self._embed(x_B4L), against, length)[:, None]
+
+    def score(self, along: Embedding, against: Embedding | None, length: int) -> Tensor:
+        """The target (B,) of embedded windows of `length` bp.
+
+        Args:
+            along: of the windows.
+            against: of their reverse complements, bins in their own order; None for one strand.
+        """
+        grid = self.grid(length)
+        reading = self._read(along, grid)
+        if against is not None:
+            reading = _averaged(reading, self._read(against, grid), self.pair_C)
         found: Tensor = self.target(reading)
-        return found[:, None]
+        return found
 
     def grid(self, length: int) -> Grid:
         """Where the bins of a window of `length` bp lie that the target reads.
@@ -93,11 +107,14 @@ class TargetNet(nn.Module):
         """The model's encoder. No second name for a module, which hooks would count twice."""
         return _encoder(self.net)
 
-    def _read(self, x_B4L: Tensor, grid: Grid) -> Reading:
-        if self.target.reads == "rates":
-            return Reading(self.net(x_B4L, self.species, crop=True), grid)
+    def _embed(self, x_B4L: Tensor) -> Embedding:
         species_B = torch.full((len(x_B4L),), self.index, device=x_B4L.device)
-        embedding: Embedding = self.encoder(x_B4L, species_B)
+        found: Embedding = self.encoder(x_B4L, species_B)
+        return found
+
+    def _read(self, embedding: Embedding, grid: Grid) -> Reading:
+        if isinstance(self.net, ProfileModel) and self.target.reads == "rates":
+            return Reading(self.net.rates_of(embedding, self.species, crop=True), grid)
         values_BCN = embedding.values_BND.transpose(1, 2)
         return Reading(values_BCN, grid, embedding.valid_BN, embedding.summary_BD)
 

@@ -202,6 +202,7 @@ class Probe(Target):
     its valid bins.
     """
 
+    text: str = "probe"
     reads: Reads = "embedding"
 
     def __init__(
