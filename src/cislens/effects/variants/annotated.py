@@ -51,7 +51,7 @@ def info_fields(columns: Columns, calibrated: bool, genes: bool) -> dict[str, tu
                 found[f"{field}_PCT"] = ("Float", f"Percentile of |{field}|, 0 to 100")
     if genes:
         found["CISLENS_GENE"] = ("String", "Gene whose transcription start is nearest")
-    found["CISLENS_NORM"] = ("String", "Variant as it was scored, where it differs from the record")
+    found["CISLENS_NORM"] = ("String", "pos:ref:alt as scored, where trimmed or moved")
     return found
 
 
@@ -60,7 +60,7 @@ def field_values(
 ) -> Iterator[tuple[_KEY, dict[str, str]]]:
     """Place in the source and text of each field of finished variants, fields without it absent."""
     numbers: dict[str, Values] = {}
-    names = ["source_row", "allele", "chrom", "pos", "ref", "alt", "given"]
+    names = ["source_row", "allele", "pos", "ref", "alt", "given"]
     if columns.headline is not None:
         scores_mT = matrix_of(table[columns.headline])
         largest = np.where(np.isnan(scores_mT), -1, np.abs(scores_mT)).argmax(1)
@@ -84,9 +84,9 @@ def field_values(
             values["CISLENS_TOP"] = "|".join(parts)
         if genes and row["gene"] is not None:
             values["CISLENS_GENE"] = row["gene"].translate(_ESCAPED)
-        scored = f"{row['chrom']}:{row['pos']}:{row['ref']}:{row['alt']}"
-        if scored != row["given"]:
-            values["CISLENS_NORM"] = scored.translate(_ESCAPED)
+        scored = f"{row['pos']}:{row['ref']}:{row['alt']}"
+        if not row["given"].upper().endswith(f":{scored}"):
+            values["CISLENS_NORM"] = scored
         yield (row["source_row"], row["allele"]), values
 
 
@@ -122,7 +122,7 @@ def write_own(
     scored: Iterable[tuple[dict[str, Any], dict[str, str]]],
 ) -> bool:
     """Write a record for each scored variant (`chrom, pos, ref, alt, id`), as `write_annotated`."""
-    header = ["##fileformat=VCFv4.3", f"##reference={genome.name}"]
+    header = ["##fileformat=VCFv4.3", f"##reference={genome.path.name}"]
     header += [f"##contig=<ID={name},length={n}>" for name, n in genome.chrom_sizes.items()]
     header.append("#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO")
 

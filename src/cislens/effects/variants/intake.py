@@ -117,7 +117,8 @@ def inspect(intake: Intake, out: Path | None, keep_going: bool) -> Inspection:
             for found in track(intake.examined(doctor), "examine variants"):
                 if handle is not None:
                     header = handle.tell() == 0
-                    found.left_out.write_csv(handle, separator="\t", include_header=header)
+                    listed = found.left_out.with_columns(pl.col("detail").replace("", None))
+                    listed.write_csv(handle, separator="\t", include_header=header)
                 census.add(found.kept)
                 variants += found.kept.height
                 first = found.kept[:1] if first.is_empty() else first
@@ -132,9 +133,13 @@ def inspect(intake: Intake, out: Path | None, keep_going: bool) -> Inspection:
                 f"{error} {_where(out)}Use --keep-going to leave them out and score the others."
             ) from None
     if not variants:
-        near = " near the genes asked for" if intake.only is not None and report.kept else ""
+        if intake.only is not None and report.kept:
+            raise CislensError(
+                f"none of the {report.kept} variants of {intake.path} is near the genes asked for; "
+                "leave out --gene to score them all."
+            )
         raise CislensError(
-            f"{intake.path}: none of {report.alleles} alleles{near} can be scored. "
+            f"{intake.path}: none of {report.alleles} alleles can be scored. "
             f"{_where(out)}{report.guess}".rstrip()
         )
     return Inspection(report, census, variants, first)

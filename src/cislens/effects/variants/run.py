@@ -63,7 +63,7 @@ from cislens.signal.datacard import FILE_NAME
 logger = logging.getLogger("cislens")
 
 SUMMARY = "summary.json"
-_LARGEST_PART = 4096
+_LARGEST_PART = 2048
 _SMALLEST_PART = 64
 _VALUES_PER_PART = 1 << 22
 
