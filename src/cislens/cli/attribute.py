@@ -108,6 +108,10 @@ def command(
         )
     if average not in ("rc", "none"):
         raise CislensError(f"--average is {average!r}, expected rc or none.")
+    if insert and (logos or seqlets or method != "saliency"):
+        raise CislensError(
+            "--insert scores motifs and makes no maps; leave --method, --logos and --seqlets out."
+        )
     subject = Subject.load(model)
     species = subject.species(species)
     library = None if motifs is None else read_library(motifs)
@@ -170,6 +174,8 @@ def _described(plan: "Plan") -> dict[str, Any]:
 
 def _insert(plan: "Plan", asked: "Inserted", dry_run: bool, as_json: bool) -> None:
     """`--insert`: one row a motif, to the folder and to the terminal."""
+    import polars as pl
+
     from cislens.effects.attribution.importance import BACKGROUNDS
     from cislens.effects.attribution.insertion import asked_motifs, insert_motifs
     from cislens.files import write_atomic
@@ -184,7 +190,8 @@ def _insert(plan: "Plan", asked: "Inserted", dry_run: bool, as_json: bool) -> No
         answer({**described, "motifs": names, "backgrounds": count}, as_json)
         return
     table = insert_motifs(plan, motifs, background=asked.background, count=count)
-    text = table.write_csv(separator="\t", float_precision=6)
+    numbers = table.with_columns(pl.selectors.float().round_sig_figs(6))
+    text = numbers.write_csv(separator="\t")
     write_atomic(plan.out / "importance.tsv", text)
     result = {"out": str(plan.out), "motifs": table.to_dicts()}
     answer(result, as_json, text.rstrip("\n"))
