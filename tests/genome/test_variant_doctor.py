@@ -123,6 +123,16 @@ def test_every_planted_fault_is_named_and_the_others_are_kept(tmp_path):
     assert report.checked == 3 + 2 + 3 + 5 and report.share_wrong == pytest.approx(8 / 13)
 
 
+def test_the_last_base_of_a_chromosome_is_within_it(tmp_path):
+    genome = genome_of(tmp_path, chr1="ACGTACGGGT")
+    last = chunk(("chr1", 10, "T", "A"), ("chr1", 9, "GT", "G"), ("chr1", 10, "T", "TA"))
+    found = Doctor(genome, "last").examine(last)
+    assert found.left_out.is_empty()
+    beyond = chunk(("chr1", 11, "T", "A"), ("chr1", 10, "TT", "T"), ("chr1", 11, "-", "A"))
+    left_out = Doctor(genome, "beyond").examine(beyond).left_out
+    assert left_out["reason"].to_list() == ["beyond_end"] * 3
+
+
 def test_repeats_are_found_over_chunks_however_they_are_written(genome):
     bases = decode(genome.chromosome("chr2"))
     at = bases.index("CAGCAG")

@@ -36,7 +36,7 @@ def judge_text(chunk: pl.DataFrame, names: Mapping[str, str], genome: Genome) ->
     ref, alt, pos = pl.col("ref"), pl.col("alt"), pl.col("pos")
     absent = [pl.col("chrom").is_null(), pos.is_null()]
     absent += [allele.is_null() | allele.is_in(["", "."]) for allele in (ref, alt)]
-    length = ref.str.len_bytes().cast(pl.Int64) - (ref == "-")
+    length = ref.str.len_bytes().cast(pl.Int64)  # "-" comes after a base that must be there
     beyond = (pos < 1) | (pos - 1 + length > pl.col("size"))
     reason = pl.coalesce(
         pl.when(found.fill_null(value=False)).then(pl.lit(name))
