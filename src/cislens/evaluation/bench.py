@@ -28,7 +28,7 @@ from cislens.recipes.schema import BenchSettings
 from cislens.representations.cache import cached, saved
 from cislens.representations.contract import Representation, Stored
 
-_BESIDE = {"seeds", "cnn", "labels", "finetune", "gapped", "heads"}
+_BESIDE = {"seeds", "cnn", "labels", "finetune", "gapped", "heads", "conservation"}
 
 
 @dataclass(frozen=True)

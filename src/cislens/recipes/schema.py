@@ -151,6 +151,8 @@ class BenchSettings(Section):
         gapped: whether gapped k-mers are a baseline too.
         motifs: library (`JASPAR2026:CORE:vertebrates`, or a file in MEME format) whose motifs'
             occupancy is a baseline too.
+        conservation: assembly -> bigWig of conservation (phyloP, phastCons); what it says at a
+            variant is a baseline of the variant tasks of that assembly.
     """
 
     seeds: int = Field(default=3, ge=1)
@@ -168,6 +170,7 @@ class BenchSettings(Section):
     kmer: int = Field(default=5, ge=1, le=8)
     gapped: bool = False
     motifs: RecipeName | None = None
+    conservation: dict[str, RecipePath] = {}
     seed: int = 0
 
 

@@ -5,7 +5,7 @@ from functools import cache, partial
 from typing import Literal
 
 from cislens.evaluation.arms.contract import Arm, Ground
-from cislens.evaluation.arms.features import Embedded
+from cislens.evaluation.arms.features import Embedded, Source
 from cislens.evaluation.arms.network import (
     NetworkArm,
     bins_arm,
@@ -15,6 +15,7 @@ from cislens.evaluation.arms.network import (
 )
 from cislens.evaluation.arms.probe import ProbeArm, TwinArm
 from cislens.evaluation.arms.variant import ZeroShotArm, can_score
+from cislens.evaluation.conservation import ConservationBaseline
 from cislens.evaluation.heads.onehot_cnn import find_shape
 from cislens.evaluation.heads.tuning import same_budget
 from cislens.evaluation.variant_baselines import VariantBaseline, available_baselines
@@ -44,8 +45,7 @@ def build_arms(
                 twin = arm.name.replace(representation.name, f"{representation.name}-random", 1)
                 arms.append(TwinArm(representation, twin, arm.name, arm_of))
     if ground.card.kind == "variant":
-        names = available_baselines(ground.task)
-        return arms + [ProbeArm(VariantBaseline(ground.task, name), ground) for name in names]
+        return arms + [ProbeArm(each, ground) for each in _of_variants(ground, settings)]
     arms += [
         ProbeArm(Embedded(baseline, ground.card), ground)
         for baseline in _baselines(ground, settings)
@@ -55,6 +55,16 @@ def build_arms(
     networks = [arm for arm in arms if isinstance(arm, NetworkArm)]
     same_budget({arm.name: arm.budget for arm in networks if arm.budget is not None})
     return arms
+
+
+def _of_variants(ground: Ground, settings: BenchSettings) -> list[Source]:
+    """Baselines that know the change and its place, and conservation where a file is given."""
+    names = available_baselines(ground.task)
+    baselines: list[Source] = [VariantBaseline(ground.task, name) for name in names]
+    given = settings.conservation.get(ground.card.assembly)
+    if given is not None:
+        baselines.append(ConservationBaseline(ground.task, given))
+    return baselines
 
 
 def _ways(representation: Representation, ground: Ground, settings: BenchSettings) -> list[ArmOf]:

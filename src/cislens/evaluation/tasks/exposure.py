@@ -1,8 +1,10 @@
 """What judged models saw in pre-training is not tested."""
 
+import functools
 import logging
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from cislens.errors import CislensError
@@ -30,11 +32,9 @@ def without_seen(task: Task, store: TrainingStore | None, inherited: bool = True
     if store is None or (inherited and task.card.split == "regions"):
         return task
     test = (task.examples["split"] == "test").to_numpy()
-    sequences = [encode(text) for text in task.examples["sequence"].filter(test)]
-    species = [task.card.species] if task.card.species in store.species else store.species
-    leaks = leaking(
-        sequences, [window for name in species for window in trained_sequences(store, name)]
-    )
+    texts = tuple(task.examples["sequence"].filter(test))
+    species = (task.card.species,) if task.card.species in store.species else store.species
+    leaks = _leaks(texts, store, tuple(species))
     kept = np.ones(len(test), dtype=bool)
     kept[test] = ~leaks
     dropped = int(leaks.sum())
@@ -54,3 +54,12 @@ def without_seen(task: Task, store: TrainingStore | None, inherited: bool = True
         raise CislensError(
             f"{error} {dropped} of {int(test.sum())} {DROPPED} ({store.path}) were dropped."
         ) from None
+
+
+@functools.lru_cache(maxsize=4)  # tasks of signed and unsigned effects have the same sequences
+def _leaks(
+    texts: tuple[str, ...], store: TrainingStore, species: tuple[str, ...]
+) -> npt.NDArray[np.bool_]:
+    """Which sequences resemble what models were trained on."""
+    windows = [window for name in species for window in trained_sequences(store, name)]
+    return leaking([encode(text) for text in texts], windows)
