@@ -85,7 +85,7 @@ def test_what_is_widened_and_padded_is_said(
     run: Run, models: list[Path], genome: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="cislens")
-    where = bed(tmp_path, "# some", "chr1\t0\t500", "1\t700\t710", "chr1\t9000\t9100")
+    where = bed(tmp_path, "# some", "chr1\t0\t500", "chr1\t700\t710", "chr1\t9000\t9100")
     code, out, err = run(
         models[0], "--genome", genome, "--regions", where, "--out", tmp_path / "out", "--json"
     )
