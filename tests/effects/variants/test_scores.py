@@ -166,7 +166,7 @@ def test_of_a_local_model_only_the_bin_of_the_change_changes(genome: Genome) -> 
 def test_a_deletion_takes_away_the_signal_of_whole_bins(genome: Genome) -> None:
     """Of 48 bases from the first of a bin three bins go; their neighbors stay as they are."""
     variants = table(genome, ("chr1", 16 * 30 - 1, 49, "?"))
-    found = score_variants(counting(), genome, variants, average="rc")
+    found = score_variants(counting(), genome, variants, average="rc", step=BIN)
     gone = variants["ref"][0][1:]
     expected = [-gone.count("G"), -gone.count("C")]
     assert found.by_track["difference"][0, 1:].tolist() == expected

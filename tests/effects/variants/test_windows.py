@@ -74,8 +74,8 @@ def test_variants_lie_near_the_middle_of_windows_on_the_grid(first: int, step: i
         assert first - start == 80
 
 
-def test_windows_are_a_quarter_of_the_compared_bins_apart() -> None:
-    assert layout(8192, 128, crop=8).step == 12 * 128
+def test_windows_are_half_of_the_compared_bins_apart() -> None:
+    assert layout(8192, 128, crop=8).step == 24 * 128
     assert layout(128, 128).step == 128
 
 

@@ -22,7 +22,7 @@ Ints = npt.NDArray[np.int64]
 
 # Where the value of a bin of the alternate allele comes from; see `sources`.
 LEFT, RIGHT, DELETED = range(3)
-_STEPS_PER_WINDOW = 4
+_STEPS_PER_WINDOW = 2
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,10 @@ class Layout:
 
 
 def layout(length: int, bin_size: int, crop: int = 0, step: int | None = None) -> Layout:
-    """Windows of a model, a quarter of the compared bins apart unless `step` bp are given.
+    """Windows of a model, half of the compared bins apart unless `step` bp are given.
 
-    Variants then lie within an eighth of the compared bins of the window's middle.
+    Variants then lie within a quarter of the compared bins of the window's middle. Where a
+    window lies depends on the variant alone, so that its scores do not depend on the others.
 
     Raises:
         CislensError: for a length that leaves no bin, or a step that is neither 1 nor whole bins,
