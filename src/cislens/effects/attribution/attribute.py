@@ -9,16 +9,15 @@ from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from cislens.effects.attribution.entropy import entropy_map
-from cislens.effects.attribution.gradients import corrected_gradients, place_of
+from cislens.effects.attribution.gradients import corrected_gradients
 from cislens.effects.attribution.integrated import Baseline, baselines, integrated_gradients
 from cislens.effects.attribution.maps import Map
 from cislens.effects.attribution.network import TargetNet
-from cislens.effects.attribution.subject import Model, language_of, target_network
+from cislens.effects.attribution.subject import Model, language_of, predictor, target_network
 from cislens.effects.attribution.targets import Target
 from cislens.effects.devices import running
 from cislens.effects.mutagenesis import Predict, ism, substitutions
@@ -134,7 +133,7 @@ def attribute(
     if isinstance(module, TargetNet):
         module.grid(x.shape[2])
     with running(module, device):
-        predict = _predictor(module, batch)
+        predict = predictor(module, batch)
         score_n, reference_n = predict(tuple(codes_nL)), None
         if method == "saliency":
             parts = corrected_gradients(module, codes_nL, 0, batch)
@@ -219,18 +218,3 @@ def _mutagenesis(module: nn.Module, predict: Predict, codes_nL: Codes, batch_siz
         both_strands=module.both_strands,
         batch_size=batch_size,
     )
-
-
-def _predictor(module: nn.Module, batch_size: int) -> Predict:
-    """The network as a function of sequences, (n,)."""
-
-    def predict(sequences: tuple[Codes, ...]) -> npt.NDArray[np.float32]:
-        parts = []
-        for start in range(0, len(sequences), batch_size):
-            codes_BL = np.stack(sequences[start : start + batch_size])
-            with torch.inference_mode():
-                found = module(torch.from_numpy(one_hot(codes_BL)).to(place_of(module)))
-            parts.append(found[:, 0].float().cpu().numpy())
-        return np.concatenate(parts)
-
-    return predict

@@ -15,6 +15,7 @@ from cislens.effects.mutagenesis import Predict, column
 from cislens.errors import CislensError
 from cislens.genome.codes import Codes, N, gc_content
 from cislens.genome.shuffling import dinucleotide_shuffle
+from cislens.progress import track as progress
 from cislens.randomness import generator
 
 BACKGROUNDS = 300
@@ -77,7 +78,7 @@ def global_importance(
     }
     before_K = column(predict, background_KL, output)
     found = []
-    for name, words_KW in drawn.items():
+    for name, words_KW in progress(drawn.items(), "motifs", len(drawn)):
         rng = generator(seed, "sham", name)
         sham_KW = np.stack([_other_order(word, rng) for word in words_KW])
         change_K, sham_K = (

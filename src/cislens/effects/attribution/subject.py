@@ -1,6 +1,6 @@
 """What is explained: a network of one output, or a masked language model.
 
-Dimensions: B window, L base pair, T output.
+Dimensions: B window, n sequence, L base pair, T output.
 """
 
 import os
@@ -8,14 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
-from cislens.effects.attribution.gradients import BothStrands, summed_bins
+from cislens.effects.attribution.gradients import BothStrands, place_of, summed_bins
 from cislens.effects.attribution.network import TargetNet
 from cislens.effects.attribution.targets import Target, parse_target
 from cislens.effects.devices import running
+from cislens.effects.mutagenesis import Predict
 from cislens.effects.track_model import TrackModel
 from cislens.errors import CislensError
+from cislens.genome.codes import Codes, one_hot
 from cislens.models.mixture import part_of_kind
 from cislens.models.profile import ProfileModel
 from cislens.models.saving import load_model
@@ -82,6 +87,21 @@ def language_of(model: Model, device: str) -> Iterator[MaskedLikelihood]:
             yield found
     else:
         yield found
+
+
+def predictor(module: nn.Module, batch_size: int) -> Predict:
+    """A network x (B, 4, L) -> (B, 1) as a function of sequences, (n,), where and as it is."""
+
+    def predict(sequences: tuple[Codes, ...]) -> npt.NDArray[np.float32]:
+        parts = []
+        for start in range(0, len(sequences), batch_size):
+            codes_BL = np.stack(sequences[start : start + batch_size])
+            with torch.inference_mode():
+                found = module(torch.from_numpy(one_hot(codes_BL)).to(place_of(module)))
+            parts.append(found[:, 0].float().cpu().numpy())
+        return np.concatenate(parts)
+
+    return predict
 
 
 class _Output(nn.Module):
