@@ -5,7 +5,7 @@
 One side is `cislens predict` from a checked plan to finished bigWigs: windows cut from the genome,
 both strands averaged, scale undone, stretches laid aside, files written. The other runs the net
 alone on the same windows, one-hot in memory already, both strands, batches of the same size, before
-and after; the median of the ratios counts. On a busy machine the ratio of processor times says more.
+and after; the median of the ratios counts. On a busy machine that of processor times says more.
 """
 
 import argparse
