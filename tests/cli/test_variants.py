@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pysam
 import pytest
 
 from cislens.cli.app import main
-from cislens.files import file_digest
+from cislens.files import claimed, file_digest
 from cislens.genome.codes import decode
 from cislens.randomness import generator
 
@@ -154,6 +155,32 @@ def test_a_position_beyond_the_chromosome_is_told(
     far = pl.read_csv(project / "v.tsv", separator="\t").with_columns(pl.col("pos") + 20_000)
     far.write_csv(project / "v.tsv", separator="\t")
     refused(run(*arguments(project, model_folder)), project, "beyond the end")
+
+
+def test_a_truncated_file_and_another_assembly_are_told(
+    run: Run, project: Path, model_folder: Path
+) -> None:
+    header = (
+        "##fileformat=VCFv4.2\n##contig=<ID=1,length=249250621>\n"
+        "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    )
+    others = {"A": "C\tG", "C": "G\tT", "G": "T\tA", "T": "A\tC"}
+    records = [f"1\t{p}\t.\t{others[BASES[p - 1]]}\t.\t.\t.\n" for p in range(50, 20_000, 10)]
+    (project / "whole.vcf").write_text(header + "".join(records))
+    pysam.tabix_compress(str(project / "whole.vcf"), str(project / "v.vcf.gz"))
+    given = list(arguments(project, model_folder))
+    given[2] = project / "v.vcf.gz"
+    refused(run(*given), project, "249250621", "30000")
+    whole = (project / "v.vcf.gz").read_bytes()
+    (project / "v.vcf.gz").write_bytes(whole[: len(whole) // 2])
+    refused(run(*given), project, "v.vcf.gz", "truncated")
+
+
+def test_two_runs_do_not_share_a_folder(run: Run, project: Path, model_folder: Path) -> None:
+    with claimed(project / "out" / "parts", "testing"):
+        code, _, err = run(*arguments(project, model_folder))
+    assert code == 2
+    assert "another process is scoring variants into" in err
 
 
 def test_missing_files_are_named(run: Run, project: Path, model_folder: Path) -> None:

@@ -123,6 +123,22 @@ def test_a_table_becomes_records_under_the_genome_s_names(
     assert found[-1] == "chr1\t5\t.\tA\tG\t.\t.\tCISLENS_MAX=0.5"
 
 
+def test_records_of_a_table_that_were_moved_are_in_order(
+    tmp_path: Path, toy_genome: Genome
+) -> None:
+    places = [("chr1", p + shift) for p in range(10, 30_000, 5) for shift in ([0, -7][p % 2],)]
+    places += [("chr2", 40), ("chr2", 39)]
+    rows = [({"chrom": c, "pos": p, "id": str(n), "ref": "A", "alt": "G"}, {"CISLENS_MAX": str(n)})
+            for n, (c, p) in enumerate(places)]  # fmt: skip
+    assert write_own(tmp_path / "o.vcf.gz", toy_genome, {"CISLENS_MAX": ("Float", "x")}, rows)
+    with pysam.TabixFile(str(tmp_path / "o.vcf.gz")) as file:
+        found = [line.split("\t") for line in file.fetch()]
+    assert sorted(places) == [(cells[0], int(cells[1])) for cells in found]
+    assert all(cells[7] == f"CISLENS_MAX={cells[2]}" for cells in found)
+    # Chromosomes are never brought together.
+    assert not write_own(tmp_path / "o.vcf.gz", toy_genome, {}, [rows[0], rows[-1], rows[1]])
+
+
 @pytest.mark.parametrize("kind", ["vcf", "bcf"])
 def test_other_tools_read_what_is_written(
     toy_model: Path, toy_vcf: Path, toy_genome: Genome, toy_genes: Path, tmp_path: Path, kind: str

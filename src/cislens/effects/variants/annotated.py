@@ -5,6 +5,7 @@ fields to the records. Input that is no VCF gives records of its scored variants
 """
 
 import gzip
+import heapq
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ logger = logging.getLogger("cislens")
 
 LEFT_OUT = "CISLENS_LEFT_OUT"
 _KEY = tuple[int, int]
+_Row = tuple[dict[str, Any], dict[str, str]]
+_HELD = 4096
 # What separates values, keys and the parts of CISLENS_TOP may not occur in a value.
 _ESCAPED = {ord(mark): f"%{ord(mark):02X}" for mark in "%|,;= \t"}
 _TBI_LIMIT = 1 << 29
@@ -119,19 +122,35 @@ def write_own(
     out: Path,
     genome: Genome,
     fields: Mapping[str, tuple[str, str]],
-    scored: Iterable[tuple[dict[str, Any], dict[str, str]]],
+    scored: Iterable[_Row],
 ) -> bool:
-    """Write a record for each scored variant (`chrom, pos, ref, alt, id`), as `write_annotated`."""
+    """Write a record for each scored variant (`chrom, pos, ref, alt, id`), as `write_annotated`.
+
+    Left-alignment moves some variants before their neighbors in the source; records that are
+    less than 4,096 out of place on their chromosome are put in order.
+    """
     header = ["##fileformat=VCFv4.3", f"##reference={genome.path.name}"]
     header += [f"##contig=<ID={name},length={n}>" for name, n in genome.chrom_sizes.items()]
     header.append("#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO")
 
     def lines() -> Iterator[str]:
-        for row, values in scored:
+        for row, values in _by_position(scored):
             start = [row["chrom"], str(row["pos"]), row["id"] or ".", row["ref"], row["alt"]]
             yield _annotated("\t".join([*start, ".", ".", "."]), fields, {0: values}) + "\n"
 
     return _write(out, _header(header, fields), lines())
+
+
+def _by_position(scored: Iterable[_Row]) -> Iterator[_Row]:
+    held: list[tuple[int, int, _Row]] = []
+    chrom = None
+    for number, row in enumerate(scored):
+        while held and (len(held) >= _HELD or row[0]["chrom"] != chrom):
+            yield heapq.heappop(held)[2]
+        chrom = row[0]["chrom"]
+        heapq.heappush(held, (row[0]["pos"], number, row))
+    while held:
+        yield heapq.heappop(held)[2]
 
 
 class _Merged:
