@@ -86,6 +86,7 @@ def test_modisco_lite_reads_the_files_and_finds_the_planted_motif(
     assert int(row[2]) == starts[first["example_idx"]] + first["end"]
 
 
+@pytest.mark.slow  # what it calls is compiled first
 def test_tangermeme_calls_the_planted_motif_and_tomtom_knows_motifs_by_their_seqlets(
     explained: Attributions, consensus: Codes
 ) -> None:

@@ -160,6 +160,7 @@ def test_a_folder_that_was_begun_with_other_settings_is_refused(
         run(plan(subject, genome, windows, tmp_path, question=Question(TARGET, average="none")))
 
 
+@pytest.mark.slow  # what calls seqlets is compiled first
 def test_seqlets_and_logos_are_of_the_maps(
     subject: Subject, genome: Genome, windows: pl.DataFrame, tmp_path: Path
 ) -> None:

@@ -32,10 +32,14 @@ def planted(rows: int = 12, length: int = 120) -> tuple[np.ndarray, np.ndarray]:
     return hypothetical, x
 
 
-def test_a_planted_motif_is_called_in_every_row_with_its_sign() -> None:
-    hypothetical, x = planted()
-    found = find_seqlets(hypothetical, x, 0.001)
-    strong = found.filter(pl.col("attribution").abs() > 4)
+@pytest.fixture(scope="module")
+def called() -> pl.DataFrame:
+    """The seqlets of `planted`; here, for the first call compiles for some ten seconds."""
+    return find_seqlets(*planted(), 0.001)
+
+
+def test_a_planted_motif_is_called_in_every_row_with_its_sign(called: pl.DataFrame) -> None:
+    strong = called.filter(pl.col("attribution").abs() > 4)
     assert strong["row"].to_list() == list(range(12))
     overlap = (strong["end"].clip(upper_bound=48) - strong["start"].clip(lower_bound=40)).to_numpy()
     assert (overlap >= 5).all()
@@ -43,13 +47,14 @@ def test_a_planted_motif_is_called_in_every_row_with_its_sign() -> None:
     assert np.array_equal(np.sign(strong["attribution"].to_numpy()), expected)
 
 
-def test_the_attribution_of_a_seqlet_is_the_sum_over_its_bases() -> None:
+def test_the_attribution_of_a_seqlet_is_the_sum_over_its_bases(called: pl.DataFrame) -> None:
     hypothetical, x = planted()
     maps = (hypothetical * x).sum(1)
-    for row, start, end, attribution, _ in find_seqlets(hypothetical, x).iter_rows():
+    for row, start, end, attribution, _ in called.iter_rows():
         assert attribution == pytest.approx(maps[row, start:end].sum(), abs=1e-4)
 
 
+@pytest.mark.usefixtures("called")
 def test_seqlets_of_a_row_do_not_overlap() -> None:
     found = find_seqlets(*planted(), 0.05)
     for (_,), mine in found.group_by("row"):
