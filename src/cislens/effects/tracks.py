@@ -227,13 +227,6 @@ def predicted_batches(
         yield rows, values_TBN[:, window_R, bin_R], spread_TR
 
 
-def strand_rates(
-    model: ProfileModel, codes_BL: Codes, species: str, pair: torch.Tensor | None
-) -> Values:
-    """(B, N, T) rates of the central bins; averaged over strands if `pair` is given."""
-    return view_rates(model, codes_BL, 0, species, pair, Averaging(pair is not None))
-
-
 def view_rates(
     model: ProfileModel,
     codes_BW: Codes,
