@@ -228,5 +228,7 @@ class Prediction:
         frame = frame.with_columns(measured=measured)
         if "bigwig" in self.formats:
             names = output_names(self.ensemble.tracks, ["bigwig"], spread=False)
-            frame = frame.with_columns(file=pl.Series(names)).select("id", "file", pl.exclude("id", "file"))
+            frame = frame.with_columns(file=pl.Series(names)).select(
+                "id", "file", pl.exclude("id", "file")
+            )
         write_atomic(self.out / _TRACKS, frame.write_csv(separator="\t", quote_style="never"))
