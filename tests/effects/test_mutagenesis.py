@@ -107,6 +107,15 @@ def test_an_encoder_without_a_local_way_is_run_as_it_is() -> None:
     assert np.abs(want).max() > 1e-3
 
 
+def test_in_fp64_only_rounding_of_fp64_is_left() -> None:
+    net = model("basenji-tiny").double()
+    codes_nL = sequences(200)
+    got = mutagenesis(net, torch.from_numpy(one_hot(codes_nL)), score, "fly", positions=[150])
+    want = plain(lambda x: score(net(x.double(), "fly")), codes_nL)
+    # The result itself is fp32.
+    np.testing.assert_allclose(got[:, 150], want[:, 150], rtol=1e-6, atol=1e-9)
+
+
 def test_score_of_the_embedding_and_mode_restored() -> None:
     net = model("findna-plus-tiny").train()
     codes_nL = sequences(64)

@@ -195,3 +195,17 @@ def test_the_base_itself_changes_nothing(name: str) -> None:
     with torch.no_grad():
         want = net(x_B4L)
     assert_same(got.values_BND, want.values_BND)
+
+
+def test_under_autocast_it_differs_by_rounding() -> None:
+    x_B4L = windows(700, [(1, 100, 300)], seed=4)
+    row_M, position_M, base_M = torch.tensor([[0, 1, 2, 2], [5, 99, 350, 699], [0, 1, 2, 3]])
+    net = encoder("enformer-tiny")
+    with torch.autocast("cpu", torch.bfloat16):
+        local = net.local(x_B4L)
+        assert local is not None
+        got = local.embeddings(row_M, position_M, base_M).values_BND.float()
+    with torch.no_grad():
+        want = net(substituted(x_B4L, row_M, position_M, base_M)).values_BND
+    # bf16 has 8 bits.
+    assert float((got - want).norm() / want.norm()) < 0.03

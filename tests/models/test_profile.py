@@ -40,6 +40,15 @@ def test_plain_call_gives_rates_per_track_and_bin() -> None:
     assert torch.equal(net.view("yeast")(x), rates)
 
 
+@pytest.mark.parametrize("crop", [False, True])
+def test_rates_of_windows_that_are_already_embedded(crop: bool) -> None:
+    net, x = model(), random_dna(3, 256)
+    embedding = net.encoder(x, net.species_indices(x, "fly"))
+    assert torch.equal(net.rates_of(embedding, "fly", crop), net(x, "fly", crop))
+    with pytest.raises(CislensError, match=r"no species 'fy'.*fly"):
+        net.rates_of(embedding, "fy")
+
+
 def test_model_of_one_species_needs_no_name() -> None:
     net = build_model(preset_config("enformer-tiny", {"yeast": ("a",)}, **SMALL)).eval()
     x = random_dna(1, 64)

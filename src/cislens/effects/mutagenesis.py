@@ -28,7 +28,8 @@ Map = npt.NDArray[np.float32]
 # Of windows and, with both strands, of their reverse complements: a score (M,).
 EmbeddingScore = Callable[[Embedding, Embedding | None], Tensor]
 
-BATCH_SIZE = 96
+# Bins of the mutants at once, and the fewest and most of these: activations stay in the caches.
+_BINS_AT_ONCE, _FEWEST, _MOST = 1 << 13, 16, 128
 _BASES_AT_ONCE = 1 << 18
 _REFERENCE_BASES = 1 << 15
 
@@ -78,7 +79,7 @@ def mutagenesis(
     both_strands: bool = False,
     strand_pair: Sequence[int] | None = None,
     positions: Sequence[int] | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
 ) -> Map:
     """As `ism`, of a score of a model's predicted rates: (n, L, 4), mean-centered, 0 at N.
 
@@ -91,7 +92,7 @@ def mutagenesis(
         both_strands: average the rates with those of the reverse complement.
         strand_pair: the track that each track becomes on the other strand; itself if None.
         positions: of the bases to replace; the rest stays 0. All if None.
-        batch_size: mutants at once.
+        batch_size: mutants at once; by the number of bins if None.
 
     Raises:
         CislensError: for sequences of another shape, positions beyond their end, or a species
@@ -130,7 +131,7 @@ def substitutions(
     *,
     both_strands: bool = False,
     positions: Sequence[int] | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
 ) -> Map:
     """As `mutagenesis`, of a score of what an encoder gives.
 
@@ -148,9 +149,12 @@ def substitutions(
     asked_L = _asked(positions, length)
     found = np.zeros((count, length, 4), np.float32)
     at_once = max(1, _REFERENCE_BASES // length)
+    bins = -(-length // encoder.bin_size)
+    batch_size = batch_size or min(_MOST, max(_FEWEST, _BINS_AT_ONCE // bins))
+    dtype = next(encoder.parameters()).dtype
     with running(encoder) as device, torch.inference_mode():
         for start in range(0, count, at_once):
-            x_B4L = x_n4L[start : start + at_once].to(device, torch.float32)
+            x_B4L = x_n4L[start : start + at_once].to(device, dtype)
             windows = _Windows.of(encoder, x_B4L, species, both_strands)
             row_M, position_M = (x_B4L.ne(0).any(1) & asked_L.to(device)).nonzero().T
             own = score(*windows.references()).double().cpu().numpy()

@@ -94,8 +94,8 @@ class Encoder(nn.Module, ABC):
         In evaluation mode alone: in training a batch norm lets every base reach everything.
 
         Args:
-            x_B4L, species_B: reference windows, as in `forward`. Activations of all of them are
-                kept: about ten times the memory of their embeddings.
+            x_B4L, species_B: reference windows, as in `forward`. Their activations of every layer
+                are kept, as those of a training step are.
         """
         return None
 

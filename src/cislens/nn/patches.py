@@ -56,7 +56,8 @@ def put(x_MLC: Tensor, start_M: Tensor, values_MWC: Tensor) -> Tensor:
     rows, length, channels = x_MLC.shape
     first_M = torch.arange(rows, device=x_MLC.device) * length + start_M
     place_MW = first_M[:, None] + torch.arange(values_MWC.shape[1], device=x_MLC.device)
-    x_MLC.view(-1, channels).index_copy_(0, place_MW.flatten(), values_MWC.flatten(0, 1))
+    values_RC = values_MWC.flatten(0, 1).to(x_MLC.dtype)
+    x_MLC.view(-1, channels).index_copy_(0, place_MW.flatten(), values_RC)
     return x_MLC
 
 
