@@ -15,41 +15,50 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cislens")
 
 
+Models = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="MODEL...", help="Model folder of a run; several are an ensemble.",
+        show_default=False,
+    ),
+]  # fmt: skip
+GenomeFile = Annotated[Path, typer.Option("--genome", help="FASTA or 2bit.")]
+Species = Annotated[
+    str | None, typer.Option("--species", help="Needed where the model has several.")
+]
+Regions = Annotated[
+    Path | None, typer.Option("--regions", help="BED; whole chromosomes unless given.")
+]
+Tracks = Annotated[
+    str | None,
+    typer.Option("--tracks", help='Query, e.g. \'assay == "ATAC" and biosample ~ "K562"\'.'),
+]
+Average = Annotated[
+    str, typer.Option("--average", help="Views averaged: rc, shift (-1, 0, 1 bp), both, or none.")
+]
+Formats = Annotated[str, typer.Option("--format", help="bigwig, parquet, zarr; several by commas.")]
+Trim = Annotated[
+    int | None,
+    typer.Option("--trim", min=0, help="Bins not used at window ends; the model's crop."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+PrecisionName = Annotated[str, typer.Option("--precision", help="fp32 or bf16.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Windows at once.")]
+
+
 def command(
-    models: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="MODEL...",
-            help="Model folder of a run; several are an ensemble.",
-            show_default=False,
-        ),
-    ],
-    genome: Annotated[Path, typer.Option("--genome", help="FASTA or 2bit.")],
+    models: Models,
+    genome: GenomeFile,
     out: Out,
-    species: Annotated[
-        str | None, typer.Option("--species", help="Needed where the model has several.")
-    ] = None,
-    regions: Annotated[
-        Path | None, typer.Option("--regions", help="BED; whole chromosomes unless given.")
-    ] = None,
-    tracks: Annotated[
-        str | None,
-        typer.Option("--tracks", help='Query, e.g. \'assay == "ATAC" and biosample ~ "K562"\'.'),
-    ] = None,
-    average: Annotated[
-        str,
-        typer.Option("--average", help="Views averaged: rc, shift (-1, 0, 1 bp), both, or none."),
-    ] = "rc",
-    formats: Annotated[
-        str, typer.Option("--format", help="bigwig, parquet, zarr; several by commas.")
-    ] = "bigwig",
-    trim: Annotated[
-        int | None,
-        typer.Option("--trim", min=0, help="Bins not used at window ends; the model's crop."),
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option("--precision", help="fp32 or bf16.")] = "fp32",
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 8,
+    species: Species = None,
+    regions: Regions = None,
+    tracks: Tracks = None,
+    average: Average = "rc",
+    formats: Formats = "bigwig",
+    trim: Trim = None,
+    device: Device = "auto",
+    precision: PrecisionName = "fp32",
+    batch_size: BatchSize = 8,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
