@@ -9,9 +9,7 @@ from dataclasses import asdict
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
-import torch
 
 from cislens.effects.attribution.importance import (
     BACKGROUNDS,
@@ -20,9 +18,10 @@ from cislens.effects.attribution.importance import (
     shuffled_backgrounds,
 )
 from cislens.effects.attribution.plan import Plan
+from cislens.effects.attribution.subject import predictor
 from cislens.effects.devices import running
 from cislens.errors import CislensError, nearest
-from cislens.genome.codes import Codes, N, one_hot
+from cislens.genome.codes import Codes, N
 from cislens.genome.intervals import Spans
 from cislens.motifs.library import MotifLibrary
 from cislens.motifs.sites import Motif, consensus_motif, find_motif
@@ -91,16 +90,8 @@ def insert_motifs(
         background_KL = shuffled_backgrounds(clear, seed=seed, count=count)
     by_name = {motif.name: motif.probabilities_W4 for motif in motifs}
     module = plan.question.network(plan.subject)
-    with running(module, plan.device) as place:
-
-        def predict(sequences: tuple[Codes, ...]) -> npt.NDArray[np.float32]:
-            parts = []
-            for first in range(0, len(sequences), plan.batch_size):
-                x = torch.from_numpy(one_hot(np.stack(sequences[first : first + plan.batch_size])))
-                with torch.inference_mode():
-                    parts.append(module(x.to(place)).float().cpu().numpy())
-            return np.concatenate(parts)
-
+    with running(module, plan.device):
+        predict = predictor(module, plan.batch_size)
         found = [
             asdict(each)
             for name in progress(by_name, "motifs")
