@@ -30,6 +30,7 @@ from cislens.evaluation.metrics import metric_draws
 from cislens.evaluation.tasks.build import build_task
 from cislens.evaluation.track_scores import score_by_tracks, score_sign, track_scores
 from cislens.example import core_data
+from cislens.genome.chromosomes import match_names
 from cislens.genome.codes import Codes
 from cislens.genome.reference import Genome, open_genome
 from cislens.genome.variants import windows
@@ -70,11 +71,12 @@ def main() -> None:
 
 
 def labelled(task: str, update: dict[str, Any]) -> pl.DataFrame:
-    """`chrom, pos, ref, alt, y, locus` of all parts of a packaged task."""
+    """`chrom, pos, ref, alt, y, locus` of the substitutions of all parts of a packaged task."""
     section = read_tasks("variants").tasks[task].model_copy(update=update)
     examples = build_task(task, section, None, 0).examples
-    alleles = pl.col("example_id").str.extract_groups(r":(?<ref>[ACGT]+)>(?<alt>[ACGT]+)$")
+    alleles = pl.col("example_id").str.extract_groups(r":(?<ref>[ACGT])>(?<alt>[ACGT])$")
     table = examples.with_columns(alleles.struct.unnest(), pl.col("y").list.first())
+    table = table.filter(pl.col("ref").is_not_null())
     return table.select("chrom", "pos", "ref", "alt", "y", locus="block_id", within="example_id")
 
 
@@ -93,8 +95,9 @@ def rows(
     """Every score of every run in windows of every width."""
     y = variants["y"].to_numpy().astype(float)
     loci = np.unique(variants["locus"].to_list(), return_inverse=True)[1]
+    named = match_names(variants["chrom"], genome.chrom_sizes, name).rename(variants)
     for width in widths:
-        reference, alternate = windows(variants, genome, width)
+        reference, alternate = windows(named, genome, width)
         for run in runs:
             for score, values in scores_of(run, reference, alternate).items():
                 truth = np.abs(y) if metric != "auroc" and score_sign(score) != "signed" else y

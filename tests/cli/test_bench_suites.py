@@ -67,3 +67,22 @@ def test_twenty_tasks_judge_self_distillation_and_those_of_core_are_the_same() -
     settings = recipe.settings
     assert (settings.heads, settings.finetune) == (["linear", "neighbors"], ["full"])
     assert settings.labels and settings.seeds >= 3
+
+
+@pytest.mark.skipif(core_data() is None, reason="no data folder (CISLENS_DATA)")
+def test_variants_are_tested_on_most_elements_in_either_sign() -> None:
+    recipe = _recipe("variants", Path("out"), [], False)
+    assert set(recipe.tasks) == {
+        "satmut.signed", "satmut.unsigned", "variants.ncvardb", "risk.pathogenic",
+    }  # fmt: skip
+    signed, unsigned = recipe.tasks["satmut.signed"], recipe.tasks["satmut.unsigned"]
+    assert unsigned == signed.model_copy(update={"signed": False})
+    assert len(signed.test) == 9 and signed.revision == "zero-shot"
+    for suite, name in (("core", "variants.ncvardb"), ("regulatory", "risk.pathogenic")):
+        known = read_tasks(suite).tasks[name]
+        assert recipe.tasks[name].model_copy(update={"sha256": {}}) == known.model_copy(
+            update={"sha256": {}}
+        )
+    of_core = read_tasks("core").tasks["satmut.signed"]
+    elements = [each for part in (signed.train, signed.valid, signed.test) for each in part]
+    assert sorted(elements) == sorted([*of_core.train, *of_core.valid, *of_core.test])

@@ -125,7 +125,13 @@ def test_unknown_names_get_the_nearest_one(run: Run, recipe: Path, tmp_path: Pat
 
 
 def test_packaged_recipes_can_be_read(core_data: Path) -> None:
-    assert packaged_names("tasks") == ["core", "example", "regulatory", "selfdistillation"]
+    assert packaged_names("tasks") == [
+        "core",
+        "example",
+        "regulatory",
+        "selfdistillation",
+        "variants",
+    ]
     tasks = read_tasks("core").tasks
     assert len(tasks) >= 30
     # Whatever has files of its own names the digest of each.
