@@ -13,7 +13,9 @@ there in place of a ratio.
 
 The bound is that of a perfect implementation: multiplications of a pass over the window, divided
 by those of the outputs that a substitution changes at all. These are counted: of every layer, by
-the share of its output positions that differ between a window and its mutants.
+the share of its output positions that differ between a window and its mutants. It is
+one of products, not of time: whole activations leave the caches and those of what changes do not,
+so that more than the bound can be reached.
 """
 
 import argparse
