@@ -183,10 +183,12 @@ def _annotated(
     alleles = cells[4].count(",") + 1
     kept = [part for part in cells[7].split(";") if not part.startswith("CISLENS_")]
     info = [part for part in kept if part not in ("", ".")]
-    for name in (*fields, LEFT_OUT):
-        per_allele = [values.get(allele, {}).get(name, ".") for allele in range(alleles)]
-        if any(value != "." for value in per_allele):
-            info.append(f"{name}={','.join(per_allele)}")
+    names = (*fields, LEFT_OUT) if values else ()
+    given = [values.get(allele, {}) for allele in range(alleles)]
+    for name in names:
+        text = ",".join([one.get(name, ".") for one in given])
+        if text.strip(".,"):
+            info.append(f"{name}={text}")
     cells[7] = ";".join(info) or "."
     return "\t".join(cells)
 
