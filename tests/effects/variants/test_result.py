@@ -1,7 +1,7 @@
 import numpy as np
 import polars as pl
 
-from cislens.effects.variants.result import VariantScores, joined
+from cislens.effects.variants.result import VariantScores
 from cislens.signal.tracks import Track, track_table
 
 NAN = float("nan")
@@ -33,12 +33,6 @@ def test_the_tidy_table_has_a_row_per_variant_and_track() -> None:
     assert tidy["log_fold"].to_list() == [1, 2, 3, 4]
     assert tidy["log_fold_tss"].to_list() == [None, None, 5, 6]
     assert tidy["llr"].to_list() == [None, None, -1, -1]
-
-
-def test_results_are_joined_in_order() -> None:
-    both = joined([found(), found()])
-    assert len(both) == 4
-    assert both.tidy().drop("row").equals(pl.concat([found().tidy(), found().tidy()]).drop("row"))
 
 
 def test_without_tracks_there_is_one_row_per_variant() -> None:

@@ -3,7 +3,7 @@
 Dimensions: n variant, T track.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,17 +61,6 @@ class VariantScores:
             pl.Series("track", ids * n, dtype=pl.String),
             *(pl.Series(k, v.reshape(-1)).fill_nan(None) for k, v in self.by_track.items()),
         )
-
-
-def joined(parts: Sequence[VariantScores]) -> VariantScores:
-    """Several results of one scorer as one, in their order."""
-    first = parts[0]
-    return VariantScores(
-        pl.concat([part.variants for part in parts]),
-        first.tracks,
-        {k: np.concatenate([part.by_track[k] for part in parts]) for k in first.by_track},
-        {k: np.concatenate([part.scalars[k] for part in parts]) for k in first.scalars},
-    )
 
 
 def _lists(name: str, values_nT: Values) -> pl.Series:
