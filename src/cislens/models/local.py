@@ -34,7 +34,7 @@ class FirstConvolution:
     """
 
     def __init__(self, conv: Convolution, x_B4L: Tensor) -> None:
-        self.code_BL = x_B4L.argmax(dim=1)
+        self.x_B4L = x_B4L
         self.y_BLC: Tensor = conv(x_B4L.transpose(1, 2))
         # The tap k of position i reads base i + k - halo: what base p adds lies in reverse order.
         self.column_4KC = conv.weight.permute(1, 2, 0).flip(1).contiguous()
@@ -47,7 +47,8 @@ class FirstConvolution:
         length, taps = self.y_BLC.shape[1], 2 * self.halo + 1
         start_M, width = reached(position_M, 1, self.halo, length, even)
         y_MWC = cut(self.y_BLC, row_M, start_M, width)
-        change_MKC = self.column_4KC[base_M] - self.column_4KC[self.code_BL[row_M, position_M]]
+        replaced_M = self.x_B4L[row_M, :, position_M].argmax(dim=1)
+        change_MKC = self.column_4KC[base_M] - self.column_4KC[replaced_M]
         # Room for the taps that would lie beyond the ends; they are cut off.
         room_MWC = y_MWC.new_zeros(len(row_M), width + 2 * taps, y_MWC.shape[2])
         put(room_MWC, position_M - self.halo - start_M + taps, change_MKC)
