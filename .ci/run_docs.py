@@ -1,12 +1,13 @@
-"""Run every `cislens` command of README and docs as written, beside a finished demo.
+"""Run every command of README and docs as written, beside a finished demo.
 
-The commands are those of ```bash blocks. What needs other data than the demo's stands in ```sh
-blocks, which are not run. A ```yaml block that begins with a comment like `# name.yaml` is a recipe
-that the commands use.
+The commands are the lines of ```bash blocks that begin with `cislens` or make what those read
+(`cp`, `printf`, `python`). What needs other data than the demo's stands in ```sh blocks, which are
+not run. A ```yaml or ```python block that begins with a comment like `# name.yaml` is a file that
+the commands use.
 """
 
+import os
 import re
-import shlex
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUN = ("cislens ", "cp ", "printf ", "python ")
 
 
 def blocks(kind: str) -> list[str]:
@@ -23,34 +25,40 @@ def blocks(kind: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """Lines of bash blocks that begin with cislens, in order, each once; joined at backslashes."""
+    """Lines of bash blocks that are run, in order, each once; joined at backslashes."""
     found: dict[str, None] = {}
     for block in blocks("bash"):
         for line in block.replace("\\\n", " ").splitlines():
             command = " ".join(line.split(" #")[0].split())
-            if command.startswith("cislens "):
+            if command.startswith(RUN):
                 found[command] = None
     return list(found)
 
 
-def recipes() -> dict[str, str]:
-    """Text of each recipe that begins with its name."""
-    named = (re.match(r"# (\S+\.yaml)\n", block) for block in blocks("yaml"))
-    return {match[1]: match.string for match in named if match}
+def files() -> dict[str, str]:
+    """Text of each recipe and program that begins with its name."""
+    found = {}
+    for kind, ending in (("yaml", "yaml"), ("python", "py")):
+        for block in blocks(kind):
+            if match := re.match(rf"# (\S+\.{ending})\n", block):
+                found[match[1]] = block
+    return found
 
 
 def main(folder: Path) -> None:
     (folder / "genome.fa").write_text(">chr1\n" + "ACGTTGCATTGA" * 1000 + "\n")
-    for name, text in recipes().items():
+    for name, text in files().items():
         (folder / name).write_text(text)
     wanted = commands()
     if len(wanted) < 8:
         raise SystemExit(f"only {len(wanted)} commands were found in the docs")
+    # `cislens` and `python` are those of the environment that this runs in.
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for command in wanted:
         start = time.monotonic()
         run = subprocess.run(
-            [str(Path(sys.executable).with_name("cislens")), *shlex.split(command)[1:]],
-            cwd=folder, capture_output=True, text=True, check=False,
+            ["bash", "-c", command],
+            cwd=folder, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if run.returncode:
             raise SystemExit(f"$ {command}\nexit code {run.returncode}\n{run.stdout}{run.stderr}")
