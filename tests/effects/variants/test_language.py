@@ -89,3 +89,16 @@ def test_a_model_of_tracks_tells_no_bases(model_folder: Path) -> None:
     assert subject.language is None
     assert subject.tracks is not None
     assert subject.encoder is subject.tracks.net.encoder
+
+
+def test_a_species_that_an_encoder_was_not_trained_on_is_refused(
+    genome: Genome, folder: Path, tmp_path: Path
+) -> None:
+    """The encoder would read it as an unknown species, and a name that is misspelt with it."""
+    encoder = {"kind": "space-plus", "species": ["yeast"], "bin_size": 16, "depth": 1}
+    small = {"dim": 16, "heads": 2, "key_dim": 8, "stem_dim": 8, "experts": 2, "code_dim": 8}
+    model = SequenceModel(read_section({"encoder": encoder | small}, SequenceModelConfig, "test"))
+    save_model(model, tmp_path / "model", "# untrained\n")
+    score_variants(tmp_path / "model", genome, variants(genome), species="yeast", length=LENGTH)
+    with pytest.raises(CislensError, match=r"knows no species 'yeats'\. Did you mean 'yeast'"):
+        score_variants(tmp_path / "model", genome, variants(genome), species="yeats")

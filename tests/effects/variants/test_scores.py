@@ -365,7 +365,9 @@ def test_what_the_model_does_not_have_is_refused(
 
 def test_a_table_that_was_not_checked_is_refused(genome: Genome, trained: TrackModel) -> None:
     wrong = mixed(genome)[:1].with_columns(ref=pl.col("alt"), alt=pl.col("ref"))
-    with pytest.raises(CislensError, match=r"1 of 1 variants is not what .* has, the first chr2"):
+    with pytest.raises(
+        CislensError, match=r"1 of 1 variants: each has a ref that is not what .* the first chr2"
+    ):
         score_variants(trained, genome, wrong)
     with pytest.raises(CislensError, match="no column 'alt'"):
         score_variants(trained, genome, wrong.drop("alt"))

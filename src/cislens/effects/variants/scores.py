@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -20,8 +21,9 @@ import torch
 from cislens.effects.averaging import read_averaging
 from cislens.effects.devices import running
 from cislens.effects.track_model import TrackModel
+from cislens.effects.variants.clean import clean_variants
 from cislens.effects.variants.genes import Starts
-from cislens.effects.variants.language import LENGTH, as_subject, masked_ratios
+from cislens.effects.variants.language import LENGTH, Subject, as_subject, masked_ratios
 from cislens.effects.variants.measures import (
     ALL,
     CENTER,
@@ -39,14 +41,12 @@ from cislens.effects.variants.result import VariantScores
 from cislens.effects.variants.tracks import Reader
 from cislens.effects.variants.windows import Alleles, Ints, layout, overlapping
 from cislens.errors import CislensError, nearest
-from cislens.genome.reference import Genome
-from cislens.genome.variants import check_reference
+from cislens.genome.reference import Genome, open_genome
 from cislens.progress import track as progress
 from cislens.signal.query import chosen_tracks, matching_tracks
 from cislens.signal.tracks import TrackTable
 
 _BASES_PER_PASS = 1 << 17
-_KEYS = ("chrom", "pos", "ref", "alt")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Scoring:
 
 def score_variants(
     model: TrackModel | str | os.PathLike[str],
-    genome: Genome,
+    genome: Genome | str | os.PathLike[str],
     variants: pl.DataFrame,
     *,
     species: str | None = None,
@@ -97,12 +97,21 @@ def score_variants(
     device: str = "auto",
     batch_size: int | None = None,
 ) -> VariantScores:
-    """Score variants by a model, in fp32; see `VariantScorer` for arguments and errors."""
+    """Score variants by a model, in fp32.
+
+    Args:
+        genome: what they are variants of; a FASTA or 2bit file.
+        variants: see `VariantScorer.score`; the other arguments are those of `Scoring`.
+
+    Raises:
+        CislensError: as `VariantScorer` and its `score`.
+    """
+    reference = genome if isinstance(genome, Genome) else open_genome(Path(genome))
     scoring = Scoring(
         species, tracks, scores, center, genes, tss_reach, average, length, step, device,
         batch_size,
     )  # fmt: skip
-    with VariantScorer(model, genome, scoring) as scorer:
+    with VariantScorer(model, reference, scoring) as scorer:
         return scorer.score(variants, show=True)
 
 
@@ -139,7 +148,10 @@ class VariantScorer:
         self.averaging = read_averaging(scoring.average)
         trained = self.subject.tracks
         _require_sense(scoring, self.subject.name, trained is not None)
-        self.species = scoring.species if trained is None else trained.species(scoring.species)
+        self.species = (
+            _known(scoring.species, self.subject) if trained is None
+            else trained.species(scoring.species)
+        )  # fmt: skip
         self.tracks, self._columns, self._pair = _chosen(trained, self.species, scoring.tracks)
         self.layout = layout(
             (scoring.length or LENGTH) if trained is None else trained.card.length,
@@ -184,13 +196,14 @@ class VariantScorer:
 
         Args:
             variants: `chrom, pos` (1-based), `ref, alt` under the genome's names, in any order.
+                Alleles are one base or more of A, C, G, T, N.
             show: draw a bar.
 
         Raises:
-            CislensError: if a `ref` is not what the genome has.
+            CislensError: for another kind of allele, or a `ref` that is not what the genome has.
         """
         assert self._reader is not None, "used outside its context"
-        _require_clean(variants, self.genome)
+        variants = clean_variants(variants, self.genome)
         alleles = Alleles.of(variants)
         start_n = self.layout.starts(alleles.first_n)
         n, wide = variants.height, 0 if self.tracks is None else len(self.tracks)
@@ -293,6 +306,16 @@ def _chosen(
     return chosen_tracks(table, columns), columns, table.strand_permutation()
 
 
+def _known(species: str | None, subject: Subject) -> str | None:
+    """The species as an encoder is told it; one that is trained for some knows no others."""
+    known = subject.encoder.species
+    if species is not None and known and species not in known:
+        raise CislensError(
+            f"{subject.name} knows no species {species!r}. {nearest(species, known)}"
+        )
+    return species
+
+
 def _require_sense(scoring: Scoring, name: str, tracks: bool) -> None:
     for what in ("center", "length", "batch_size", "tss_reach"):
         value = getattr(scoring, what)
@@ -305,22 +328,3 @@ def _require_sense(scoring: Scoring, name: str, tracks: bool) -> None:
     given = [what for what in ("tracks", "center", "genes") if getattr(scoring, what) is not None]
     if not tracks and given:
         raise CislensError(f"{name} predicts no tracks, so that {given[0]} means nothing here.")
-
-
-def _require_clean(variants: pl.DataFrame, genome: Genome) -> None:
-    missing = [key for key in _KEYS if key not in variants.columns]
-    if missing:
-        raise CislensError(
-            f"the table of variants has no column {missing[0]!r}; it needs {', '.join(_KEYS)}."
-        )
-    if not variants.height:
-        return
-    checked = check_reference(variants, genome)
-    wrong = checked.filter(pl.col("ref_match") != "match")
-    if wrong.height:
-        chrom, pos, ref, alt = wrong.select(_KEYS).row(0)
-        raise CislensError(
-            f"the ref allele of {wrong.height} of {variants.height} variants is not what "
-            f"{genome.path} has, the first {chrom}:{pos} {ref}>{alt}; let "
-            "`variant_doctor.Doctor` or `require_reference` clean the table first."
-        )
