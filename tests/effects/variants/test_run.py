@@ -185,6 +185,32 @@ def test_a_folder_of_something_else_is_left_alone(request_: Request, tmp_path: P
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
 
 
+def test_an_input_beside_the_results_is_not_overwritten(
+    request_: Request, toy_vcf: Path, tmp_path: Path
+) -> None:
+    given = tmp_path / "variants.vcf.gz"
+    pysam.tabix_compress(str(toy_vcf), str(given))
+    before = file_digest(given)
+    asked = replace(request_, variants=given)
+    for check in (plan_variants, run_variants):
+        with pytest.raises(CislensError, match=r"holds a variants\.vcf\.gz that is not of a run"):
+            check(asked, tmp_path)
+    assert file_digest(given) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["variants.vcf.gz"]
+
+
+def test_a_file_that_is_refused_at_once_leaves_no_folder(
+    request_: Request, toy_vcf: Path, tmp_path: Path
+) -> None:
+    packed = tmp_path / "whole.vcf.gz"
+    pysam.tabix_compress(str(toy_vcf), str(packed))
+    cut = tmp_path / "cut.vcf.gz"
+    cut.write_bytes(packed.read_bytes()[:-60])
+    with pytest.raises(CislensError, match="truncated"):
+        run_variants(replace(request_, variants=cut), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_bcf_bgzip_table_and_parquet_give_the_same_scores(
     request_: Request, scored: Path, tmp_path: Path, toy_vcf: Path
 ) -> None:

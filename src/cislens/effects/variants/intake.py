@@ -123,6 +123,8 @@ def inspect(intake: Intake, out: Path | None, keep_going: bool) -> Inspection:
                 variants += found.kept.height
                 first = found.kept[:1] if first.is_empty() else first
     report = doctor.report()
+    if not report.alleles:
+        raise CislensError(f"{intake.path} holds no variant; give a file of some.")
     if out is not None:
         write_atomic(out / DOCTOR, json.dumps(report.to_dict(), indent=2) + "\n")
     if not keep_going:

@@ -15,6 +15,8 @@ from cislens.genome.reference import Genome
 FORMAT = "cislens-variants"
 VERSION = 1
 MANIFEST = "manifest.json"
+_RESULTS = ("variants.parquet", "variants.vcf.gz", "tracks.tsv", "background.parquet",
+            "summary.json")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,13 @@ def require_own(out: Path, manifest: dict[str, Any]) -> None:
         raise CislensError(f"{out} is a file; give a folder.")
     path = out / MANIFEST
     if not path.exists():
+        # The manifest is written before any of these; a refused run leaves the doctor's files only.
+        foreign = [name for name in _RESULTS if (out / name).exists()]
+        if foreign:
+            raise CislensError(
+                f"{out} holds a {foreign[0]} that is not of a run over variants; give another "
+                "folder."
+            )
         return
     try:
         found = json.loads(path.read_text())

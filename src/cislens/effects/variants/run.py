@@ -96,6 +96,8 @@ def run_variants(request: Request, out: Path) -> dict[str, Any]:
         except (CislensError, OSError) as error:
             if not any(parts.glob("*.parquet")):
                 shutil.rmtree(parts)
+                if not any(out.iterdir()):
+                    out.rmdir()
             if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise CislensError(
                     f"no space is left for {out}; make room and run the same command again, it "
