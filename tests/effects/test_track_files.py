@@ -247,12 +247,67 @@ def test_another_model_or_genome_is_refused(plan: Plan, models: list[Path], tmp_
         plan(genome=written_genome(tmp_path, SIZES, seed=2))
 
 
-def test_files_of_somebody_else_are_not_replaced(plan: Plan, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["plus.bw", "tracks.tsv"])
+def test_files_of_somebody_else_are_not_replaced(plan: Plan, tmp_path: Path, name: str) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "plus.bw").write_text("mine")
-    with pytest.raises(CislensError, match=r"plus\.bw exists already"):
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(CislensError, match=rf"{name} exists already"):
         plan()
-    assert (tmp_path / "out" / "plus.bw").read_text() == "mine"
+    assert (tmp_path / "out" / name).read_text() == "mine"
+
+
+def test_a_folder_of_something_else_is_called_so(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text('{"format": "cislens run"}')
+    with pytest.raises(CislensError, match="out holds something else"):
+        plan()
+
+
+def test_parts_without_their_settings_are_not_gone_on_with(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan("whole").run()
+    with monkeypatch.context() as patch:
+        kill_at(patch, Prediction, "_save", 3)
+        with pytest.raises(Killed):
+            plan(average="none").run()
+    (tmp_path / "out" / ".parts" / "settings.json").unlink()
+    assert plan().plan()["parts_done"] == 0
+    plan().run()
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_what_a_run_left_that_was_killed_at_its_very_end_is_removed(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        kill_at(patch, track_run.shutil, "rmtree", 1)
+        with pytest.raises(Killed):
+            plan(formats=["bigwig"]).run()
+    assert (tmp_path / "out" / ".parts" / "00000000.npy").exists()
+    plan(formats=["bigwig"]).run()
+    assert not (tmp_path / "out" / ".parts").exists()
+
+
+def test_a_folder_may_be_called_like_a_pattern(plan: Plan, tmp_path: Path) -> None:
+    plan("out[1]", formats=["parquet"]).run()
+    plan("plain", formats=["parquet"]).run()
+    assert contents(tmp_path / "out[1]") == contents(tmp_path / "plain")
+
+
+def test_a_model_that_is_given_twice_is_refused(plan: Plan, models: list[Path]) -> None:
+    with pytest.raises(CislensError, match="are the same model"):
+        plan(models=[models[0], models[1], models[0]])
+
+
+def test_a_track_that_is_called_like_a_column_is_refused(plan: Plan, tmp_path: Path) -> None:
+    config = preset_config("enformer-tiny", {"yeast": ["start"]}, dim=32, stem_dim=16,
+                           bin_size=BIN, depth=1)  # fmt: skip
+    card = DataCard(LENGTH, track_table([Track("start", "a.bw", "yeast")])).to_json()
+    save_model(build_model(config), tmp_path / "model", "# untrained\n", {FILE_NAME: card})
+    assert plan(models=[tmp_path / "model"]).files == ["start.bw"]
+    with pytest.raises(CislensError, match="two columns 'start'"):
+        plan(models=[tmp_path / "model"], formats=["parquet"])
 
 
 def test_two_processes_do_not_predict_into_one_folder(plan: Plan, tmp_path: Path) -> None:

@@ -214,6 +214,27 @@ def test_impossible_regions_are_named(
         predict(CountingModel(), genome, regions(row))
 
 
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        ({"chr": ["chrI"], "start": [0], "end": [9]}, "no column 'chrom'; it has chr, start, end"),
+        ({"chrom": ["chrI"], "start": [0.5], "end": [9.5]}, "'start' .* is Float64"),
+        ({"chrom": ["chrI"], "start": ["0"], "end": ["9"]}, "'start' .* is String"),
+        ({"chrom": ["chrI"] * 2, "start": [0, None], "end": [9, 9]}, "region 2 has no start"),
+    ],
+)
+def test_tables_that_are_no_regions_are_refused(
+    genome: Genome, frame: dict[str, list[object]], message: str
+) -> None:
+    with pytest.raises(CislensError, match=message):
+        predict(CountingModel(), genome, pl.DataFrame(frame))
+
+
+def test_an_untyped_table_without_rows_gives_no_bin(genome: Genome) -> None:
+    none = pl.DataFrame({"chrom": [], "start": [], "end": []})
+    assert predict(CountingModel(), genome, none).values_RT.shape == (0, 3)
+
+
 @pytest.mark.parametrize("length", [100, 64])
 def test_a_length_that_does_not_fit_the_model_is_refused(genome: Genome, length: int) -> None:
     with pytest.raises(CislensError, match=f"length {length} must be a multiple"):

@@ -96,7 +96,8 @@ def as_regions(
     """Regions from a table, a BED file, or the whole genome where there is neither.
 
     Raises:
-        CislensError: for a region that is empty, or not inside a chromosome of the genome.
+        CislensError: for a table without the columns or with other values than names and whole
+            numbers, or a region that is empty or not inside a chromosome of the genome.
     """
     if regions is None:
         return whole_genome(genome)
@@ -104,9 +105,28 @@ def as_regions(
         return read_regions(regions, genome)
     if isinstance(regions, pl.DataFrame):
         places = [f"region {number}" for number in range(1, regions.height + 1)]
-        regions = Regions(regions, places)
+        regions = Regions(_typed(regions, places), places)
     regions.require_inside(genome)
     return regions
+
+
+def _typed(frame: pl.DataFrame, places: list[str]) -> pl.DataFrame:
+    for name in ("chrom", "start", "end"):
+        if name not in frame.columns:
+            raise CislensError(
+                f"the table of regions has no column {name!r}; it has {', '.join(frame.columns)}."
+            )
+        lost = frame[name].is_null().arg_true()
+        if len(lost):
+            raise CislensError(f"{places[lost[0]]} has no {name}; give it one or remove it.")
+        kind = frame.schema[name]
+        if frame.height and name != "chrom" and not kind.is_integer():
+            raise CislensError(
+                f"column {name!r} of the table of regions is {kind}, expected whole numbers."
+            )
+    return frame.with_columns(
+        pl.col("chrom").cast(pl.String), pl.col("start", "end").cast(pl.Int64)
+    )
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ PARQUET, ZARR = "predictions.parquet", "predictions.zarr"
 # bigWigs that are written at the same time; each is an open file.
 _TOGETHER = 128
 _ROW_GROUP = 1 << 16
+_PLACES = ("chrom", "start", "end")
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,11 @@ def output_names(tracks: TrackTable, formats: Collection[str], spread: bool) -> 
     """Files and folders that are written for some formats.
 
     Raises:
-        CislensError: as `file_names`.
+        CislensError: as `file_names`, or if two columns of a table would have one name.
     """
     found: list[str] = []
+    if "parquet" in formats:
+        _require_columns(tracks.frame["id"].to_list(), spread)
     for kind in formats:
         if kind == "bigwig":
             names = file_names(tracks)
@@ -132,6 +135,16 @@ def output_names(tracks: TrackTable, formats: Collection[str], spread: bool) -> 
             f"two tracks would both be written to {sorted(repeated)[0]}; rename one."
         )
     return found
+
+
+def _require_columns(ids: list[str], spread: bool) -> None:
+    columns = [*_PLACES, *ids, *(f"{name}.spread" for name in ids if spread)]
+    repeated = [name for name in columns if columns.count(name) > 1]
+    if repeated:
+        raise CislensError(
+            f"{PARQUET} would have two columns {repeated[0]!r}; rename the track, or choose "
+            "another format."
+        )
 
 
 def write_files(
@@ -197,13 +210,16 @@ def _write_parquet(predicted: Predicted, folder: Path, parts: Path) -> list[Path
     shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir()
     with atomic_path(folder / PARQUET) as aside:
+        paths = []
         for number, stretch in enumerate(predicted.stretches()):
             columns = dict(zip(ids, map(pl.Series, stretch.values_TR), strict=True))
             if stretch.spread_TR is not None:
                 named = [f"{name}.spread" for name in ids]
                 columns |= dict(zip(named, map(pl.Series, stretch.spread_TR), strict=True))
-            stretch.bins.with_columns(**columns).write_parquet(parts / f"{number:08d}.parquet")
-        pl.scan_parquet(parts / "*.parquet").sink_parquet(aside, row_group_size=_ROW_GROUP)
+            paths.append(parts / f"{number:08d}.parquet")
+            stretch.bins.with_columns(**columns).write_parquet(paths[-1])
+        # No pattern: the folder's own name may hold what looks like one.
+        pl.scan_parquet(paths, glob=False).sink_parquet(aside, row_group_size=_ROW_GROUP)
     return [folder / PARQUET]
 
 

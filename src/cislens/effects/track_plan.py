@@ -16,7 +16,7 @@ from cislens.effects.devices import Precision, resolve_device
 from cislens.effects.ensemble import Ensemble
 from cislens.effects.tiling import Tiling, as_regions, tile_regions
 from cislens.effects.track_files import FORMATS
-from cislens.effects.track_run import MANIFEST, PARTS, SETTINGS, Prediction
+from cislens.effects.track_run import FORMAT, MANIFEST, PARTS, SETTINGS, TRACKS, Prediction
 from cislens.errors import CislensError, nearest
 from cislens.files import file_digest
 from cislens.genome.reference import Genome
@@ -77,6 +77,7 @@ def plan_prediction(
         batch_size, settings,
     )  # fmt: skip
     _require_place(prediction)
+    _require_different(prediction)
     return prediction
 
 
@@ -99,15 +100,18 @@ def _require_place(prediction: Prediction) -> None:
     begun, finished = out / PARTS / SETTINGS, out / MANIFEST
     names = prediction.files  # refuses ids that meet in one name
     if finished.exists():
-        _require_same(finished, _read(finished).get("settings"), settings)
+        manifest = _read(finished)
+        if manifest.get("format") != FORMAT:
+            raise CislensError(f"{out} holds something else, by {finished}; choose another folder.")
+        _require_same(out, manifest.get("settings"), settings)
         lost = [name for name in names if not (out / name).exists()]
         if lost:
             raise CislensError(f"{finished} names {lost[0]}, which is gone; remove {finished}.")
         return
     if begun.exists():
-        _require_same(begun, _read(begun), settings)
+        _require_same(out, _read(begun), settings)
     else:
-        foreign = [name for name in names if (out / name).exists()]
+        foreign = [name for name in (*names, TRACKS) if (out / name).exists()]
         if foreign:
             raise CislensError(f"{out / foreign[0]} exists already; choose another folder.")
     home = next(each for each in (out, *out.absolute().parents) if each.exists())
@@ -129,12 +133,24 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _require_same(path: Path, found: Any, settings: dict[str, Any]) -> None:
+def _require_different(prediction: Prediction) -> None:
+    """Refuse a model that is given twice: it would count twice, and the spread be too small."""
+    models, digests = prediction.ensemble.models, prediction.settings["models"]
+    for place, digest in enumerate(digests):
+        first = digests.index(digest)
+        if first < place:
+            raise CislensError(
+                f"{models[first].name} and {models[place].name} are the same model; give each "
+                "model of an ensemble once."
+            )
+
+
+def _require_same(out: Path, found: Any, settings: dict[str, Any]) -> None:
     held = found if isinstance(found, dict) else {}
     other = [name for name in settings if held.get(name) != settings[name]]
     if other:
         raise CislensError(
-            f"{path} is of a prediction with other {', '.join(other)}; choose another folder, or "
+            f"{out} holds a prediction with other {', '.join(other)}; choose another folder, or "
             "remove this one to begin anew."
         )
 

@@ -33,7 +33,7 @@ from cislens.genome.reference import Genome
 logger = logging.getLogger("cislens")
 
 FORMAT, VERSION = "cislens predictions", 1
-PARTS, SETTINGS, MANIFEST, _TRACKS = ".parts", "settings.json", "manifest.json", "tracks.tsv"
+PARTS, SETTINGS, MANIFEST, TRACKS = ".parts", "settings.json", "manifest.json", "tracks.tsv"
 
 # A stretch is what an interruption costs at most, and what is held in memory.
 _STRETCH_BYTES = 32 << 20
@@ -111,13 +111,14 @@ class Prediction:
             CislensError: if another process predicts into the folder, or a value is not finite.
         """
         paths = [self.out / name for name in self.files]
+        parts = self.out / PARTS
         if (self.out / MANIFEST).exists():
             logger.info("%s is already predicted", self.out)
+            shutil.rmtree(parts, ignore_errors=True)  # of a run that was killed at its very end
             return paths
-        parts = self.out / PARTS
         with claimed(parts, "predicting into"):
             self._clean()
-            write_atomic(parts / SETTINGS, json.dumps(self.settings, indent=1) + "\n")
+            self._settle()
             self._predict()
             write_files(self._predicted(), self.out, self.formats, parts)
             self._write_tracks()
@@ -135,9 +136,18 @@ class Prediction:
             shutil.rmtree(parts)
         return paths
 
+    def _settle(self) -> None:
+        """Say whose the parts are; those that nothing vouches for are removed."""
+        settings = self.out / PARTS / SETTINGS
+        own = json.dumps(self.settings, indent=1) + "\n"
+        if not settings.exists() or settings.read_text(encoding="utf-8") != own:
+            for stale in settings.parent.glob("*.npy"):
+                stale.unlink()
+            write_atomic(settings, own)
+
     def _clean(self) -> None:
         """Remove what a run that was killed had half-written."""
-        for name in (*self.files, MANIFEST, _TRACKS):
+        for name in (*self.files, MANIFEST, TRACKS):
             for stale in self.out.glob(f".{name}.*.partial"):
                 if stale.is_dir():
                     shutil.rmtree(stale)
@@ -156,6 +166,8 @@ class Prediction:
         return self.out / PARTS / f"{number:08d}.npy"
 
     def _done(self) -> list[int]:
+        if not (self.out / PARTS / SETTINGS).exists():
+            return []
         return [n for n in range(len(self._stretches())) if self._part(n).exists()]
 
     def _predict(self) -> None:
@@ -231,4 +243,4 @@ class Prediction:
             frame = frame.with_columns(file=pl.Series(names)).select(
                 "id", "file", pl.exclude("id", "file")
             )
-        write_atomic(self.out / _TRACKS, frame.write_csv(separator="\t", quote_style="never"))
+        write_atomic(self.out / TRACKS, frame.write_csv(separator="\t", quote_style="never"))
