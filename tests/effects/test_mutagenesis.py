@@ -128,6 +128,26 @@ def test_score_of_the_embedding_and_mode_restored() -> None:
     assert np.abs(want).max() > 1e-3
 
 
+def test_windows_without_a_base_to_replace_are_zero() -> None:
+    net = model("space-plus-tiny")
+    codes_nL = np.full((2, 300), N, np.uint8)
+    x_n4L = torch.from_numpy(one_hot(codes_nL))
+    assert not mutagenesis(net, x_n4L, score, "fly").any()
+    assert not mutagenesis(net, x_n4L, score, "fly", positions=[]).any()
+    assert mutagenesis(net, x_n4L[:0], score, "fly").shape == (0, 300, 4)
+    assert not plain(lambda x: x.sum((1, 2)), codes_nL).any()
+
+
+def test_positions_may_be_an_array() -> None:
+    net, x_n4L = model("space-plus-tiny"), torch.from_numpy(one_hot(sequences(129)))
+    listed = mutagenesis(net, x_n4L, score, "fly", positions=[5, 7])
+    assert np.array_equal(
+        mutagenesis(net, x_n4L, score, "fly", positions=np.array([5, 7])),  # type: ignore[arg-type]
+        listed,
+    )
+    assert listed[0, [5, 7]].any()
+
+
 def test_windows_of_another_shape_and_positions_beyond_their_end_are_refused() -> None:
     net = model("findna-plus-tiny")
     with pytest.raises(CislensError, match=r"\(2, 64, 4\).*expected \(n, 4, L\)"):

@@ -61,6 +61,8 @@ def ism(predict: Predict, codes_nL: Codes, output: int = 0) -> Map:
 
 def column(predict: Predict, codes_nL: Codes, output: int) -> npt.NDArray[np.float64]:
     """One output (n,) of a function of sequences, in batches of a bounded number of bases."""
+    if not len(codes_nL):
+        return np.zeros(0)
     step = max(1, _BASES_AT_ONCE // codes_nL.shape[1])
     parts = []
     for start in range(0, len(codes_nL), step):
@@ -100,7 +102,7 @@ def mutagenesis(
     """
     model = net.model if isinstance(net, SpeciesView) else net
     named = net.species if isinstance(net, SpeciesView) and species is None else species
-    index = int(model.species_indices(x_n4L[:1], named)[0])
+    index = int(model.species_indices(torch.empty(1), named)[0])
 
     def of_embedding(along: Embedding, against: Embedding | None) -> Tensor:
         rates_MTN = model.rates_of(along, named, crop)
@@ -157,6 +159,8 @@ def substitutions(
             x_B4L = x_n4L[start : start + at_once].to(device, dtype)
             windows = _Windows.of(encoder, x_B4L, species, both_strands)
             row_M, position_M = (x_B4L.ne(0).any(1) & asked_L.to(device)).nonzero().T
+            if not len(row_M):
+                continue
             own = score(*windows.references()).double().cpu().numpy()
             four = np.repeat(own[row_M.cpu().numpy()][:, None], 4, axis=1)
             at, base = _others(x_B4L.argmax(1)[row_M, position_M])
@@ -172,7 +176,7 @@ def substitutions(
 
 def _asked(positions: Sequence[int] | None, length: int) -> Tensor:
     asked_L = torch.full((length,), positions is None)
-    for position in positions or ():
+    for position in () if positions is None else positions:
         if not 0 <= position < length:
             raise CislensError(f"position {position} is not in windows of {length} bp.")
         asked_L[position] = True
