@@ -352,6 +352,13 @@ def test_without_a_name_the_positions_tell_the_assembly(core_data, tmp_path):
     assert "All positions exist in GRCh38 (hg38); the genome is GRCh37 (hg19)." in guess
 
 
+def test_a_position_before_the_first_base_names_no_assembly(core_data):
+    genome = open_genome(core_data / "human_hg19_chr20_21" / "hg19_chr20_21.fa.gz")
+    doctor = Doctor(genome, "mine")
+    doctor.examine(chunk(("chr20", 0, "N", "A"), ("chr20", 63025520, "N", "A")))
+    assert doctor.report().guess == "1 lie beyond the end of their chromosome."
+
+
 def test_real_variants_of_the_other_strand_are_named(core_data, tmp_path):
     genome = open_genome(core_data / "human_hg19_chr20_21" / "hg19_chr20_21.fa.gz")
     source = core_data / "mpra_variants" / "ncVarDB_snvs.hg19.chr20_21.tsv"

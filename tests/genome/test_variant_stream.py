@@ -115,6 +115,17 @@ def test_tables_give_lines_or_rows_and_what_is_missing(tmp_path, kind):
         whole(path)
 
 
+def test_positions_of_floats_are_whole_or_missing_or_refused(tmp_path):
+    path = tmp_path / "v.parquet"
+    frame = pl.DataFrame({"chrom": "1", "pos": [4.0, float("nan"), None], "ref": "A", "alt": "C"})
+    frame.write_parquet(path)
+    assert whole(path)["pos"].to_list() == [4, None, None]
+    frame.with_columns(pos=pl.Series([4.0, 5.5, 6.0])).write_parquet(path)
+    for read in (whole, read_variants):
+        with pytest.raises(CislensError, match=r"5\.5, expected a whole number"):
+            read(path)
+
+
 def test_lines_are_those_of_the_file_with_its_comments_and_empty_lines(tmp_path, monkeypatch):
     path = tmp_path / "v.tsv"
     path.write_text("## CADD v1.6\n## (c)\n#Chrom\tPos\tRef\tAlt\n1\t5\tA\tC\n\n1\t6\tA\tC\n\n")

@@ -224,9 +224,10 @@ def _named(
         if other and other != own:
             return f"{where} says {other.label}, {mine}: lift it over, or give that genome."
     if own and evidence.reasons["beyond_end"]:
-        fitting = [assembly.label for assembly in that_reach(evidence.last, own.species)]
-        if fitting:
-            return f"All positions exist in {' and in '.join(fitting)}; {mine}."
+        fitting = that_reach(evidence.last, own.species)
+        if fitting and own not in fitting:  # else only positions before the first base are wrong
+            labels = " and in ".join(assembly.label for assembly in fitting)
+            return f"All positions exist in {labels}; {mine}."
     return ""
 
 

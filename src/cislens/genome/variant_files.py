@@ -230,9 +230,9 @@ def _checked(path: Path, frame: pl.DataFrame, unit: str) -> pl.DataFrame:
             )
 
     frame = frame.with_columns(pl.col("chrom", "ref", "alt").cast(pl.String))
-    pos = pl.col("pos").cast(pl.Int64, strict=False)
+    pos = whole_numbers(frame["pos"])
     refuse(pl.col("chrom").is_null(), "chrom", "the name of a chromosome")
-    refuse(pos.is_null() | (pos < 1), "pos", "a whole number from 1 on")
+    refuse(pl.lit(pos.is_null() | (pos < 1)), "pos", "a whole number from 1 on")
     for allele in ("ref", "alt"):
         upper = pl.col(allele).str.to_uppercase()
         refuse(~upper.str.contains(_BASES), allele, "bases A, C, G, T, N, or - for none")
@@ -242,6 +242,15 @@ def _checked(path: Path, frame: pl.DataFrame, unit: str) -> pl.DataFrame:
     others = [name for name in frame.columns if name not in (*KEYS, "id", ROW)]
     typed = [_number(frame[name]) for name in others]
     return frame.with_columns(typed).select(*KEYS, pl.exclude(*KEYS, ROW), ROW)
+
+
+def whole_numbers(values: pl.Series) -> pl.Series:
+    """Text or numbers as Int64; null for what is no whole number."""
+    whole = values.cast(pl.Int64, strict=False)
+    if values.dtype.is_float():
+        # A cast cuts 1.5 down to 1.
+        whole = pl.select(pl.when(whole.cast(values.dtype) == values).then(whole)).to_series()
+    return whole
 
 
 def _number(values: pl.Series) -> pl.Series:

@@ -22,6 +22,7 @@ from cislens.genome.variant_files import (
     indexed_chromosomes,
     opened_bcf,
     require_complete,
+    whole_numbers,
 )
 
 _BLOCK = 1 << 22  # bytes of text parsed at once
@@ -126,9 +127,10 @@ def _rechunked(parts: Iterator[pl.DataFrame], chunk: int) -> Iterator[pl.DataFra
 
 def _split(path: Path, records: pl.DataFrame, kind: str) -> pl.DataFrame:
     """One row an allele, typed."""
-    if records["pos"].dtype == pl.String:
-        pos = records["pos"].cast(pl.Int64, strict=False)
-        wrong = pos.is_null() & records["pos"].is_not_null()
+    if not records["pos"].dtype.is_integer():
+        given = records["pos"].fill_nan(None) if records["pos"].dtype.is_float() else records["pos"]
+        pos = whole_numbers(given)
+        wrong = pos.is_null() & given.is_not_null()
         if wrong.any():
             first = records.row(int(wrong.arg_true()[0]), named=True)
             unit = "record" if kind in ("vcf", "bcf", "parquet") else "line"
