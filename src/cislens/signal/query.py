@@ -227,7 +227,7 @@ class _Parser:
         return text if wanted == "text" else float(text)
 
     def _error(self, token: _Token, what: str) -> CislensError:
-        closing = "" if what.endswith(".") else "."
+        closing = "" if what.endswith((".", "?")) else "."
         return CislensError(
             f"track query, character {token.at + 1}: {what}{closing}\n"
             f"  {self.text}\n  {' ' * token.at}^"
