@@ -182,6 +182,14 @@ def test_a_bgzip_file_without_a_block_in_its_middle_is_refused(bcf, tmp_path):
         whole(path)
 
 
+def test_a_table_with_a_quote_that_is_not_closed_is_one_line(tmp_path):
+    path = tmp_path / "v.tsv"
+    path.write_text("chrom\tpos\tref\talt\tid\n" + '1\t2\tA\tC\t"x\n' * 3)
+    with pytest.raises(CislensError, match="no readable table of variants") as error:
+        whole(path)
+    assert "\n" not in str(error.value)
+
+
 def test_truncated_gzip_and_foreign_files_are_refused(vcf, tmp_path):
     lines = [f"chr1\t{i + 1}\t.\tA\tC\t.\t.\tDP={i * 7919 % 10007}\n" for i in range(20000)]
     packed = gzip.compress((META + COLUMNS + "".join(lines)).encode())

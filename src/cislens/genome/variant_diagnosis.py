@@ -107,7 +107,12 @@ class DoctorReport:
                 f"{self.source}: none of {self.alleles} alleles can be scored"
                 f"{f' ({reasons})' if reasons else ''}. {self.guess}".rstrip()
             )
-        if self.share_wrong > limit or (self.contradicted and self.checked < _FEW):
+        if self.share_wrong <= limit and self.contradicted and self.checked < _FEW:
+            raise CislensError(
+                f"{self.source}: {self.checked} alleles are too few to tell whether its header is "
+                f"wrong. {self.guess}"
+            )
+        if self.share_wrong > limit:
             examples = f", e.g. {', '.join(self.examples)}" if self.examples else ""
             raise CislensError(
                 f"{self.source}: {self.share_wrong:.1%} of {self.checked} alleles (allowed "

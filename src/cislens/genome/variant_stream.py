@@ -262,7 +262,8 @@ def _parsed(
             quote_char='"' if missing else None, null_values=missing,
         )  # fmt: skip
     except pl.exceptions.PolarsError as error:
-        raise CislensError(f"{path} is no readable table of variants: {error}.") from None
+        why = str(error).splitlines()[0]  # what follows is advice on polars
+        raise CislensError(f"{path} is no readable table of variants: {why}.") from None
 
 
 def _parquet_parts(path: Path, columns: Mapping[str, str], chunk: int) -> Iterator[pl.DataFrame]:
