@@ -121,7 +121,10 @@ def test_an_ensemble_of_chosen_tracks_in_every_format(
     ]  # fmt: skip
     spread = read_windows(out / "a.spread.bw", ["chr1"], [1000], 2000)[0]
     assert (spread > 0).all()
-    settings = json.loads((out / "manifest.json").read_text())["settings"]
+    manifest = json.loads((out / "manifest.json").read_text())
+    # The same with and without the option that names the only species.
+    assert manifest["genome"] == genome.name.split(".")[0]
+    settings = manifest["settings"]
     assert (settings["average"], settings["trim"], settings["batch_size"]) == ("rc,shift", 2, 4)
 
 

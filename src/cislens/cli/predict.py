@@ -73,7 +73,7 @@ def command(
         raise CislensError(f"--precision {precision!r} is neither fp32 nor bf16.")
     prediction = plan_prediction(
         models,
-        open_genome(genome, species),
+        open_genome(genome),
         regions,
         out,
         species=species,
