@@ -70,7 +70,7 @@ def test_chosen_tracks_keep_their_pair_only_together() -> None:
     ("query", "character", "message"),
     [
         ('asay == "ATAC"', 1, "no column 'asay'. Did you mean 'assay'?\n"),
-        ('assay = "ATAC"', 7, "not understood"),
+        ('assay = "ATAC"', 7, "write == here"),
         ('assay "ATAC"', 7, "expected one of =="),
         ("assay == ATAC", 10, "a text in quotes"),
         ('assay == "ATAC', 10, "quote is not closed"),

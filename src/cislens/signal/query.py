@@ -43,6 +43,8 @@ _COMPARE: dict[str, Callable[[pl.Series, float], pl.Series]] = {
     ">=": lambda column, value: column >= value,
 }
 _SHOWN = 5
+# What is often written in place of what is meant.
+_SLIPS = {"'": "this quote is not closed", '"': "this quote is not closed", "=": "write == here"}
 
 
 def matching_tracks(table: TrackTable, query: str | None) -> npt.NDArray[np.int64]:
@@ -125,7 +127,7 @@ class _Parser:
             match = _TOKEN.match(text, at)
             if match is None:
                 at += len(text[at:]) - len(text[at:].lstrip())
-                what = "this quote is not closed" if text[at] in "'\"" else "this is not understood"
+                what = _SLIPS.get(text[at], "this is not understood")
                 raise self._error(_Token("", text[at], at), what)
             kind = str(match.lastgroup)
             tokens.append(_Token(kind, match[kind], match.start(kind)))
