@@ -47,3 +47,16 @@ def test_no_common_name_names_both_sides():
 def test_two_names_for_one_chromosome():
     with pytest.raises(CislensError, match=r"both 'chr1' and '1', which would both be 'chr1'"):
         match_names(["chr1", "1"], ["chr1"], "a.bed")
+
+
+@pytest.mark.parametrize("found", [["XVI"], ["XVI", "chrV"], ["chrXVI", "IX"]])
+def test_one_roman_number_is_found_in_a_genome_that_counts_in_them(found: list[str]) -> None:
+    known = ["chrI", "chrII", "chrIII", "chrIV", "chrV", "chrIX", "chrXVI"]
+    expected = {name: "chr" + name.removeprefix("chr") for name in found}
+    assert match_names(found, known, "a file").mapping == expected
+
+
+def test_the_tenth_chromosome_is_not_taken_for_x() -> None:
+    known = ["chrI", "chrII", "chrIII", "chrIV", "chrX"]
+    assert match_names(["10", "2"], known, "a file").mapping == {"10": "chrX", "2": "chrII"}
+    assert match_names(["X"], ["chr1", "chr10", "chrX"], "a file").mapping == {"X": "chrX"}

@@ -52,9 +52,13 @@ def match_names(found: Iterable[str], known: Iterable[str], source: str) -> Chro
     found, known = list(dict.fromkeys(found)), list(dict.fromkeys(known))
     mapping = {name: name for name in found if name in set(known)}
     roman = _counts_in_roman(found) != _counts_in_roman(known)
-    keys = {_key(name, roman and _counts_in_roman(known)): name for name in known}
+    bare = {_key(name, roman=False): name for name in known}
+    counted = {_key(name, roman and _counts_in_roman(known)): name for name in known}
     for name in found:
-        counterpart = keys.get(_key(name, roman and _counts_in_roman(found)))
+        # A Roman number by itself, such as XVI, is first looked up as it is written.
+        counterpart = bare.get(_key(name, roman=False))
+        if counterpart is None:
+            counterpart = counted.get(_key(name, roman and _counts_in_roman(found)))
         if name not in mapping and counterpart is not None:
             mapping[name] = counterpart
     _require_one_to_one(mapping, source)
