@@ -55,6 +55,21 @@ def test_the_attribution_of_a_seqlet_is_the_sum_over_its_bases(called: pl.DataFr
 
 
 @pytest.mark.usefixtures("called")
+def test_a_seqlet_does_not_reach_into_bases_that_are_not_there() -> None:
+    """Windows over a chromosome's start begin with N; a place before it would be below 0."""
+    hypothetical, x = planted(20, 400)
+    for values in (hypothetical, x):
+        values[:, :, :50] = 0
+    hypothetical[:, :, 50:54] += np.float32([8, 4, 2, 2])
+    found = find_seqlets(hypothetical, x).filter(pl.col("start") < 60)
+    assert len(found) >= 20
+    assert found["start"].min() == 50
+    for row, start, end, attribution, _ in found.iter_rows():
+        total = (hypothetical * x)[row, :, start:end].sum()
+        assert attribution == pytest.approx(total, abs=1e-4)
+
+
+@pytest.mark.usefixtures("called")
 def test_seqlets_of_a_row_do_not_overlap() -> None:
     found = find_seqlets(*planted(), 0.05)
     for (_,), mine in found.group_by("row"):

@@ -57,8 +57,8 @@ def find_seqlets(
     or more inside it, is as high as `p_value` of stretches of independent positions are. The
     p-values rank seqlets; they are no error rates, because neighboring positions are alike and
     the null is made from the same maps. Negative seqlets are found on the negated maps; one that
-    overlaps a positive seqlet is dropped. Maps are taken some 33 million bases at a time, each
-    with a null of its own.
+    overlaps a positive seqlet is dropped. N at the ends of a seqlet is cut off. Maps are taken some
+    33 million bases at a time, each with a null of its own.
 
     Returns:
         `row` of the maps, `start, end` in the window (0-based half-open), `attribution` (the
@@ -75,7 +75,7 @@ def find_seqlets(
         positive = _called(maps_nL, p_value)
         negative = _called(-maps_nL, p_value).with_columns(attribution=-pl.col("attribution"))
         both = pl.concat([positive, _clear_of(negative, positive)])
-        found.append(both.with_columns(row=pl.col("row") + first))
+        found.append(_called_bases(both.with_columns(row=pl.col("row") + first), one_hot_n4L))
     return pl.concat(found).sort("row", "start", "end")
 
 
@@ -97,6 +97,16 @@ def _called(maps_nL: Maps, p_value: float) -> pl.DataFrame:
     return pl.DataFrame(
         {name: table[theirs].to_numpy() for name, theirs in columns.items()}, schema=_SCHEMA
     )
+
+
+def _called_bases(seqlets: pl.DataFrame, one_hot_n4L: npt.NDArray[Any]) -> pl.DataFrame:
+    """Seqlets without N at their ends, which adds nothing and may lie beyond the chromosome."""
+    start, end = seqlets["start"].to_numpy().copy(), seqlets["end"].to_numpy().copy()
+    for at, row in enumerate(seqlets["row"].to_list()):
+        called = np.flatnonzero(one_hot_n4L[row, :, start[at] : end[at]].any(0))
+        if called.size:
+            start[at], end[at] = start[at] + called[0], start[at] + called[-1] + 1
+    return seqlets.with_columns(start=pl.Series(start), end=pl.Series(end))
 
 
 def _clear_of(seqlets: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
