@@ -10,7 +10,8 @@ from cislens.cli.options import AsJson, DryRun, answer
 from cislens.errors import CislensError
 
 if TYPE_CHECKING:
-    from cislens.effects.attribution.plan import Plan, Subject
+    from cislens.effects.attribution.plan import Plan
+    from cislens.effects.attribution.subject import Subject
     from cislens.motifs.library import MotifLibrary
 
 Target = Annotated[
@@ -26,6 +27,12 @@ Method = Annotated[
 Width = Annotated[
     int | None,
     typer.Option("--width", min=1, help="bp around each region; the model's length by default."),
+]
+Within = Annotated[
+    int | None,
+    typer.Option(
+        "--within", min=1, help="Maps of this many bp around the middle only; ism takes less time."
+    ),
 ]
 Insert = Annotated[
     list[str] | None,
@@ -62,6 +69,7 @@ def command(
     target: Target = None,
     method: Method = "saliency",
     width: Width = None,
+    within: Within = None,
     average: Annotated[
         str, typer.Option("--average", help="rc: the mean over both strands; or none.")
     ] = "rc",
@@ -85,7 +93,9 @@ def command(
     insert: Insert = None,
     motifs: Motifs = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Windows at once.")] = 16,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Windows at once.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the shuffled backgrounds.")] = 0,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -97,7 +107,8 @@ def command(
     from typing import cast
 
     from cislens.effects.attribution.files import read_windows
-    from cislens.effects.attribution.plan import Extras, Plan, Question, Subject
+    from cislens.effects.attribution.plan import Extras, Plan, Question
+    from cislens.effects.attribution.subject import Subject
     from cislens.genome.reference import open_genome
     from cislens.motifs.library import read_library
 
@@ -108,9 +119,10 @@ def command(
         )
     if average not in ("rc", "none"):
         raise CislensError(f"--average is {average!r}, expected rc or none.")
-    if insert and (logos or seqlets or method != "saliency"):
+    if insert and (logos or seqlets or within is not None or method != "saliency"):
         raise CislensError(
-            "--insert scores motifs and makes no maps; leave --method, --logos and --seqlets out."
+            "--insert scores motifs and makes no maps; leave --method, --within, --logos and "
+            "--seqlets out."
         )
     subject = Subject.load(model)
     species = subject.species(species)
@@ -126,7 +138,7 @@ def command(
             backgrounds=backgrounds or 4, seed=seed,
         )  # fmt: skip
         extras = Extras(logos, seqlets, library)
-    plan = Plan(subject, reference, windows, question, extras, out, device, batch_size)
+    plan = Plan(subject, reference, windows, question, extras, out, device, batch_size, within)
     plan.check()
     if insert:
         _insert(plan, Inserted(insert, library, background, backgrounds), dry_run, as_json)
@@ -164,6 +176,7 @@ def _described(plan: "Plan") -> dict[str, Any]:
         "species": plan.question.species,
         "regions": len(plan.windows),
         "width": plan.width,
+        "within": plan.within,
         "padded": sum(over),
         "device": plan.device,
         "bytes": plan.bytes,

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -140,6 +142,40 @@ def test_a_jump_that_no_gradient_sees_is_told(codes, caplog):
     )
     assert np.allclose(found.missing, 100, atol=0.01)
     assert "contributions lack" in caplog.text and "from one expert to another" in caplog.text
+
+
+def test_scores_that_do_not_differ_lack_no_share_of_nothing(codes, caplog):
+    """A value of 0 everywhere, with gradients: what is lacking is no share of a difference of 0."""
+
+    class Still(Counts):
+        def forward(self, x_B4L):
+            total = Counts.forward(self, x_B4L)
+            return total - total.detach()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = attribute(Still(), one_hot(codes), 0, "integrated_gradients", average="none")
+    assert np.abs(found.missing).max() > 1
+    assert "of the 0 by which the scores differ" in caplog.text
+
+
+def test_mutagenesis_of_some_positions_is_that_of_all_of_them_cut(model, codes):
+    some = [3, 17, 40]
+    for given, target, options in [
+        (model, "log(mean())", {}),
+        (Counts(), 1, {"average": "none"}),
+    ]:
+        x = one_hot(codes)
+        whole = attribute(given, x, target, "ism", **options)
+        part = attribute(given, x, target, "ism", positions=some, **options)
+        rest = np.delete(np.arange(x.shape[2]), some)
+        assert np.allclose(part.hypothetical[..., some], whole.hypothetical[..., some], atol=1e-5)
+        assert not part.hypothetical[..., rest].any()
+        assert np.array_equal(part.score, whole.score)
+        with pytest.raises(CislensError, match=f"position {x.shape[2]} is not in windows"):
+            attribute(given, x, target, "ism", positions=[x.shape[2]], **options)
+    with pytest.raises(CislensError, match="leave them out of saliency"):
+        attribute(model, x, "mean()", positions=some)
 
 
 @pytest.mark.parametrize("method", ["saliency", "integrated_gradients", "ism"])

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from cislens.effects.attribution.insertion import asked_motifs, insert_motifs
-from cislens.effects.attribution.plan import Extras, Plan, Question, Subject
+from cislens.effects.attribution.plan import Extras, Plan, Question
+from cislens.effects.attribution.subject import Subject
 from cislens.errors import CislensError
 from cislens.example import example_path
 from cislens.genome.codes import encode, one_hot
@@ -22,9 +23,11 @@ class Counts(nn.Module):
 
     def __init__(self, word: str) -> None:
         super().__init__()
+        self.read = 0
         self.register_buffer("filter", torch.from_numpy(one_hot(encode(word)))[None])
 
     def forward(self, x_B4L: Tensor) -> Tensor:
+        self.read += len(x_B4L)
         fit = nn.functional.conv1d(x_B4L, self.filter)  # type: ignore[arg-type]
         return nn.functional.relu(fit - 7).sum(2)
 
@@ -62,6 +65,8 @@ def test_the_motif_that_counts_has_an_effect_of_one_and_another_none(
     assert abs(own["sham"]) < 0.1
     assert abs(other["effect"]) < 0.1
     assert other["p_value"] > 0.01
+    # The backgrounds themselves are read once, and with each motif and its sham.
+    assert plan.subject.whole.read == 60 * (1 + 2 * 2)  # type: ignore[operator]
     again = insert_motifs(plan, motifs[:1], background=background, count=60)  # type: ignore[arg-type]
     assert again.equals(found[:1])
 

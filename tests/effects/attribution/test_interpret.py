@@ -64,7 +64,8 @@ def test_modisco_lite_reads_the_files_and_finds_the_planted_motif(
 
     starts = np.arange(REGIONS) * 1000
     windows = pl.DataFrame({"chrom": "chr1", "start": starts, "end": starts + LENGTH, "name": "r"})
-    write_modisco(tmp_path, windows, explained.hypothetical, explained.one_hot)
+    sizes = {"chr1": 1000 * REGIONS}
+    write_modisco(tmp_path, windows, explained.hypothetical, explained.one_hot, sizes)
     out = tmp_path / "modisco.h5"
     given = ["-s", tmp_path / "ohe.npz", "-a", tmp_path / "shap.npz", "-n", "1000", "-o", out]
     ran = CliRunner().invoke(cli, ["motifs", *map(str, given)])

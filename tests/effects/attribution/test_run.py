@@ -8,8 +8,9 @@ import pytest
 from cislens.effects.attribution import run as module
 from cislens.effects.attribution.attribute import attribute
 from cislens.effects.attribution.files import contributions, read_windows
-from cislens.effects.attribution.plan import Extras, Plan, Question, Subject
+from cislens.effects.attribution.plan import Extras, Plan, Question
 from cislens.effects.attribution.run import run
+from cislens.effects.attribution.subject import Subject
 from cislens.errors import CislensError
 from cislens.example import example_path
 from cislens.files import manifest_format
@@ -200,6 +201,52 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
         with pytest.raises(CislensError, match=message):
             run(plan(subject, genome, windows, out, **changed))
     assert not out.exists()
+
+
+def test_maps_may_be_of_the_middle_alone(
+    subject: Subject, genome: Genome, windows: pl.DataFrame, tmp_path: Path
+) -> None:
+    """They are those of the whole window, cut; mutagenesis reads no other base anew."""
+    shown = windows[:2]
+    whole = attribute(
+        subject.model,
+        one_hot(genome.windows(shown["chrom"], shown["start"].to_numpy(), 1024)),
+        TARGET,
+        "ism",
+        positions=range(509, 516),
+        device="cpu",
+    )
+    assert not whole.hypothetical[..., :509].any()
+    assert not whole.hypothetical[..., 516:].any()
+    run(plan(subject, genome, shown, tmp_path, question=Question(TARGET, "ism"), within=7))
+    with np.load(tmp_path / "ohe.npz") as ohe, np.load(tmp_path / "shap.npz") as shap:
+        assert np.array_equal(ohe["arr_0"], whole.one_hot[..., 509:516])
+        np.testing.assert_allclose(
+            shap["arr_0"], whole.hypothetical[..., 509:516], atol=1e-7, rtol=1e-4
+        )
+    rows = [line.split("\t") for line in (tmp_path / "regions.bed").read_text().splitlines()]
+    starts = (shown["start"] + 509).to_list()
+    assert [(int(row[1]), int(row[2])) for row in rows] == [(s, s + 7) for s in starts]
+    per_base = whole.per_base[1, 509:516]
+    found = read_signal(tmp_path / "contributions.bw", "chrII", [starts[1] - 1], 9)[0]
+    np.testing.assert_allclose(found[1:-1], per_base, atol=1e-7)
+    with pytest.raises(CislensError, match="give 1 to 1024"):
+        run(plan(subject, genome, shown, tmp_path / "o", within=1025))
+
+
+def test_regions_beside_the_results_are_not_overwritten(
+    subject: Subject, genome: Genome, windows: pl.DataFrame, tmp_path: Path
+) -> None:
+    given = tmp_path / "regions.bed"
+    given.write_text("chrII\t5000\t5200\n")
+    with pytest.raises(CislensError, match=r"holds a regions\.bed that is not of attributions"):
+        run(plan(subject, genome, windows, tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["regions.bed"]
+    assert given.read_text() == "chrII\t5000\t5200\n"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "manifest.json").write_text("[1]")
+    with pytest.raises(CislensError, match=r"holds a manifest\.json that is not of attributions"):
+        run(plan(subject, genome, windows, tmp_path / "other"))
 
 
 def test_a_disk_that_is_too_small_is_said_before_anything_is_computed(

@@ -4,11 +4,13 @@ Dimensions: n sequence, L base pair, K background.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -27,10 +29,11 @@ from cislens.genome.codes import Codes, N, one_hot
 Method = Literal["saliency", "integrated_gradients", "ism", "entropy"]
 METHODS: tuple[Method, ...] = get_args(Method)
 Average = Literal["rc", "none"]
-# Mutants keep nothing for a gradient, so more of them fit.
-_BATCH_SIZE = (16, 96)
+BATCH_SIZE = 16
 # A share of the scores' differences that contributions may lack before the log says so.
 _MISSING = 0.05
+# Of the scores themselves: what rounding leaves where they do not differ.
+_NOISE = 1e-5
 
 logger = logging.getLogger("cislens")
 
@@ -88,6 +91,7 @@ def attribute(
     steps: int = 32,
     baseline: Baseline = "shuffled",
     backgrounds: int = 4,
+    positions: Sequence[int] | None = None,
     device: str = "auto",
     batch_size: int | None = None,
     seed: int = 0,
@@ -106,8 +110,9 @@ def attribute(
         average: "rc" explains the mean over both strands, "none" the strand that is given.
         steps: points of a path of integrated gradients.
         baseline: where paths begin: `backgrounds` dinucleotide shuffles of each sequence, or zeros.
+        positions: that mutagenesis replaces, 0-based; the rest stays 0. All if None.
         device: see `resolve_device`; place and mode of the model are restored.
-        batch_size: windows at once; 16, and 96 mutants, if None.
+        batch_size: windows at once; 16, and by their number of bins 16 to 128 mutants, if None.
 
     Raises:
         CislensError: for sequences that are not one-hot, an unknown method, a target that does
@@ -119,9 +124,11 @@ def attribute(
         raise CislensError(f"there is no method {method!r}. {nearest(method, METHODS)}")
     if average not in ("rc", "none"):
         raise CislensError(f"average is {average!r}, expected rc or none.")
-    batch = batch_size if batch_size is not None else _BATCH_SIZE[method == "ism"]
+    batch = BATCH_SIZE if batch_size is None else batch_size
     if min(steps, backgrounds, batch) < 1:
         raise CislensError("steps, backgrounds and batch_size must each be at least 1.")
+    if positions is not None and method != "ism":
+        raise CislensError(f"positions are those that ism replaces; leave them out of {method}.")
     if method == "entropy":
         if target is not None:
             raise CislensError("the map of entropies has no target; leave it out.")
@@ -139,7 +146,8 @@ def attribute(
             parts = corrected_gradients(module, codes_nL, 0, batch)
             found = np.concatenate([part for _, part in parts])
         elif method == "ism":
-            found = _mutagenesis(module, predict, codes_nL, batch).transpose(0, 2, 1)
+            found = _mutagenesis(module, predict, codes_nL, positions, batch_size)
+            found = found.transpose(0, 2, 1)
         else:
             base_nKL = baselines(codes_nL, baseline, backgrounds, seed)
             found = integrated_gradients(module, codes_nL, base_nKL, steps, batch)
@@ -174,12 +182,13 @@ def _finished(
 
 def _tell_missing(found: Attributions) -> None:
     gain, missing = np.abs(found.score - found.reference).sum(), np.abs(found.missing).sum()
-    if missing > _MISSING * gain:  # never so for NaN
+    if missing > max(_MISSING * gain, _NOISE * np.abs(found.score).sum()):  # never so for NaN
         logger.warning(
-            "integrated gradients: contributions lack %.0f %% of the scores' differences from the "
-            "backgrounds'. More steps help, except where a path goes from one expert to another "
-            "and the score jumps",
-            100 * missing / gain,
+            "integrated gradients: contributions lack %.3g of the %.3g by which the scores differ "
+            "from the backgrounds'. More steps help, except where a path goes from one expert to "
+            "another and the score jumps",
+            missing,
+            gain,
         )
 
 
@@ -206,15 +215,39 @@ def _sequences(x_n4L: Tensor | Map) -> tuple[Map, Codes]:
     return one_hot(codes_nL), codes_nL
 
 
-def _mutagenesis(module: nn.Module, predict: Predict, codes_nL: Codes, batch_size: int) -> Map:
+def _mutagenesis(
+    module: nn.Module,
+    predict: Predict,
+    codes_nL: Codes,
+    positions: Sequence[int] | None,
+    batch_size: int | None,
+) -> Map:
     """(n, L, 4); of our own nets only what a substitution reaches is computed."""
-    if not isinstance(module, TargetNet):
+    length = codes_nL.shape[1]
+    if isinstance(module, TargetNet):
+        return substitutions(
+            module.encoder,
+            torch.from_numpy(one_hot(codes_nL)),
+            partial(module.score, length=length),
+            module.index,
+            both_strands=module.both_strands,
+            positions=positions,
+            batch_size=batch_size,
+        )
+    if positions is None:
         return ism(predict, codes_nL)
-    return substitutions(
-        module.encoder,
-        torch.from_numpy(one_hot(codes_nL)),
-        partial(module.score, length=codes_nL.shape[1]),
-        module.index,
-        both_strands=module.both_strands,
-        batch_size=batch_size,
-    )
+    asked_L = np.zeros(length, bool)
+    for position in positions:
+        if not 0 <= position < length:
+            raise CislensError(f"position {position} is not in windows of {length} bp.")
+        asked_L[position] = True
+    return np.concatenate([_at_some(predict, codes_L, asked_L) for codes_L in codes_nL])
+
+
+def _at_some(predict: Predict, codes_L: Codes, asked_L: npt.NDArray[np.bool_]) -> Map:
+    """As `ism` (1, L, 4) of some positions: what it leaves as N, the others, is put back."""
+
+    def restored(sequences: tuple[Codes, ...]) -> Map:
+        return predict(tuple(np.where(asked_L, codes, codes_L) for codes in sequences))
+
+    return ism(restored, np.where(asked_L, codes_L, N).astype(np.uint8)[None])

@@ -116,7 +116,11 @@ def write_array(
 
 
 def write_modisco(
-    folder: Path, windows: pl.DataFrame, hypothetical_n4L: Maps, one_hot_n4L: npt.NDArray[Any]
+    folder: Path,
+    windows: pl.DataFrame,
+    hypothetical_n4L: Maps,
+    one_hot_n4L: npt.NDArray[Any],
+    chrom_sizes: Mapping[str, int],
 ) -> list[Path]:
     """`ohe.npz`, `shap.npz` and `regions.bed` for TF-MoDISco, row by row the same regions.
 
@@ -133,17 +137,18 @@ def write_modisco(
         )
     write_array(folder / "ohe.npz", shape, np.int8, _rows(one_hot_n4L))
     write_array(folder / "shap.npz", shape, np.float32, _rows(hypothetical_n4L))
-    write_atomic(folder / "regions.bed", regions_bed(windows))
+    write_atomic(folder / "regions.bed", regions_bed(windows, chrom_sizes))
     return [folder / name for name in ("ohe.npz", "shap.npz", "regions.bed")]
 
 
-def regions_bed(windows: pl.DataFrame) -> str:
-    """The windows as BED6. One that reaches over a chromosome's start loses as much at its end.
+def regions_bed(windows: pl.DataFrame, chrom_sizes: Mapping[str, int]) -> str:
+    """The windows as BED6. One that reaches over a chromosome's end loses as much on both sides.
 
     A row's middle, (start + end) // 2, is so always that of the window: base i of a window of L
     bp lies at middle - L // 2 + i.
     """
-    over = (-pl.col("start")).clip(lower_bound=0)
+    size = pl.col("chrom").replace_strict(dict(chrom_sizes), return_dtype=pl.Int64)
+    over = pl.max_horizontal(-pl.col("start"), pl.col("end") - size, 0)
     middle = (pl.col("start") + pl.col("end")) // 2
     start = pl.min_horizontal(pl.col("start") + over, middle)
     rows = windows.select(

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 import polars as pl
 
+from cislens.effects.attribution.attribute import BATCH_SIZE
 from cislens.effects.attribution.importance import (
     BACKGROUNDS,
     global_importance,
@@ -25,7 +26,6 @@ from cislens.genome.codes import Codes, N
 from cislens.genome.intervals import Spans
 from cislens.motifs.library import MotifLibrary
 from cislens.motifs.sites import Motif, consensus_motif, find_motif
-from cislens.progress import track as progress
 from cislens.randomness import generator
 
 logger = logging.getLogger("cislens")
@@ -91,13 +91,9 @@ def insert_motifs(
     by_name = {motif.name: motif.probabilities_W4 for motif in motifs}
     module = plan.question.network(plan.subject)
     with running(module, plan.device):
-        predict = predictor(module, plan.batch_size)
-        found = [
-            asdict(each)
-            for name in progress(by_name, "motifs")
-            for each in global_importance(predict, {name: by_name[name]}, background_KL, seed=seed)
-        ]
-    return pl.DataFrame(found)
+        predict = predictor(module, plan.batch_size or BATCH_SIZE)
+        found = global_importance(predict, by_name, background_KL, seed=seed)
+    return pl.DataFrame([asdict(each) for each in found])
 
 
 def _elsewhere(plan: Plan, count: int) -> Codes:

@@ -15,9 +15,13 @@ import numpy.typing as npt
 from cislens.effects.attribution.attribute import Attributions
 from cislens.effects.attribution.files import Maps
 from cislens.errors import CislensError
-from cislens.files import atomic_path, sync, write_atomic
+from cislens.files import atomic_path, manifest_format, sync, write_atomic
 
+FORMAT = "cislens attributions"
+MANIFEST, WORK = "manifest.json", "work"
 _SETTINGS = "settings.json"
+_RESULTS = ("ohe.npz", "shap.npz", "regions.bed", "regions.tsv", "contributions.bw", "seqlets.bed",
+            "logos")  # fmt: skip
 
 
 def require_same(found: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> None:
@@ -32,6 +36,23 @@ def require_same(found: Mapping[str, Any], settings: Mapping[str, Any], folder: 
                 f"{folder} holds attributions with {name} {found.get(name)!r}, asked for was "
                 f"{settings.get(name)!r}; give another --out, or remove the folder."
             )
+
+
+def require_own(out: Path) -> None:
+    """Refuse a folder that holds files of the names that are written, of somebody else.
+
+    Raises:
+        CislensError: naming the first of them.
+    """
+    if out.exists() and not out.is_dir():
+        raise CislensError(f"{out} is a file; give a folder.")
+    if manifest_format(out) == FORMAT or (out / WORK / _SETTINGS).exists():
+        return
+    foreign = [name for name in (MANIFEST, *_RESULTS) if (out / name).exists()]
+    if foreign:
+        raise CislensError(
+            f"{out} holds a {foreign[0]} that is not of attributions; give another folder."
+        )
 
 
 class Parts:

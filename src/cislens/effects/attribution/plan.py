@@ -1,9 +1,8 @@
 """What is to be attributed and how, checked before anything is computed."""
 
 import hashlib
-import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,65 +18,17 @@ from cislens.effects.attribution.attribute import (
 )
 from cislens.effects.attribution.integrated import Baseline
 from cislens.effects.attribution.network import TargetNet
+from cislens.effects.attribution.parts import require_own
 from cislens.effects.attribution.seqlets import interpret_extra
-from cislens.effects.attribution.subject import language_of, target_network
+from cislens.effects.attribution.subject import Subject, language_of, target_network
 from cislens.effects.devices import resolve_device
-from cislens.effects.track_model import TrackModel
 from cislens.errors import CislensError, nearest
-from cislens.files import file_digest
 from cislens.genome.codes import Codes, one_hot
 from cislens.genome.reference import Genome
-from cislens.models.mixture import part_of_kind
-from cislens.models.profile import ProfileModel
-from cislens.models.saving import load_model
 from cislens.motifs.library import MotifLibrary
-from cislens.signal.datacard import DataCard
 
 # Four float32 and int8 twice, aside and in the files, and the bigWig.
 _BYTES_A_BASE = 46
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A trained model to be explained.
-
-    Attributes:
-        model: a model of tracks where the folder holds one, else whatever it holds.
-        whole: the model of the folder with all of its parts.
-        length: of its windows in bp; None if the folder does not say.
-        digest: sha256 of its weights.
-    """
-
-    model: TrackModel | nn.Module
-    whole: nn.Module
-    length: int | None
-    digest: str
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> "Subject":
-        """The model of a model or run folder.
-
-        Raises:
-            MissingFileError, CislensError: as `load_model` and `DataCard.read`.
-        """
-        path = Path(folder)
-        if (path / "model" / "config.json").exists():
-            path = path / "model"
-        whole = load_model(path)
-        digest = file_digest(path / "model.safetensors")
-        profile = part_of_kind(whole, ProfileModel)
-        if profile is None:
-            return cls(whole, whole, None, digest)
-        card = DataCard.read(path)
-        return cls(TrackModel(profile, card, str(folder)), whole, card.length, digest)
-
-    def species(self, name: str | None) -> str | None:
-        """The species that is meant: of a model of tracks the only one unless named.
-
-        Raises:
-            CislensError: as `TrackModel.species`.
-        """
-        return self.model.species(name) if isinstance(self.model, TrackModel) else name
 
 
 @dataclass(frozen=True)
@@ -158,6 +109,8 @@ class Plan:
 
     Attributes:
         windows: `chrom, start, end, name`; see `files.read_windows`.
+        within: bp around the middle of a window that maps are made of; all of it if None. The
+            model reads the whole window.
     """
 
     subject: Subject
@@ -167,7 +120,8 @@ class Plan:
     extras: Extras
     out: Path
     device: str = "auto"
-    batch_size: int = 16
+    batch_size: int | None = None
+    within: int | None = None
 
     @property
     def width(self) -> int:
@@ -175,9 +129,27 @@ class Plan:
         return int(self.windows["end"][0] - self.windows["start"][0])
 
     @property
+    def shown_width(self) -> int:
+        """Bases of a map."""
+        return self.width if self.within is None else self.within
+
+    @property
+    def stretch(self) -> slice:
+        """The bases of a window that maps are made of."""
+        first = self.width // 2 - self.shown_width // 2
+        return slice(first, first + self.shown_width)
+
+    @property
+    def shown(self) -> pl.DataFrame:
+        """The places of the maps: `windows` cut to the stretch."""
+        start = pl.col("start")
+        return self.windows.with_columns(start=start + self.stretch.start,
+                                         end=start + self.stretch.stop)  # fmt: skip
+
+    @property
     def bytes(self) -> int:
         """On the disk, at most, while files are made of the maps."""
-        return _BYTES_A_BASE * len(self.windows) * self.width
+        return _BYTES_A_BASE * len(self.windows) * self.shown_width
 
     def check(self) -> None:
         """Refuse what cannot work before anything is computed.
@@ -185,11 +157,14 @@ class Plan:
         Raises:
             CislensError: for a target, device, package, folder or disk that does not do.
         """
+        if self.within is not None and not 1 <= self.within <= self.width:
+            raise CislensError(
+                f"maps of {self.within} bp in windows of {self.width} bp: give 1 to {self.width}."
+            )
         self.question.check(self.subject, self.width)
         self.extras.check()
         resolve_device(self.device)
-        if self.out.exists() and not self.out.is_dir():
-            raise CislensError(f"{self.out} is a file; give a folder.")
+        require_own(self.out)
         parent = next(path for path in [self.out, *self.out.absolute().parents] if path.exists())
         free = shutil.disk_usage(parent).free
         if self.bytes > free:
@@ -210,20 +185,26 @@ class Plan:
         motifs = self.extras.motifs
         return {
             "model": self.subject.digest, "regions": digest.hexdigest(), "width": self.width,
+            "within": self.within,
             **asked, "probe": self.question.probe_digest(self.subject),
             "logos": self.extras.logos, "seqlets": self.extras.seqlets,
             "motifs": None if motifs is None else motifs.digest,
         }  # fmt: skip
 
     def attributions(self, rows: slice) -> Attributions:
-        """Of some windows; see `attribute`."""
-        subject, question = self.subject, self.question
-        return attribute(
+        """Of the stretch of some windows; see `attribute`."""
+        subject, question, part = self.subject, self.question, self.stretch
+        limited = self.within is not None and question.method == "ism"
+        found = attribute(
             subject.whole if question.method == "entropy" else subject.model,
             one_hot(self._codes(rows)),
             **vars(question),
+            positions=range(part.start, part.stop) if limited else None,
             device=self.device,
             batch_size=self.batch_size,
+        )
+        return replace(
+            found, hypothetical=found.hypothetical[..., part], one_hot=found.one_hot[..., part]
         )
 
     def _codes(self, rows: slice) -> Codes:

@@ -11,16 +11,13 @@ import polars as pl
 import cislens
 from cislens.effects.attribution.files import contributions, write_dynseq, write_modisco
 from cislens.effects.attribution.logos import LOGO_WIDTH, strongest, write_logo
-from cislens.effects.attribution.parts import Parts, require_same
+from cislens.effects.attribution.parts import FORMAT, MANIFEST, WORK, Parts, require_same
 from cislens.effects.attribution.plan import Plan
 from cislens.effects.attribution.seqlets import find_seqlets, name_seqlets, write_seqlets
 from cislens.files import atomic_path, claimed, write_atomic
 from cislens.progress import track as progress
 
-FORMAT = "cislens attributions"
 SCHEMA_VERSION = 1
-_WORK = "work"
-_MANIFEST = "manifest.json"
 # Regions between two marks: what a run that is killed must do again at most.
 _AT_ONCE: Mapping[str, int] = {"saliency": 64, "integrated_gradients": 4, "ism": 1, "entropy": 1}
 _UNIT = {"entropy": "certainty (nats)"}
@@ -40,14 +37,14 @@ def run(plan: Plan) -> dict[str, Any]:
     plan.check()
     with claimed(plan.out, "attributing into"):
         settings = plan.settings()
-        done = plan.out / _MANIFEST
+        done = plan.out / MANIFEST
         if done.exists():
             manifest: dict[str, Any] = json.loads(done.read_text())
             require_same(manifest.get("settings", {}), settings, plan.out)
             return manifest
-        shape = (len(plan.windows), 4, plan.width)
+        shape = (len(plan.windows), 4, plan.shown_width)
         at_once = _AT_ONCE[plan.question.method]
-        parts = Parts(plan.out / _WORK, settings, shape, at_once)
+        parts = Parts(plan.out / WORK, settings, shape, at_once)
         for rows in progress(parts.missing(), f"{plan.question.method} (x{at_once} regions)"):
             parts.put(rows, plan.attributions(rows))
         made = _write(plan, parts)
@@ -62,9 +59,9 @@ def run(plan: Plan) -> dict[str, Any]:
 
 def _write(plan: Plan, parts: Parts) -> dict[str, Any]:
     """The files of a folder, and what the manifest says of them."""
-    out, windows, extras = plan.out, plan.windows, plan.extras
+    out, windows, extras = plan.out, plan.shown, plan.extras
     maps = (parts.hypothetical_n4L, parts.one_hot_n4L)
-    files = [path.name for path in write_modisco(out, windows, *maps)]
+    files = [path.name for path in write_modisco(out, windows, *maps, plan.genome.chrom_sizes)]
     write_dynseq(out / "contributions.bw", windows, *maps, plan.genome.chrom_sizes)
     scored = windows.with_columns(
         score=pl.Series(np.array(parts.scores_n2[:, 0])),

@@ -6,6 +6,7 @@ Dimensions: B window, n sequence, L base pair, T output.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from cislens.effects.devices import running
 from cislens.effects.mutagenesis import Predict
 from cislens.effects.track_model import TrackModel
 from cislens.errors import CislensError
+from cislens.files import file_digest
 from cislens.genome.codes import Codes, one_hot
 from cislens.models.mixture import part_of_kind
 from cislens.models.profile import ProfileModel
@@ -29,6 +31,47 @@ from cislens.representations.language import LanguageEmbedding, language_model
 from cislens.signal.datacard import DataCard
 
 Model = TrackModel | nn.Module | MaskedLikelihood | str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained model to be explained.
+
+    Attributes:
+        model: a model of tracks where the folder holds one, else whatever it holds.
+        whole: the model of the folder with all of its parts.
+        length: of its windows in bp; None if the folder does not say.
+        digest: sha256 of its weights.
+    """
+
+    model: TrackModel | nn.Module
+    whole: nn.Module
+    length: int | None
+    digest: str
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "Subject":
+        """The model of a model or run folder.
+
+        Raises:
+            MissingFileError, CislensError: as `load_model` and `DataCard.read`.
+        """
+        path = _folder(folder)
+        whole = load_model(path)
+        digest = file_digest(path / "model.safetensors")
+        profile = part_of_kind(whole, ProfileModel)
+        if profile is None:
+            return cls(whole, whole, None, digest)
+        card = DataCard.read(path)
+        return cls(TrackModel(profile, card, str(folder)), whole, card.length, digest)
+
+    def species(self, name: str | None) -> str | None:
+        """The species that is meant: of a model of tracks the only one unless named.
+
+        Raises:
+            CislensError: as `TrackModel.species`.
+        """
+        return self.model.species(name) if isinstance(self.model, TrackModel) else name
 
 
 def target_network(
@@ -43,7 +86,7 @@ def target_network(
         CislensError: for a target that does not fit the model.
     """
     if isinstance(model, str | os.PathLike):
-        model = _load(model)
+        model = Subject.load(model).model
     if not isinstance(model, TrackModel | nn.Module):
         raise CislensError(f"a {type(model).__name__} is no network; only its entropy can be had.")
     if target is None:
@@ -125,11 +168,3 @@ def _folder(path: str | os.PathLike[str]) -> Path:
     """The model folder of a run folder, or the folder itself."""
     inner = Path(path) / "model"
     return inner if (inner / "config.json").exists() else Path(path)
-
-
-def _load(folder: str | os.PathLike[str]) -> TrackModel | nn.Module:
-    """The model of tracks that a folder holds, else whatever model it holds."""
-    path = _folder(folder)
-    model = load_model(path)
-    profile = part_of_kind(model, ProfileModel)
-    return model if profile is None else TrackModel(profile, DataCard.read(path), str(folder))
