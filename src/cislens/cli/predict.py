@@ -34,7 +34,7 @@ Tracks = Annotated[
     typer.Option("--tracks", help='Query, e.g. \'assay == "ATAC" and biosample ~ "K562"\'.'),
 ]
 Average = Annotated[
-    str, typer.Option("--average", help="Views averaged: rc, shift (-1, 0, 1 bp), both, or none.")
+    str, typer.Option("--average", help="Views averaged: rc, shift (-1, 0, 1 bp), rc,shift, none.")
 ]
 Formats = Annotated[str, typer.Option("--format", help="bigwig, parquet, zarr; several by commas.")]
 Trim = Annotated[
