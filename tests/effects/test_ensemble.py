@@ -153,10 +153,3 @@ def test_a_trim_that_leaves_nothing_is_refused() -> None:
 def test_no_model_is_refused() -> None:
     with pytest.raises(CislensError, match="no model was given"):
         Ensemble.of([])
-
-
-def test_a_model_that_is_given_twice_is_refused() -> None:
-    # Each would count twice, and the spread be too small.
-    once = model()
-    with pytest.raises(CislensError, match="model-0 is given twice"):
-        Ensemble.of([once, model(1), once])

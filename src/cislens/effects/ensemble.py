@@ -194,9 +194,6 @@ def _agreed_species(models: tuple[TrackModel, ...], name: str | None) -> str:
 
 def _require_alike(models: tuple[TrackModel, ...], species: str) -> None:
     first = models[0]
-    for number, each in enumerate(models):
-        if any(each.net is earlier.net for earlier in models[:number]):
-            raise CislensError(f"{each.name} is given twice; give each model of an ensemble once.")
     for each in models[1:]:
         both = f"{first.name} and {each.name} cannot be averaged:"
         for what, one, other in (
