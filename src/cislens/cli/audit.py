@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cislens.cli.options import AsJson, DryRun, answer
+from cislens.cli.options import AsJson, DryRun, answer, given
 from cislens.errors import CislensError
-from cislens.example import core_data, example_path
 
 if TYPE_CHECKING:
     from cislens.evaluation.audit.report import AuditReport
@@ -85,7 +84,7 @@ def command(
     )
     reference = _genome(genome)
     parts = {"train": train, "valid": valid, "test": test}
-    path = None if source is None else _resolved(source)
+    path = None if source is None else given(source)
     table = prepared(_table(path, parts, how), reference)
     _check_outputs(path, fix, out)
     if dry_run:
@@ -133,23 +132,11 @@ def _table(path: Path | None, parts: dict[str, list[str] | None], how: Any) -> "
     return open_table(path, how) if path is not None else open_parts(files, how)
 
 
-def _resolved(name: str) -> Path:
-    """A path; `example:` names packaged data and `core:` the data folder, as in recipes."""
-    if name.startswith("example:"):
-        return example_path(name.removeprefix("example:"))
-    folder = core_data()
-    if name.startswith("core:"):
-        if folder is None:
-            raise CislensError(f"{name}: let the variable CISLENS_DATA name the data folder.")
-        return folder / name.removeprefix("core:")
-    return Path(name)
-
-
 def _resolved_part(text: str) -> str:
     label, equals, name = text.partition("=")
     if not equals or Path(text).exists():
-        return str(_resolved(text))
-    return f"{label}={_resolved(name)}"
+        return str(given(text))
+    return f"{label}={given(name)}"
 
 
 def _genome(name: str | None) -> "Genome | None":
@@ -157,7 +144,7 @@ def _genome(name: str | None) -> "Genome | None":
         return None
     from cislens.genome.reference import open_genome
 
-    return open_genome(_resolved(name))
+    return open_genome(given(name))
 
 
 def _check_outputs(path: Path | None, fix: Path | None, out: Path | None) -> None:

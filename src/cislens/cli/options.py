@@ -15,6 +15,17 @@ Workers = Annotated[int, typer.Option(min=1, help="How many work at the same tim
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
 
 
+def given(path: Path | str) -> Path:
+    """An input of the command line: `example:` and `core:` name data as in recipes.
+
+    Raises:
+        CislensError: if there is no such packaged file, or no data folder.
+    """
+    from cislens.example import located
+
+    return located(str(path), Path())
+
+
 def answer(result: dict[str, Any], as_json: bool, text: str | None = None) -> None:
     """Print a verb's result: one JSON object, or `text`, or its keys and values a line each."""
     if as_json:

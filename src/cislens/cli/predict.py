@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cislens.cli.options import AsJson, DryRun, Out, answer
+from cislens.cli.options import AsJson, DryRun, Out, answer, given
 from cislens.errors import CislensError
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def command(
         raise CislensError(f"--precision {precision!r} is neither fp32 nor bf16.")
     prediction = plan_prediction(
         models,
-        open_genome(genome),
-        regions,
+        open_genome(given(genome)),
+        None if regions is None else given(regions),
         out,
         species=species,
         tracks=tracks,
