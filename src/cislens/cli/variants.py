@@ -38,7 +38,7 @@ def command(
         list[str] | None, typer.Option("--gene", help="Only variants near this gene; repeatable.")
     ] = None,
     average: Annotated[
-        str, typer.Option("--average", help="Views averaged: rc, shift, both, or none.")
+        str, typer.Option("--average", help="Views averaged: rc, shift, rc,shift or none.")
     ] = "rc",
     background: Annotated[
         int, typer.Option("--background", help="Background variants for percentiles; 0 for none.")

@@ -112,14 +112,33 @@ def test_positions_that_tabix_cannot_hold_are_indexed_by_csi(tmp_path: Path) -> 
         assert len(list(file.fetch("1", 599_999_000, 600_000_001))) == 1
 
 
+def test_records_without_the_columns_up_to_info_get_them(tmp_path: Path) -> None:
+    source = tmp_path / "sites.vcf"
+    source.write_text(
+        "##fileformat=VCFv4.2\n##contig=<ID=1>\n#CHROM\tPOS\tID\tREF\tALT\n1\t5\t.\tA\tG\n"
+    )
+    fields = {"CISLENS_MAX": ("Float", "x")}
+    scored = iter([((1, 0), {"CISLENS_MAX": "0.5"})])
+    assert write_annotated(tmp_path / "o.vcf.gz", source, fields, scored, iter([]))
+    with pysam.VariantFile(str(tmp_path / "o.vcf.gz")) as file:
+        (record,) = file
+        assert record.info["CISLENS_MAX"] == (0.5,)
+
+
 def test_a_table_becomes_records_under_the_genome_s_names(
     tmp_path: Path, toy_genome: Genome
 ) -> None:
-    rows = [{"chrom": "chr1", "pos": 5, "id": None, "ref": "A", "alt": "G"}]
+    rows = [
+        {"chrom": "chr1", "pos": 5, "id": name, "ref": "A", "alt": "G"}
+        for name in ("my first", None)
+    ]
     fields = info_fields(COLUMNS, calibrated=False, genes=False)
-    assert write_own(tmp_path / "o.vcf.gz", toy_genome, fields, [(rows[0], {"CISLENS_MAX": "0.5"})])
+    assert write_own(
+        tmp_path / "o.vcf.gz", toy_genome, fields, [(row, {"CISLENS_MAX": "0.5"}) for row in rows]
+    )
     found = lines_of(tmp_path / "o.vcf.gz")
     assert "##contig=<ID=chr1,length=40000>" in found
+    assert found[-2] == "chr1\t5\tmy_first\tA\tG\t.\t.\tCISLENS_MAX=0.5"
     assert found[-1] == "chr1\t5\t.\tA\tG\t.\t.\tCISLENS_MAX=0.5"
 
 

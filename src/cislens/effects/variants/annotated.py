@@ -26,6 +26,7 @@ LEFT_OUT = "CISLENS_LEFT_OUT"
 _KEY = tuple[int, int]
 _Row = tuple[dict[str, Any], dict[str, str]]
 _HELD = 4096
+_NAMES = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 # What separates values, keys and the parts of CISLENS_TOP may not occur in a value.
 _ESCAPED = {ord(mark): f"%{ord(mark):02X}" for mark in "%|,;= \t"}
 _TBI_LIMIT = 1 << 29
@@ -131,12 +132,13 @@ def write_own(
     """
     header = ["##fileformat=VCFv4.3", f"##reference={genome.path.name}"]
     header += [f"##contig=<ID={name},length={n}>" for name, n in genome.chrom_sizes.items()]
-    header.append("#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO")
+    header.append("\t".join(_NAMES))
 
     def lines() -> Iterator[str]:
         for row, values in _by_position(scored):
-            start = [row["chrom"], str(row["pos"]), row["id"] or ".", row["ref"], row["alt"]]
-            yield _annotated("\t".join([*start, ".", ".", "."]), fields, {0: values}) + "\n"
+            name = "_".join((row["id"] or ".").split())  # VCF has no blanks there
+            start = [row["chrom"], str(row["pos"]), name or ".", row["ref"], row["alt"]]
+            yield _annotated("\t".join(start), fields, {0: values}) + "\n"
 
     return _write(out, _header(header, fields), lines())
 
@@ -179,7 +181,7 @@ class _Merged:
 def _annotated(
     line: str, fields: Mapping[str, tuple[str, str]], values: Mapping[int, dict[str, str]]
 ) -> str:
-    cells = line.split("\t")
+    cells = _filled(line.split("\t"))
     alleles = cells[4].count(",") + 1
     kept = [part for part in cells[7].split(";") if not part.startswith("CISLENS_")]
     info = [part for part in kept if part not in ("", ".")]
@@ -193,6 +195,11 @@ def _annotated(
     return "\t".join(cells)
 
 
+def _filled(cells: list[str]) -> list[str]:
+    """The columns of a record up to INFO, which some files of sites leave out."""
+    return cells + ["."] * (len(_NAMES) - len(cells))
+
+
 def _header(lines: list[str], fields: Mapping[str, tuple[str, str]]) -> str:
     kept = [line for line in lines if not line.startswith("##INFO=<ID=CISLENS_")]
     added = [
@@ -203,7 +210,8 @@ def _header(lines: list[str], fields: Mapping[str, tuple[str, str]]) -> str:
         f"##INFO=<ID={LEFT_OUT},Number=.,Type=String,"
         'Description="Why an alternate allele was not scored, one value per allele">'
     )
-    return "\n".join([*kept[:-1], *added, kept[-1]]) + "\n"
+    names = kept[-1].split("\t")
+    return "\n".join([*kept[:-1], *added, "\t".join([*names, *_NAMES[len(names) :]])]) + "\n"
 
 
 def _text_of(source: Path) -> tuple[list[str], Iterator[str]]:
