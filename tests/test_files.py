@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cislens.errors import CislensError, MissingFileError, nearest
-from cislens.files import atomic_path, file_digest, require_file, write_atomic
+from cislens.files import atomic_path, clear_partial, file_digest, require_file, write_atomic
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -42,6 +42,17 @@ def test_a_missing_file_is_a_user_error_that_names_its_role(tmp_path: Path) -> N
 def test_nearest_names_one_or_all() -> None:
     assert nearest("chr", ["chr1", "scaffold"]) == "Did you mean 'chr1'?"
     assert nearest("zzz", ["b", "a"]) == "Known: a, b."
+
+
+def test_what_killed_processes_left_in_a_folder_is_cleared(tmp_path: Path) -> None:
+    (tmp_path / ".a.npz.12.34.partial").write_text("half")
+    (tmp_path / ".logos.12.34.partial").mkdir()
+    (tmp_path / ".logos.12.34.partial" / "x.svg").write_text("half")
+    kept = {"a.npz", ".hidden", ".mine.partial"}
+    for name in kept:
+        (tmp_path / name).write_text("whole")
+    clear_partial(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:

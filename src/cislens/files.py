@@ -96,6 +96,12 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def clear_partial(folder: Path) -> None:
+    """Remove what processes that were killed left aside in a folder that is held (`claimed`)."""
+    for stale in folder.glob(".*.*.*.partial"):
+        _remove(stale)
+
+
 def manifest_format(folder: str | os.PathLike[str]) -> str | None:
     """The `format` that the manifest of a folder names; None where there is no such manifest."""
     try:

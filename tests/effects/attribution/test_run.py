@@ -111,6 +111,7 @@ def test_a_run_that_was_stopped_goes_on_and_gives_the_same_bytes(
         run(again)
     assert not (tmp_path / "again" / "manifest.json").exists()
     assert not (tmp_path / "again" / "shap.npz").exists()
+    (tmp_path / "again" / ".shap.npz.1.2.partial").write_text("half")  # of one that was killed
     run(again)
     # The first two windows were done and are not computed again.
     assert [rows.start for rows in seen] == [0, 2, 2, 4]

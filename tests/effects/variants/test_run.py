@@ -139,6 +139,7 @@ def test_killed_and_started_again_gives_the_same_bytes(
         with pytest.raises(KeyboardInterrupt):
             run_variants(request_, tmp_path / "out")
     assert not (tmp_path / "out" / "variants.parquet").exists()
+    (tmp_path / "out" / ".left_out.tsv.1.2.partial").write_text("half")  # of one that was killed
     done = -1000
     with monkeypatch.context() as patch:
         patch.setattr(VariantScorer, "score", score)

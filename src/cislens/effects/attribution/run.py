@@ -14,7 +14,7 @@ from cislens.effects.attribution.logos import LOGO_WIDTH, strongest, write_logo
 from cislens.effects.attribution.parts import FORMAT, MANIFEST, WORK, Parts, require_same
 from cislens.effects.attribution.plan import Plan
 from cislens.effects.attribution.seqlets import find_seqlets, name_seqlets, write_seqlets
-from cislens.files import atomic_path, claimed, write_atomic
+from cislens.files import atomic_path, claimed, clear_partial, write_atomic
 from cislens.progress import track as progress
 
 SCHEMA_VERSION = 1
@@ -36,6 +36,7 @@ def run(plan: Plan) -> dict[str, Any]:
     """
     plan.check()
     with claimed(plan.out, "attributing into"):
+        clear_partial(plan.out)
         settings = plan.settings()
         done = plan.out / MANIFEST
         if done.exists():

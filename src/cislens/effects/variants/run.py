@@ -55,7 +55,7 @@ from cislens.effects.variants.output import (
 from cislens.effects.variants.request import MANIFEST, Request, manifest_of, require_own
 from cislens.effects.variants.scores import VariantScorer
 from cislens.errors import CislensError
-from cislens.files import atomic_path, claimed, write_atomic
+from cislens.files import atomic_path, claimed, clear_partial, write_atomic
 from cislens.genome.codes import decode
 from cislens.progress import track
 from cislens.signal.datacard import FILE_NAME
@@ -86,6 +86,7 @@ def run_variants(request: Request, out: Path) -> dict[str, Any]:
         return summary
     parts = out / "parts"
     with claimed(parts, "scoring variants into"):
+        clear_partial(out)
         try:
             inspection = inspect(prepared.intake, out, request.keep_going)
             write_atomic(out / MANIFEST, json.dumps(manifest, indent=2) + "\n")
