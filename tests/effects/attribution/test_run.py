@@ -116,7 +116,10 @@ def test_a_run_that_was_stopped_goes_on_and_gives_the_same_bytes(
     # The first two windows were done and are not computed again.
     assert [rows.start for rows in seen] == [0, 2, 2, 4]
     assert contents(tmp_path / "again") == contents(tmp_path / "whole")
-    assert not (tmp_path / "again" / "work").exists()
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == [
+        "contributions.bw", "logos", "manifest.json", "ohe.npz", "regions.bed", "regions.tsv",
+        "shap.npz",
+    ]  # fmt: skip
 
 
 def test_a_finished_folder_is_left_and_one_of_other_settings_refused(
@@ -160,6 +163,113 @@ def test_a_folder_that_was_begun_with_other_settings_is_refused(
         run(plan(subject, genome, windows, tmp_path))
     with pytest.raises(CislensError, match="holds attributions with average 'rc'"):
         run(plan(subject, genome, windows, tmp_path, question=Question(TARGET, average="none")))
+
+
+def test_a_run_killed_at_its_very_end_leaves_nothing_aside_when_started_again(
+    subject: Subject,
+    genome: Genome,
+    windows: pl.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(module.shutil, "rmtree", killed)
+        run(plan(subject, genome, windows, tmp_path))
+    assert (tmp_path / "manifest.json").exists()
+    assert (tmp_path / "work").exists()
+    manifest = run(plan(subject, genome, windows, tmp_path))
+    names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert names == {"manifest.json", *manifest["files"]}
+
+
+def planted_seqlets(hypothetical_n4L: np.ndarray, one_hot_n4L: np.ndarray) -> pl.DataFrame:
+    """In place of tangermeme's, whose compilation takes long: bases 500-508 of each row."""
+    sums = contributions(hypothetical_n4L, one_hot_n4L)[:, 500:508].sum(1)
+    rows = range(len(sums))
+    return pl.DataFrame(
+        {"row": rows, "start": 500, "end": 508, "attribution": sums, "p_value": 0.001},
+        schema_overrides={"row": pl.Int64},
+    )
+
+
+def test_a_finished_folder_gets_seqlets_and_logos_without_computing_maps_again(
+    subject: Subject,
+    genome: Genome,
+    windows: pl.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "find_seqlets", planted_seqlets)
+    both = Extras(2, seqlets=True)
+    run(plan(subject, genome, windows, tmp_path / "at-once", extras=both))
+    out = tmp_path / "later"
+    run(plan(subject, genome, windows, out))
+
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(Plan, "attributions", never)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(module, "write_logo", lambda *_, **__: (_ for _ in ()).throw(
+            KeyboardInterrupt))  # fmt: skip
+        run(plan(subject, genome, windows, out, extras=Extras(logos=1)))
+    assert not (out / "logos").exists()
+    run(plan(subject, genome, windows, out, extras=Extras(logos=1)))
+    manifest = run(plan(subject, genome, windows, out, extras=Extras(seqlets=True)))
+    assert [name for name in manifest["files"] if name.startswith("logos/001_")]
+    assert manifest["seqlets"] == 5
+    run(plan(subject, genome, windows, out, extras=both))  # two logos in place of one
+    assert contents(out) == contents(tmp_path / "at-once")
+    # What is not asked for stays.
+    run(plan(subject, genome, windows, out))
+    assert contents(out) == contents(tmp_path / "at-once")
+
+
+def test_seqlets_of_other_motifs_take_the_place_of_those_that_are_there(
+    subject: Subject,
+    genome: Genome,
+    windows: pl.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "find_seqlets", planted_seqlets)
+    monkeypatch.setattr(
+        module,
+        "name_seqlets",
+        lambda seqlets, *_: seqlets.with_columns(motif=pl.lit("X"), motif_p=pl.lit(0.1)),
+    )
+    library = read_library(str(example_path("motifs/JASPAR2026_CORE_fungi.meme.gz")))
+    run(plan(subject, genome, windows, tmp_path, extras=Extras(seqlets=True)))
+    first = (tmp_path / "seqlets.bed").read_text()
+    run(plan(subject, genome, windows, tmp_path, extras=Extras(0, True, library)))
+    second = (tmp_path / "seqlets.bed").read_text()
+    assert {line.split("\t")[3] for line in first.splitlines()} <= {"positive", "negative"}
+    assert {line.split("\t")[3] for line in second.splitlines()} == {"X"}
+
+
+def test_seqlets_of_somebody_else_in_a_finished_folder_stay(
+    subject: Subject, genome: Genome, windows: pl.DataFrame, tmp_path: Path
+) -> None:
+    run(plan(subject, genome, windows, tmp_path))
+    (tmp_path / "seqlets.bed").write_text("chrII\t1\t2\n")
+    with pytest.raises(CislensError, match=r"holds a seqlets\.bed that is not of attributions"):
+        run(plan(subject, genome, windows, tmp_path, extras=Extras(logos=1)))
+
+
+def test_maps_that_are_damaged_are_said_so(
+    subject: Subject, genome: Genome, windows: pl.DataFrame, tmp_path: Path
+) -> None:
+    run(plan(subject, genome, windows, tmp_path))
+    whole = (tmp_path / "shap.npz").read_bytes()
+    (tmp_path / "shap.npz").write_bytes(whole[:1000])
+    with pytest.raises(CislensError, match=r"shap\.npz are damaged"):
+        run(plan(subject, genome, windows, tmp_path, extras=Extras(logos=1)))
+    (tmp_path / "shap.npz").write_bytes(whole)
+    manifest = run(plan(subject, genome, windows, tmp_path, extras=Extras(logos=1)))
+    assert manifest["extras"] == {"logos": {"regions": 1}}
 
 
 @pytest.mark.slow  # what calls seqlets is compiled first

@@ -5,6 +5,8 @@ Dimensions: n region, 4 channel A, C, G, T, L base.
 
 import json
 import shutil
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,14 @@ import numpy.typing as npt
 from cislens.effects.attribution.attribute import Attributions
 from cislens.effects.attribution.files import Maps
 from cislens.errors import CislensError
-from cislens.files import atomic_path, manifest_format, sync, write_atomic
+from cislens.files import manifest_format, require_file, sync, write_atomic
 
 FORMAT = "cislens attributions"
 MANIFEST, WORK = "manifest.json", "work"
 _SETTINGS = "settings.json"
-_RESULTS = ("ohe.npz", "shap.npz", "regions.bed", "regions.tsv", "contributions.bw", "seqlets.bed",
-            "logos")  # fmt: skip
+MAPS = ("ohe.npz", "shap.npz", "regions.bed", "contributions.bw", "regions.tsv")
+# What is made of the maps, each where it is asked for, and what it is called in the folder.
+EXTRAS: Mapping[str, str] = {"seqlets": "seqlets.bed", "logos": "logos"}
 
 
 def require_same(found: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> None:
@@ -46,20 +49,66 @@ def require_own(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise CislensError(f"{out} is a file; give a folder.")
-    if manifest_format(out) == FORMAT or (out / WORK / _SETTINGS).exists():
+    if manifest_format(out) == FORMAT:
+        made = json.loads((out / MANIFEST).read_text()).get("extras", {})
+        names = [file for name, file in EXTRAS.items() if name not in made]
+    elif (out / WORK / _SETTINGS).exists():
         return
-    foreign = [name for name in (MANIFEST, *_RESULTS) if (out / name).exists()]
+    else:
+        names = [MANIFEST, *MAPS, *EXTRAS.values()]
+    foreign = [name for name in names if (out / name).exists()]
     if foreign:
         raise CislensError(
             f"{out} holds a {foreign[0]} that is not of attributions; give another folder."
         )
 
 
+def held_settings(out: Path) -> dict[str, Any] | None:
+    """What the maps of a folder are a function of, begun or whole; None if there are none."""
+    for path, inside in ((out / MANIFEST, "settings"), (out / WORK / _SETTINGS, None)):
+        if path.exists():
+            held = json.loads(path.read_text())
+            found: dict[str, Any] = held.get(inside, {}) if inside else held
+            return found
+    return None
+
+
+def finished_maps(out: Path) -> tuple[Maps, npt.NDArray[np.int8]]:
+    """Hypothetical contributions and sequences of a finished folder, (n, 4, L) each, on the disk.
+
+    They are unpacked into `work/` unless they are still there.
+
+    Raises:
+        MissingFileError, CislensError: if an array is missing or damaged.
+    """
+    whole = (out / WORK / _SETTINGS).exists()
+    found = []
+    for name, packed in (("hypothetical.npy", "shap.npz"), ("one_hot.npy", "ohe.npz")):
+        if not whole:
+            _unpack(require_file(out / packed, "attributions"), out / WORK / name)
+        found.append(np.lib.format.open_memmap(out / WORK / name, mode="r"))
+    return found[0], found[1]
+
+
+def _unpack(path: Path, to: Path) -> None:
+    try:
+        with (
+            zipfile.ZipFile(path) as archive,
+            archive.open("arr_0.npy") as packed,
+            to.open("wb") as plain,
+        ):
+            shutil.copyfileobj(packed, plain)
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
+        raise CislensError(
+            f"attributions {path} are damaged ({error}); remove the folder and make them again."
+        ) from None
+
+
 class Parts:
     """Attributions of n regions as memory maps, with a mark for each stretch that is done.
 
     Args:
-        folder: is made unless it is there.
+        folder: is there and held.
         settings: what the maps are a function of; JSON can hold it.
         shape: (n, 4, L).
         at_once: regions of a stretch.
@@ -95,25 +144,20 @@ class Parts:
             sync(path)
         write_atomic(self._mark(rows), "")
 
-    def remove(self) -> None:
-        """Give the disk back."""
-        shutil.rmtree(self.folder)
-
     def _mark(self, rows: slice) -> Path:
         return self.folder / f"{rows.start}-{rows.stop}.done"
 
 
 def _create(folder: Path, settings: Mapping[str, Any], shape: tuple[int, int, int]) -> None:
-    with atomic_path(folder) as aside:
-        aside.mkdir()
-        kinds = {
-            "hypothetical.npy": (np.float32, shape),
-            "one_hot.npy": (np.int8, shape),
-            "scores.npy": (np.float32, (shape[0], 2)),
-        }
-        for name, (kind, size) in kinds.items():
-            np.lib.format.open_memmap(aside / name, mode="w+", dtype=kind, shape=size)
-        (aside / _SETTINGS).write_text(json.dumps(settings))
+    kinds = {
+        "hypothetical.npy": (np.float32, shape),
+        "one_hot.npy": (np.int8, shape),
+        "scores.npy": (np.float32, (shape[0], 2)),
+    }
+    for name, (kind, size) in kinds.items():
+        np.lib.format.open_memmap(folder / name, mode="w+", dtype=kind, shape=size)
+        sync(folder / name)
+    write_atomic(folder / _SETTINGS, json.dumps(settings))
 
 
 def _open(path: Path) -> Any:

@@ -89,6 +89,13 @@ class Extras:
     seqlets: bool = False
     motifs: MotifLibrary | None = None
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What is to be made and what of, by its name in `parts.EXTRAS`."""
+        motifs = None if self.motifs is None else self.motifs.digest
+        seqlets = {"seqlets": {"motifs": motifs}} if self.seqlets else {}
+        return {**seqlets, **({"logos": {"regions": self.logos}} if self.logos else {})}
+
     def check(self) -> None:
         """Refuse what needs a package that is not installed, or has no effect.
 
@@ -174,7 +181,7 @@ class Plan:
             )
 
     def settings(self) -> dict[str, Any]:
-        """What the files are a function of."""
+        """What the maps are a function of."""
         digest = hashlib.sha256()
         for first in range(0, len(self.windows), 256):
             digest.update(self._codes(slice(first, first + 256)).tobytes())
@@ -182,13 +189,10 @@ class Plan:
         asked = vars(self.question)
         if self.question.method != "integrated_gradients":
             asked = {k: asked[k] for k in ("target", "method", "species", "average")}
-        motifs = self.extras.motifs
         return {
             "model": self.subject.digest, "regions": digest.hexdigest(), "width": self.width,
             "within": self.within,
             **asked, "probe": self.question.probe_digest(self.subject),
-            "logos": self.extras.logos, "seqlets": self.extras.seqlets,
-            "motifs": None if motifs is None else motifs.digest,
         }  # fmt: skip
 
     def attributions(self, rows: slice) -> Attributions:

@@ -1,17 +1,32 @@
-"""The attributions of the regions of a genome, from a trained model to a folder of files."""
+"""The attributions of the regions of a genome, from a trained model to a folder of files.
+
+The maps are made first. Seqlets and logos are made of them, also of those of a finished folder.
+"""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 import cislens
-from cislens.effects.attribution.files import contributions, write_dynseq, write_modisco
+from cislens.effects.attribution.files import Maps, contributions, write_dynseq, write_modisco
 from cislens.effects.attribution.logos import LOGO_WIDTH, strongest, write_logo
-from cislens.effects.attribution.parts import FORMAT, MANIFEST, WORK, Parts, require_same
+from cislens.effects.attribution.parts import (
+    EXTRAS,
+    FORMAT,
+    MANIFEST,
+    MAPS,
+    WORK,
+    Parts,
+    finished_maps,
+    held_settings,
+    require_same,
+)
 from cislens.effects.attribution.plan import Plan
 from cislens.effects.attribution.seqlets import find_seqlets, name_seqlets, write_seqlets
 from cislens.files import atomic_path, claimed, clear_partial, write_atomic
@@ -24,9 +39,10 @@ _UNIT = {"entropy": "certainty (nats)"}
 
 
 def run(plan: Plan) -> dict[str, Any]:
-    """Attribute every window and write the folder; see docs/effects.md for its files.
+    """Attribute every window and write the folder; see docs/formats.md#attribution-folder.
 
-    Started again after it was killed it goes on; a folder that is finished is left as it is.
+    Started again after it was killed it goes on. A folder whose maps are finished gets the
+    seqlets and logos that it lacks, and is left as it is if it lacks none.
 
     Returns:
         The manifest of the folder.
@@ -35,61 +51,109 @@ def run(plan: Plan) -> dict[str, Any]:
         CislensError: as `Plan.check`, or for a folder of other settings.
     """
     plan.check()
-    with claimed(plan.out, "attributing into"):
+    settings, work = plan.settings(), plan.out / WORK
+    held = held_settings(plan.out)
+    if held is not None:
+        require_same(held, settings, plan.out)
+    manifest = _finished(plan.out)
+    if manifest is not None and not _lacking(plan, manifest) and not work.exists():
+        return manifest
+    with claimed(work, "attributing into"):
         clear_partial(plan.out)
-        settings = plan.settings()
-        done = plan.out / MANIFEST
-        if done.exists():
-            manifest: dict[str, Any] = json.loads(done.read_text())
-            require_same(manifest.get("settings", {}), settings, plan.out)
-            return manifest
-        shape = (len(plan.windows), 4, plan.shown_width)
-        at_once = _AT_ONCE[plan.question.method]
-        parts = Parts(plan.out / WORK, settings, shape, at_once)
-        for rows in progress(parts.missing(), f"{plan.question.method} (x{at_once} regions)"):
-            parts.put(rows, plan.attributions(rows))
-        made = _write(plan, parts)
-        manifest = {
-            "format": FORMAT, "schema_version": SCHEMA_VERSION, "cislens": cislens.__version__,
-            "regions": shape[0], "width": shape[2], **made, "settings": settings,
-        }  # fmt: skip
-        write_atomic(done, json.dumps(manifest, indent=1) + "\n")
-        parts.remove()
+        manifest = _finished(plan.out) or _make_maps(plan, settings)
+        require_same(manifest["settings"], settings, plan.out)
+        if lacking := _lacking(plan, manifest):
+            manifest = _make_extras(plan, manifest, lacking)
+        shutil.rmtree(work)
     return manifest
 
 
-def _write(plan: Plan, parts: Parts) -> dict[str, Any]:
-    """The files of a folder, and what the manifest says of them."""
-    out, windows, extras = plan.out, plan.shown, plan.extras
+def _finished(out: Path) -> dict[str, Any] | None:
+    """The manifest of a folder whose maps are whole."""
+    path = out / MANIFEST
+    found: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+    return found
+
+
+def _lacking(plan: Plan, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked for of `Extras.asked` and is not there, or is made of something else."""
+    made = manifest["extras"]
+    return {name: how for name, how in plan.extras.asked.items() if made.get(name) != how}
+
+
+def _make_maps(plan: Plan, settings: Mapping[str, Any]) -> dict[str, Any]:
+    shape = (len(plan.windows), 4, plan.shown_width)
+    at_once = _AT_ONCE[plan.question.method]
+    parts = Parts(plan.out / WORK, settings, shape, at_once)
+    for rows in progress(parts.missing(), f"{plan.question.method} (x{at_once} regions)"):
+        parts.put(rows, plan.attributions(rows))
+    out, windows, sizes = plan.out, plan.shown, plan.genome.chrom_sizes
     maps = (parts.hypothetical_n4L, parts.one_hot_n4L)
-    files = [path.name for path in write_modisco(out, windows, *maps, plan.genome.chrom_sizes)]
-    write_dynseq(out / "contributions.bw", windows, *maps, plan.genome.chrom_sizes)
+    write_modisco(out, windows, *maps, sizes)
+    write_dynseq(out / "contributions.bw", windows, *maps, sizes)
     scored = windows.with_columns(
         score=pl.Series(np.array(parts.scores_n2[:, 0])),
         reference=pl.Series(np.array(parts.scores_n2[:, 1])),
     )
     scored = scored.with_columns(pl.col("score", "reference").fill_nan(None))
     write_atomic(out / "regions.tsv", scored.write_csv(separator="\t"))
-    made: dict[str, Any] = {"files": [*files, "contributions.bw", "regions.tsv"]}
-    if extras.seqlets:
+    manifest = {
+        "format": FORMAT, "schema_version": SCHEMA_VERSION, "cislens": cislens.__version__,
+        "regions": shape[0], "width": shape[2], "settings": settings,
+    }  # fmt: skip
+    return _write_manifest(out, manifest, {}, None)
+
+
+def _make_extras(
+    plan: Plan, manifest: Mapping[str, Any], lacking: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Seqlets and logos of finished maps. The manifest says before that they are begun."""
+    out, windows, extras = plan.out, plan.shown, plan.extras
+    made = {**manifest["extras"], **dict.fromkeys(lacking)}
+    number = None if "seqlets" in lacking else manifest.get("seqlets")
+    manifest = _write_manifest(out, manifest, made, number)
+    maps = finished_maps(out)
+    if "seqlets" in lacking:
         seqlets = find_seqlets(*maps)
         if extras.motifs is not None:
-            seqlets = name_seqlets(seqlets, parts.one_hot_n4L, extras.motifs.motifs)
-        write_seqlets(out / "seqlets.bed", seqlets, windows)
-        made = {"files": [*made["files"], "seqlets.bed"], "seqlets": len(seqlets)}
-    if extras.logos:
+            seqlets = name_seqlets(seqlets, maps[1], extras.motifs.motifs)
+        write_seqlets(out / EXTRAS["seqlets"], seqlets, windows)
+        number = len(seqlets)
+    if "logos" in lacking:
         unit = _UNIT.get(plan.question.method, "contribution")
-        with atomic_path(out / "logos") as aside:
+        with atomic_path(out / EXTRAS["logos"]) as aside:
             aside.mkdir()
-            _write_logos(aside, windows, parts, extras.logos, unit)
-            logos = sorted(f"logos/{path.name}" for path in aside.iterdir())
-        made["files"] += logos
-    return made
+            _write_logos(aside, windows, *maps, count=extras.logos, unit=unit)
+    return _write_manifest(out, manifest, {**made, **lacking}, number)
 
 
-def _write_logos(folder: Path, windows: pl.DataFrame, parts: Parts, count: int, unit: str) -> None:
+def _write_manifest(
+    out: Path, manifest: Mapping[str, Any], extras: Mapping[str, Any], seqlets: int | None
+) -> dict[str, Any]:
+    """The manifest with other extras; the same ones in whatever order give the same bytes."""
+    whole = [name for name in EXTRAS if extras.get(name) is not None]
+    files = [*MAPS, *(EXTRAS[name] for name in whole if name != "logos")]
+    if "logos" in whole:
+        files += sorted(f"logos/{path.name}" for path in (out / EXTRAS["logos"]).iterdir())
+    ours = ("files", "seqlets", "extras", "settings")
+    written = {name: value for name, value in manifest.items() if name not in ours}
+    written |= {"files": files} | ({} if seqlets is None else {"seqlets": seqlets})
+    written["extras"] = {name: extras[name] for name in EXTRAS if name in extras}
+    written["settings"] = manifest["settings"]
+    write_atomic(out / MANIFEST, json.dumps(written, indent=1) + "\n")
+    return written
+
+
+def _write_logos(
+    folder: Path,
+    windows: pl.DataFrame,
+    hypothetical_n4L: Maps,
+    one_hot_n4L: npt.NDArray[Any],
+    *,
+    count: int,
+    unit: str,
+) -> None:
     """One SVG for each of the regions with the strongest stretch, numbered from the strongest."""
-    hypothetical_n4L, one_hot_n4L = parts.hypothetical_n4L, parts.one_hot_n4L
     rows = [slice(row, row + 1) for row in range(len(windows))]
     found = [strongest(contributions(hypothetical_n4L[r], one_hot_n4L[r])[0]) for r in rows]
     order = sorted(range(len(found)), key=lambda row: (-found[row][1], row))
