@@ -144,6 +144,62 @@ def test_inserted_motifs_are_scored_as_a_table(run: Run, regions: Path, tmp_path
     assert not (tmp_path / "no").exists()
 
 
+def test_a_table_of_inserted_motifs_is_kept_and_bound_to_what_was_asked(
+    run: Run, regions: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    options = (*TARGET, "--insert", "TGACTCA", "--backgrounds", 5, "--out", out)
+    regions.write_text("chrII\t8000\t8100\n")
+    code, first, err = run(regions, *options)
+    assert code == 0, err
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert sorted(before) == ["importance.tsv", "manifest.json"]
+    assert run(regions, *options, "--batch-size", 2)[1] == first
+    (out / "importance.tsv").unlink()  # killed before it was written
+    code, again, _ = run(regions, *options, "--json")
+    assert code == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    row = pl.read_csv(out / "importance.tsv", separator="\t").row(0, named=True)
+    assert json.loads(again)["motifs"] == [row]
+    # Maps, other motifs and other shuffles go elsewhere; a dry run says so too.
+    refused(run(regions, *TARGET, "--out", out), "holds a manifest.json", "not of attributions")
+    refused(run(regions, *options, "--insert", "GGGCGG", "--dry-run"), "with insert ['TGACTCA']")
+    refused(run(regions, *options, "--seed", 1), "with seed 0")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["importance.tsv", "shap.npz", "manifest.json"])
+def test_inserted_motifs_are_not_written_over_what_lies_there(
+    run: Run, regions: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("mine\n")
+    insert = ("--insert", "TGACTCA", "--backgrounds", 5, "--out", out)
+    refused(run(regions, *TARGET, *insert), f"holds a {name} that is not of inserted motifs")
+    assert [path.name for path in out.iterdir()] == [name]
+    assert (out / name).read_text() == "mine\n"
+    refused(run(regions, *TARGET, *insert[:-1], out / name), "is a file; give a folder")
+
+
+def test_packaged_data_go_by_name_and_a_dry_run_names_the_device(
+    run: Run, regions: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    options = (
+        "--genome", "example:yeast_mini/sacCer3_II_IV_XVI.fa.gz", "--device", "auto", "--seqlets",
+        "--motifs", "example:motifs/JASPAR2026_CORE_fungi.meme.gz", "--out", tmp_path / "out",
+        "--dry-run", "--json",
+    )  # fmt: skip
+    code, out, err = run(regions, *TARGET, *options)
+    assert code == 0, err
+    plan = json.loads(out)
+    assert plan["regions"] == 2
+    assert plan["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
+    refused(run(Path("example:none.bed"), *TARGET, *options[:-1]), "none.bed")
+
+
 def test_regions_that_are_wrong_are_named_by_file_and_line(run: Run, tmp_path: Path) -> None:
     path, out = tmp_path / "r.bed", tmp_path / "out"
     for text, *parts in [

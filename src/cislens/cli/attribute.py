@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cislens.cli.options import AsJson, DryRun, answer
+from cislens.cli.options import AsJson, DryRun, answer, given
 from cislens.errors import CislensError
 
 if TYPE_CHECKING:
@@ -126,9 +126,9 @@ def command(
         )
     subject = Subject.load(model)
     species = subject.species(species)
-    library = None if motifs is None else read_library(motifs)
-    reference = open_genome(genome, species)
-    windows = read_windows(regions, reference, _width(width, subject, model))
+    library = None if motifs is None else read_library(str(given(motifs)))
+    reference = open_genome(given(genome), species)
+    windows = read_windows(given(regions), reference, _width(width, subject, model))
     if insert:
         question = Question(target, "saliency", species, cast(Any, average), seed=seed)
         extras = Extras()
@@ -139,7 +139,7 @@ def command(
         )  # fmt: skip
         extras = Extras(logos, seqlets, library)
     plan = Plan(subject, reference, windows, question, extras, out, device, batch_size, within)
-    plan.check()
+    plan.check(maps=not insert)
     if insert:
         _insert(plan, Inserted(insert, library, background, backgrounds), dry_run, as_json)
     elif dry_run:
@@ -163,6 +163,8 @@ def _width(asked: int | None, subject: "Subject", model: Path) -> int:
 
 
 def _described(plan: "Plan") -> dict[str, Any]:
+    from cislens.effects.devices import resolve_device
+
     sizes = [plan.genome.size(chrom) for chrom in plan.windows["chrom"]]
     over = [
         start < 0 or end > size
@@ -178,7 +180,7 @@ def _described(plan: "Plan") -> dict[str, Any]:
         "width": plan.width,
         "within": plan.within,
         "padded": sum(over),
-        "device": plan.device,
+        "device": str(resolve_device(plan.device)),
         "bytes": plan.bytes,
         "first": "{chrom}:{start}-{end}".format(**plan.windows.row(0, named=True)),
         "out": str(plan.out),
@@ -187,14 +189,13 @@ def _described(plan: "Plan") -> dict[str, Any]:
 
 def _insert(plan: "Plan", asked: "Inserted", dry_run: bool, as_json: bool) -> None:
     """`--insert`: one row a motif, to the folder and to the terminal."""
-    import polars as pl
-
     from cislens.effects.attribution.importance import BACKGROUNDS
-    from cislens.effects.attribution.insertion import asked_motifs, insert_motifs
-    from cislens.files import write_atomic
+    from cislens.effects.attribution.insertion import TABLE, Insertion, asked_motifs
 
     motifs = asked_motifs(asked.names, asked.library)
     count = asked.count or BACKGROUNDS
+    insertion = Insertion(plan, motifs, asked.background, count)
+    insertion.check()
     if dry_run:
         described = _described(plan)
         for unused in ("method", "bytes"):
@@ -202,9 +203,6 @@ def _insert(plan: "Plan", asked: "Inserted", dry_run: bool, as_json: bool) -> No
         names = [motif.name for motif in motifs]
         answer({**described, "motifs": names, "backgrounds": count}, as_json)
         return
-    table = insert_motifs(plan, motifs, background=asked.background, count=count)
-    numbers = table.with_columns(pl.selectors.float().round_sig_figs(6))
-    text = numbers.write_csv(separator="\t")
-    write_atomic(plan.out / "importance.tsv", text)
-    result = {"out": str(plan.out), "motifs": table.to_dicts()}
-    answer(result, as_json, text.rstrip("\n"))
+    table = insertion.run()
+    text = (plan.out / TABLE).read_text(encoding="utf-8")
+    answer({"out": str(plan.out), "motifs": table.to_dicts()}, as_json, text.rstrip("\n"))

@@ -1,16 +1,21 @@
 """What motifs do to a target in backgrounds made from the regions of a genome.
 
+    OUT/manifest.json     what the table is a function of; written first, so that it is known whose
+    OUT/importance.tsv
+
 Dimensions: n window, K background, L base.
 """
 
+import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
 
+import cislens
 from cislens.effects.attribution.attribute import BATCH_SIZE
 from cislens.effects.attribution.importance import (
     BACKGROUNDS,
@@ -18,18 +23,22 @@ from cislens.effects.attribution.importance import (
     matched_backgrounds,
     shuffled_backgrounds,
 )
+from cislens.effects.attribution.parts import MANIFEST, MAPS, WORK, require_folder, require_same
 from cislens.effects.attribution.plan import Plan
 from cislens.effects.attribution.subject import predictor
 from cislens.effects.devices import running
 from cislens.errors import CislensError, nearest
+from cislens.files import manifest_format, write_atomic
 from cislens.genome.codes import Codes, N
 from cislens.genome.intervals import Spans
-from cislens.motifs.library import MotifLibrary
+from cislens.motifs.library import MotifLibrary, motifs_digest
 from cislens.motifs.sites import Motif, consensus_motif, find_motif
 from cislens.randomness import generator
 
 logger = logging.getLogger("cislens")
 
+FORMAT, SCHEMA_VERSION = "cislens importance", 1
+TABLE = "importance.tsv"
 Background = Literal["shuffled", "genome"]
 _IUPAC = frozenset("ACGTURYSWKMBDHVN")
 _POOL = 10  # windows that are drawn for each background
@@ -56,6 +65,73 @@ def asked_motifs(names: Sequence[str], library: MotifLibrary | None) -> tuple[Mo
     return tuple(found)
 
 
+@dataclass(frozen=True)
+class Insertion:
+    """A table of the effects of motifs, as a folder.
+
+    Attributes:
+        plan: its target, regions, strands and seed; its method and what is made of maps have no
+            part here.
+        background, count: see `insert_motifs`.
+    """
+
+    plan: Plan
+    motifs: tuple[Motif, ...]
+    background: Background = "shuffled"
+    count: int = BACKGROUNDS
+
+    def check(self) -> None:
+        """Refuse what cannot work before anything is computed.
+
+        Raises:
+            CislensError: for an unknown background, or a folder that holds something else.
+        """
+        _require_background(self.background)
+        out = self.plan.out
+        require_folder(out)
+        if manifest_format(out) == FORMAT:
+            held = json.loads((out / MANIFEST).read_text())["settings"]
+            require_same(held, self.settings(), out)
+            return
+        foreign = [name for name in (TABLE, MANIFEST, *MAPS, WORK) if (out / name).exists()]
+        if foreign:
+            raise CislensError(
+                f"{out} holds a {foreign[0]} that is not of inserted motifs; give another folder."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """What the table is a function of."""
+        maps = self.plan.settings()
+        kept = ("model", "regions", "width", "target", "species", "average", "probe")
+        return {
+            **{name: maps[name] for name in kept}, "seed": self.plan.question.seed,
+            "insert": [motif.name for motif in self.motifs], "motifs": motifs_digest(self.motifs),
+            "background": self.background, "backgrounds": self.count,
+        }  # fmt: skip
+
+    def run(self) -> pl.DataFrame:
+        """The table, computed unless it is there, in numbers of six digits.
+
+        Raises:
+            CislensError: as `check` and `insert_motifs`.
+        """
+        self.check()
+        path = self.plan.out / TABLE
+        if not path.exists():
+            found = insert_motifs(
+                self.plan, self.motifs, background=self.background, count=self.count
+            )
+            numbers = found.with_columns(pl.selectors.float().round_sig_figs(6))
+            manifest = {
+                "format": FORMAT, "schema_version": SCHEMA_VERSION,
+                "cislens": cislens.__version__, "files": [TABLE], "settings": self.settings(),
+            }  # fmt: skip
+            self.check()  # what another process wrote meanwhile
+            write_atomic(self.plan.out / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+            write_atomic(path, numbers.write_csv(separator="\t"))
+        return pl.read_csv(path, separator="\t", schema_overrides={"motif": pl.String})
+
+
 def insert_motifs(
     plan: Plan, motifs: Sequence[Motif], *, background: Background = "shuffled",
     count: int = BACKGROUNDS,
@@ -70,9 +146,7 @@ def insert_motifs(
     Raises:
         CislensError: if a motif does not fit, or there are too few windows without N.
     """
-    if background not in get_args(Background):
-        raise CislensError(f"no background {background!r}. "
-                           f"{nearest(background, get_args(Background))}")  # fmt: skip
+    _require_background(background)
     windows = plan.windows
     codes_nL = plan.genome.windows(windows["chrom"], windows["start"].to_numpy(), plan.width)
     called_n = (codes_nL != N).all(1)
@@ -94,6 +168,12 @@ def insert_motifs(
         predict = predictor(module, plan.batch_size or BATCH_SIZE)
         found = global_importance(predict, by_name, background_KL, seed=seed)
     return pl.DataFrame([asdict(each) for each in found])
+
+
+def _require_background(name: str) -> None:
+    known = get_args(Background)
+    if name not in known:
+        raise CislensError(f"no background {name!r}. {nearest(name, known)}")
 
 
 def _elsewhere(plan: Plan, count: int) -> Codes:

@@ -41,14 +41,23 @@ def require_same(found: Mapping[str, Any], settings: Mapping[str, Any], folder: 
             )
 
 
+def require_folder(out: Path) -> None:
+    """Refuse a file where a folder is to be.
+
+    Raises:
+        CislensError: if it is one.
+    """
+    if out.exists() and not out.is_dir():
+        raise CislensError(f"{out} is a file; give a folder.")
+
+
 def require_own(out: Path) -> None:
     """Refuse a folder that holds files of the names that are written, of somebody else.
 
     Raises:
         CislensError: naming the first of them.
     """
-    if out.exists() and not out.is_dir():
-        raise CislensError(f"{out} is a file; give a folder.")
+    require_folder(out)
     if manifest_format(out) == FORMAT:
         made = json.loads((out / MANIFEST).read_text()).get("extras", {})
         names = [file for name, file in EXTRAS.items() if name not in made]

@@ -158,8 +158,11 @@ class Plan:
         """On the disk, at most, while files are made of the maps."""
         return _BYTES_A_BASE * len(self.windows) * self.shown_width
 
-    def check(self) -> None:
+    def check(self, maps: bool = True) -> None:
         """Refuse what cannot work before anything is computed.
+
+        Args:
+            maps: whether maps are to be made, for which folder and disk must do.
 
         Raises:
             CislensError: for a target, device, package, folder or disk that does not do.
@@ -171,6 +174,8 @@ class Plan:
         self.question.check(self.subject, self.width)
         self.extras.check()
         resolve_device(self.device)
+        if not maps:
+            return
         require_own(self.out)
         parent = next(path for path in [self.out, *self.out.absolute().parents] if path.exists())
         free = shutil.disk_usage(parent).free
