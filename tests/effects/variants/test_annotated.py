@@ -26,8 +26,7 @@ COLUMNS = Columns(TRACKS, "log_fold", ("llr",))
 
 
 def finished_table() -> pl.DataFrame:
-    arrays = {"log_fold": [[0.5, -2], [0, 0.25]], "percentile": [[90, 10], [0, 50]],
-              "q": [[0.25, 1], [1, 0.5]]}  # fmt: skip
+    arrays = {"log_fold": [[0.5, -2], [0, 0.25]]}
     return pl.DataFrame(
         {
             "source_row": [1, 2], "allele": [0, 1], "chrom": ["chr1"] * 2, "pos": [5, 9],
@@ -35,6 +34,7 @@ def finished_table() -> pl.DataFrame:
             "llr": [-1.5, None], "llr_percentile": [80.0, None],
             "top_1_track": ["a|1", "b;2"], "top_1_score": [0.5, 0.25],
             "top_1_percentile": [90.0, 50.0], "top_1_q": [0.25, 0.5],
+            "any_percentile": [60.0, 20.0], "any_q": [0.75, 1.0],
         }
     ).with_columns(
         pl.Series(name, np.array(values, np.float32), dtype=pl.Array(pl.Float32, 2))
@@ -52,8 +52,8 @@ def test_fields_say_what_the_table_says() -> None:
     assert first == (
         (1, 0),
         {
-            "CISLENS_TOP": "a%7C1|0.5|90|0.25", "CISLENS_MAX": "-2", "CISLENS_PCT": "90",
-            "CISLENS_Q": "0.25", "CISLENS_LLR": "-1.5", "CISLENS_LLR_PCT": "80",
+            "CISLENS_TOP": "a%7C1|0.5|90|0.25", "CISLENS_MAX": "-2", "CISLENS_PCT": "60",
+            "CISLENS_Q": "0.75", "CISLENS_LLR": "-1.5", "CISLENS_LLR_PCT": "80",
         },
     )  # fmt: skip
     assert second[0] == (2, 1)

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import false_discovery_control, norm
+from scipy.stats import false_discovery_control, kstest, norm
 
 from cislens.effects.variants.calibration import (
     UNCALIBRATED,
     Null,
     RankCounts,
-    best_of_groups,
     p_values,
     percentiles,
     q_values,
@@ -91,9 +90,63 @@ def test_tops_are_by_percentile_then_by_score_over_the_background_s_spread() -> 
     assert top_columns(scores, None, None, 2).tolist() == [[0, 2]]
 
 
-def test_groups_have_the_best_of_their_tracks() -> None:
-    found = best_of_groups(np.array([[1.0, 9.0, 5.0]], np.float32), ["b", "a", "b"])
-    assert {name: values.tolist() for name, values in found.items()} == {"a": [9.0], "b": [5.0]}
+def test_the_best_of_a_set_counts_by_place_and_then_by_size() -> None:
+    scores = np.array([[4, 1], [1, 8], [2, 2], [3, 4]], np.float32)
+    null = Null.of(scores, [[0, 1], [1]])
+    assert null.width == 4
+    # Alone the background variants rank 0, 0, 2 and 1 among the others by their better column;
+    # of the first two, 8 is more times the others' root mean square (sqrt 7) than 4 (sqrt 14/3).
+    given = [[9, 0], [0, 20], [4.5, 0], [3.5, 0], [0.5, 0.5]]
+    found = null.at_least(np.array(given, np.float32))
+    # 9 is 3.3 times the root mean square of its column (sqrt 7.5), 4.5 is 1.6 times.
+    assert found[:, 2].tolist() == [0, 0, 2, 2, 4]
+    assert found[:, 3].tolist() == [4, 0, 4, 4, 4]
+    assert found[:, :2].tolist() == [[0, 4], [4, 0], [0, 4], [1, 4], [4, 4]]
+
+
+def test_a_set_passes_over_columns_without_scores() -> None:
+    null = Null.of(np.array([[1.0, np.nan], [2.0, 1.0]], np.float32), [[0, 1], [1]])
+    found = null.at_least(np.array([[5.0, 5.0], [np.nan, 5.0]], np.float32))
+    assert found[:, 2:].tolist() == [[0, UNCALIBRATED], [UNCALIBRATED, UNCALIBRATED]]
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+def test_the_best_of_many_columns_has_uniform_p_values_under_the_null(heavy: bool) -> None:
+    """1,500 independent columns and 500 that say nearly the same; 1,000 in the background."""
+    rng = np.random.default_rng(5)
+
+    def drawn(rows: int) -> np.ndarray:
+        values = rng.normal(size=(rows, 2000))
+        values[:, 1500:] = values[:, :1] + 0.1 * values[:, 1500:]
+        if heavy:
+            values *= rng.gamma(0.5, size=(rows, 1))  # a variant that moves one track moves all
+        return values.astype(np.float32)
+
+    null = Null.of(drawn(1000), [range(2000), range(1500, 2000)])
+    counts = null.at_least(drawn(1000))
+    p = p_values(counts, null.size)
+    # Two samples of 1,000 differ by less than 0.087 in 999 of 1,000 draws.
+    assert kstest(p[:, 2000], "uniform").statistic < 0.087
+    assert kstest(p[:, 2001], "uniform").statistic < 0.087
+    # The least of the columns' own p-values is next to 0 wherever nothing is going on.
+    assert kstest(p[:, :2000].min(1), "uniform").statistic > 0.3
+    if not heavy:
+        assert (percentiles(counts, null.size)[:, :2000].max(1) > 99).mean() > 0.99
+
+
+def test_a_true_effect_in_one_of_many_columns_is_found() -> None:
+    rng = np.random.default_rng(6)
+    null = Null.of(rng.normal(size=(500, 300)).astype(np.float32), [range(300)])
+    scores = rng.normal(size=(400, 300))
+    scores[:40, 7] = 9
+    counts = null.at_least(scores.astype(np.float32))
+    ranks = RankCounts(null.size, null.width)
+    ranks.add(counts)
+    q = q_values(counts, ranks.q_table())[:, 300]
+    assert (q[:40] <= 0.05).all()
+    assert (q[40:] <= 0.05).sum() <= 4
+    expected = false_discovery_control(p_values(counts, null.size)[:, 300].astype(np.float64))
+    np.testing.assert_allclose(q, expected, rtol=2e-6)
 
 
 def test_memory_of_rates_does_not_grow_with_the_variants() -> None:

@@ -37,18 +37,19 @@ def scores(log_fold: list[list[float]], llr: list[float]) -> VariantScores:
 def null() -> Null:
     """Scores 1 .. 9 of each track, 10 .. 90 of the likelihood ratio."""
     steps = np.arange(1, 10, dtype=np.float32)[:, None]
-    return Null.of(np.concatenate([steps] * 4 + [10 * steps], axis=1))
+    scores = np.concatenate([steps] * 4 + [10 * steps], axis=1)
+    return Null.of(scores, list(COLUMNS.sets.values()))
 
 
 def test_a_part_keeps_the_counts_of_the_headline_and_the_scalars() -> None:
     part = part_table(scores([[1, -5, 0, 20]], [25]), COLUMNS, null())
-    assert counts_of(part).tolist() == [[9, 5, 9, 0, 7]]
+    assert counts_of(part).tolist() == [[9, 5, 9, 0, 7, 0, 5, 0]]
     assert AT_LEAST not in part_table(scores([[1, -5, 0, 20]], [25]), COLUMNS, None).columns
 
 
 def test_a_finished_part_tells_how_unusual_each_score_is() -> None:
     part = part_table(scores([[1, -5, 0, 20], [-9.5, 2, 0, 0]], [25, np.nan]), COLUMNS, null())
-    ranks = RankCounts(9, 5)
+    ranks = RankCounts(9, 8)
     ranks.add(counts_of(part))
     table = finished(part, COLUMNS, null(), ranks.q_table())
     first, second = table.rows(named=True)
@@ -58,8 +59,11 @@ def test_a_finished_part_tells_how_unusual_each_score_is() -> None:
     assert first["top_1_q"] == np.float32(0.2)  # 2 variants * (1 / 10) / 1
     assert second["top_1_track"] == "a"
     assert second["top_1_score"] == -9.5
-    assert first["best_percentile_g1"] == 100
-    assert first["best_percentile_g2"] == np.float32(400 / 9)
+    assert first["group_percentile_g1"] == 100
+    assert first["group_percentile_g2"] == np.float32(400 / 9)
+    assert (first["any_percentile"], first["any_p"]) == (100, np.float32(0.1))
+    # 9 is more times the root mean square of 1 .. 8 than 9.5 that of 1 .. 9.
+    assert (second["any_p"], second["any_q"]) == (np.float32(0.2), np.float32(0.2))
     assert first["llr_percentile"] == np.float32(200 / 9)
     assert first["llr_q"] == np.float32(0.8)  # one variant alone: its p-value
     assert second["llr"] is None
@@ -94,10 +98,18 @@ def test_parts_are_joined_in_their_order(tmp_path: Path) -> None:
 
 
 def test_every_column_is_described() -> None:
-    names = ["log_fold", "difference_tss", "p", "llr_q", "top_2_score", "best_percentile_g1"]
-    found = describe(names, COLUMNS, 100)
+    names = ["log_fold", "difference_tss", "p", "llr_q", "top_2_score", "group_percentile_g1",
+             "any_q", "embedding_l1", "embedding_l1_percentile", "any_score"]  # fmt: skip
+    found = describe(names, Columns(TRACKS, "log_fold", ("llr", "embedding_l1")), 100)
     assert "transcription start" in found["difference_tss"]
-    assert "insertions and deletions too" in found["p"]
-    assert "of llr" in found["llr_q"]
+    assert "by |log_fold|, a value per track" in found["p"]
+    assert found["llr_q"].startswith("false discovery rate") and "|llr|" in found["llr_q"]
     assert "number 2" in found["top_2_score"]
-    assert "g1" in found["best_percentile_g1"]
+    assert "best track of g1" in found["group_percentile_g1"]
+    assert "best track of all" in found["any_q"]
+    assert found["embedding_l1"] == "l1 distance of the embeddings of both alleles"
+    assert found["embedding_l1_percentile"] == (
+        "percent of the 100 background substitutions, to which insertions and deletions are "
+        "compared too, that stand out less by |embedding_l1|"
+    )
+    assert found["any_score"] == "as the input gives it"

@@ -14,6 +14,7 @@ import pytest
 from scipy.stats import false_discovery_control
 
 from cislens.effects.variants import run as module
+from cislens.effects.variants.calibration import Null
 from cislens.effects.variants.request import Request
 from cislens.effects.variants.result import VariantScores
 from cislens.effects.variants.run import plan_variants, run_variants
@@ -98,9 +99,15 @@ def test_percentiles_and_rates_are_of_the_background(scored: Path) -> None:
         q = false_discovery_control(p)
         np.testing.assert_allclose(column(table, "q")[:, track], q, rtol=1e-6)
     best = column(table, "percentile")
-    np.testing.assert_array_equal(
-        column(table, "best_percentile_accessibility"), best[:, [0, 2]].max(1)
+    expected = Null.of(column(null, "log_fold"), [[0, 2], [0, 1, 2]])
+    counts = expected.at_least(column(table, "log_fold"))
+    np.testing.assert_allclose(
+        column(table, "group_percentile_accessibility"), 100 * (40 - counts[:, 3]) / 40
     )
+    p = (1 + counts[:, 4]) / 41
+    np.testing.assert_allclose(column(table, "any_p"), p, rtol=1e-6)
+    np.testing.assert_allclose(column(table, "any_percentile"), 100 * (40 - counts[:, 4]) / 40)
+    np.testing.assert_allclose(column(table, "any_q"), false_discovery_control(p), rtol=1e-6)
     np.testing.assert_array_equal(column(table, "top_1_percentile"), best.max(1))
     assert (column(table, "top_2_percentile") <= column(table, "top_1_percentile")).all()
 
@@ -324,7 +331,7 @@ def test_no_space_says_how_to_go_on(
 def test_memory_and_work_do_not_grow_with_the_variants(
     request_: Request, toy_genome: Genome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Arrays of 500 and of 4,000 variants at their peak, the model's own left out."""
+    """Arrays of 500 and of 2,500 variants at their peak, the model's own left out."""
 
     def score(self: VariantScorer, variants: pl.DataFrame, show: bool = False) -> VariantScores:
         rng = np.random.default_rng(variants["pos"][0])
@@ -343,7 +350,7 @@ def test_memory_and_work_do_not_grow_with_the_variants(
     monkeypatch.setattr(module, "_LARGEST_PART", 125)
     monkeypatch.setattr("cislens.effects.variants.intake._ROWS_AT_ONCE", 125)
     peaks = {}
-    for count in (200, 500, 4_000):  # the first warms caches
+    for count in (200, 500, 2_500):  # the first warms caches
         frame = pl.DataFrame(list(source(count)), schema=["pos", "ref", "alt"], orient="row")
         path = tmp_path / f"{count}.tsv"
         frame.with_columns(chrom=pl.lit("chr1")).write_csv(path, separator="\t")
@@ -352,5 +359,5 @@ def test_memory_and_work_do_not_grow_with_the_variants(
         peaks[count] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert pl.read_parquet(tmp_path / f"out{count}" / "variants.parquet").height == count
-    # The doctor's 8 bytes a variant, sorted in a copy, are 64 kB of 4,000.
-    assert peaks[4_000] < peaks[500] + 150_000
+    # The doctor's 8 bytes a variant, sorted in a copy, are 40 kB of 2,500.
+    assert peaks[2_500] < peaks[500] + 100_000

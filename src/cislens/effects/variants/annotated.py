@@ -30,6 +30,7 @@ _NAMES = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 # What separates values, keys and the parts of CISLENS_TOP may not occur in a value.
 _ESCAPED = {ord(mark): f"%{ord(mark):02X}" for mark in "%|,;= \t"}
 _TBI_LIMIT = 1 << 29
+_BEST = "of the best track, against the best track of background variants"
 _SCALARS = {"llr": "CISLENS_LLR", "embedding_l2": "CISLENS_EMBED"}
 
 
@@ -46,8 +47,8 @@ def info_fields(columns: Columns, calibrated: bool, genes: bool) -> dict[str, tu
             f"{columns.headline} of the track where |score| is largest",
         )
         if calibrated:
-            found["CISLENS_PCT"] = ("Float", "Largest percentile of any track, 0 to 100")
-            found["CISLENS_Q"] = ("Float", "Least false discovery rate of any track")
+            found["CISLENS_PCT"] = ("Float", f"Percentile, 0 to 100, {_BEST}")
+            found["CISLENS_Q"] = ("Float", f"False discovery rate {_BEST}")
     for name, field in _SCALARS.items():
         if name in columns.scalars:
             found[field] = ("Float", "Log p(alt) - log p(ref)" if name == "llr" else "Embedding L2")
@@ -71,8 +72,8 @@ def field_values(
         numbers["CISLENS_MAX"] = scores_mT[np.arange(len(scores_mT)), largest]
         names += ["top_1_track", "top_1_score"]
         if calibrated:
-            numbers["CISLENS_PCT"] = matrix_of(table["percentile"]).max(1)
-            numbers["CISLENS_Q"] = matrix_of(table["q"]).min(1)
+            numbers["CISLENS_PCT"] = matrix_of(table["any_percentile"])
+            numbers["CISLENS_Q"] = matrix_of(table["any_q"])
             names += ["top_1_percentile", "top_1_q"]
     for name, field in _SCALARS.items():
         if name in columns.scalars:

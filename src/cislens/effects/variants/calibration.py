@@ -5,11 +5,16 @@ variant's p-value counts the background variants that score at least as much as 
 only take the values 1 / (n + 1) .. 1 of n background variants. False discovery rates therefore
 follow from one histogram per column, whatever the number of variants.
 
-Dimensions: n background variant, m variant, K column (a track or a scalar), G assay group.
+The best of many columns is nothing unusual by itself: of thousands of tracks there is nearly always
+one in which a variant exceeds the whole background. A set of columns therefore has a statistic and
+a null of its own: how far a variant stands out in the column where it does most, against the same
+of each background variant, measured against the other ones.
+
+Dimensions: n background variant, m variant, K column (a track or a scalar), S set of columns.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +23,8 @@ from cislens.errors import CislensError
 
 Values = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int32]
+Ints = npt.NDArray[np.int64]
+Standing = npt.NDArray[np.float64]
 
 # In place of the count where a variant has no score, such as a likelihood ratio of a deletion.
 UNCALIBRATED = -1
@@ -25,17 +32,22 @@ UNCALIBRATED = -1
 
 @dataclass(frozen=True)
 class Null:
-    """Scores of background variants, by column.
+    """Scores of background variants, by column, and the best of sets of columns.
 
     Attributes:
         sorted_nK: |score|, ascending in each column; NaN throughout where a background variant
             has no score.
+        sets: columns of each set.
+        best_nS: `standing` in the set's best column of each background variant among the
+            others, ascending; infinite throughout if no column of the set has scores.
     """
 
     sorted_nK: Values
+    sets: tuple[Ints, ...] = ()
+    best_nS: Standing = field(default_factory=lambda: np.empty((0, 0)))
 
     @classmethod
-    def of(cls, scores_nK: Values) -> "Null":
+    def of(cls, scores_nK: Values, sets: Sequence[Sequence[int]] = ()) -> "Null":
         """The null of signed or unsigned scores (n, K).
 
         Raises:
@@ -45,12 +57,21 @@ class Null:
             raise CislensError("a null distribution needs at least one background variant.")
         absolute = np.abs(scores_nK).astype(np.float32)
         absolute[:, np.isnan(absolute).any(0)] = np.nan
-        return cls(np.sort(absolute, axis=0))
+        ascending = np.sort(absolute, axis=0)
+        members = tuple(np.asarray(columns, np.int64) for columns in sets)
+        best = [np.sort(_among_others(absolute[:, rows], ascending[:, rows])) for rows in members]
+        return cls(ascending, members, np.stack(best, 1) if best else np.empty((len(absolute), 0)))
 
     @property
     def size(self) -> int:
         """Number of background variants."""
         return len(self.sorted_nK)
+
+    @property
+    def width(self) -> int:
+        """Columns and sets together."""
+        columns: int = self.sorted_nK.shape[1]
+        return columns + len(self.sets)
 
     @property
     def scale(self) -> Values:
@@ -60,17 +81,51 @@ class Null:
         return scale
 
     def at_least(self, scores_mK: Values) -> Counts:
-        """How many background variants have at least the |score| of each variant, (m, K).
+        """How many background variants stand out at least as much as each variant.
 
-        `UNCALIBRATED` where a variant or the column's background has no score.
+        (m, K + S): by |score| in each column, then by the best column of each set.
+        `UNCALIBRATED` where a variant or the background has no score.
         """
-        found = np.full(scores_mK.shape, UNCALIBRATED, np.int32)
+        found = np.full((len(scores_mK), self.width), UNCALIBRATED, np.int32)
         absolute = np.abs(scores_mK).astype(np.float32)
         for column in np.flatnonzero(~np.isnan(self.sorted_nK[0])).tolist():
             below = np.searchsorted(self.sorted_nK[:, column], absolute[:, column], side="left")
             found[:, column] = self.size - below
-        found[np.isnan(absolute)] = UNCALIBRATED
+        columns = scores_mK.shape[1]
+        found[:, :columns][np.isnan(absolute)] = UNCALIBRATED
+        if self.sets:
+            stands_mK = standing(absolute, found[:, :columns], self.scale)
+            for place, rows in enumerate(self.sets):
+                best_m = stands_mK[:, rows].min(1)
+                reach = np.searchsorted(self.best_nS[:, place], best_m, side="right")
+                found[:, columns + place] = np.where(np.isinf(best_m), UNCALIBRATED, reach)
         return found
+
+
+def standing(scores_mK: Values, at_least_mK: Counts, scale_K: npt.NDArray[np.floating]) -> Standing:
+    """How far each variant stands out, (m, K): the less, the farther; infinite without a score.
+
+    The count of background variants that reach its |score|, less a part of 1 that grows with
+    |score| over the background's root mean square and so decides between equal counts.
+    """
+    relative = np.abs(scores_mK).astype(np.float64) / scale_K
+    found: Standing = at_least_mK - relative / (1 + relative)
+    found[at_least_mK == UNCALIBRATED] = np.inf
+    return found
+
+
+def _among_others(scores_nK: Values, sorted_nK: Values) -> Standing:
+    """Least `standing` (n,) of each background variant, the others being its background."""
+    n, least = len(scores_nK), np.full(len(scores_nK), np.inf)
+    for column in np.flatnonzero(~np.isnan(sorted_nK[0])).tolist():
+        scores = scores_nK[:, column]
+        below = np.searchsorted(sorted_nK[:, column], scores, side="left")
+        square = scores.astype(np.float64) ** 2
+        others = np.maximum(square.sum() - square, 0) / max(n - 1, 1)
+        scale = np.sqrt(np.where(others > 0, others, 1.0))
+        count = (n - 1 - below).astype(np.int32)  # without itself
+        least = np.minimum(least, standing(scores, count, scale))
+    return least
 
 
 def percentiles(at_least_mK: Counts, size: int) -> Values:
@@ -134,25 +189,13 @@ def top_columns(
     over the background's root mean square. Without a background by |score|. Columns without a
     score come last.
     """
-    absolute = np.abs(scores_mK).astype(np.float64)
+    key: Standing
     if at_least_mK is None or scale_K is None:
-        key = -absolute
+        key = -np.abs(scores_mK).astype(np.float64)
     else:
-        relative = absolute / scale_K
-        # Below 1, so that it decides only between equal counts.
-        key = at_least_mK - relative / (1 + relative)
-        key[at_least_mK == UNCALIBRATED] = np.inf
+        key = standing(scores_mK, at_least_mK, scale_K)
     key[np.isnan(scores_mK)] = np.inf
     return np.argsort(key, axis=1, kind="stable")[:, :most]
-
-
-def best_of_groups(values_mK: Values, groups: Sequence[str]) -> dict[str, Values]:
-    """The largest value (m,) over the columns of each group, by name of the group."""
-    found: dict[str, Values] = {}
-    for group in sorted(set(groups)):
-        columns = [index for index, name in enumerate(groups) if name == group]
-        found[group] = values_mK[:, columns].max(1)
-    return found
 
 
 def _called(at_least_mK: Counts, values: npt.NDArray[np.floating]) -> Values:

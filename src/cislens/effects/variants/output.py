@@ -3,7 +3,8 @@
 A part is a parquet file of some variants in the order of their source. When all are scored, the
 parts get percentiles, p-values and rates, and are joined without holding more than one in memory.
 
-Dimensions: m variant, K calibrated column (the tracks of the headline score, then scalars).
+Dimensions: m variant, K calibrated column (the tracks of the headline score, then scalars; with
+a background then the sets of tracks: assay groups, and all of them).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,6 @@ from cislens.effects.variants.calibration import (
     Counts,
     Null,
     Values,
-    best_of_groups,
     p_values,
     percentiles,
     q_values,
@@ -30,6 +30,7 @@ from cislens.files import atomic_path
 from cislens.signal.tracks import TrackTable
 
 AT_LEAST = "background_at_least"
+ANY = "any"
 TOPS = 3
 _COMMON = {
     "chrom": "chromosome, under the genome's name",
@@ -45,7 +46,19 @@ _COMMON = {
     "profile_l2": "root of the summed squared differences of all bins, a value per track",
     "llr": "log p(alt) - log p(ref) of the hidden base; null for all but substitutions",
 }
-_SNV_NULL = "of background substitutions, for insertions and deletions too"
+_REACHED = "substitutions of the background stand out at least as much"
+_CALIBRATED = {
+    "percentile": "percent of the {size} background substitutions, to which insertions and "
+    "deletions are compared too, that stand out less",
+    "p": f"(1 + number) / (1 + {{size}}), number: how many {_REACHED}",
+    "q": "false discovery rate by Benjamini and Hochberg over all variants of the run, of p",
+}
+_OF_TOP = {
+    "track": "id of the track",
+    "score": "score of the track",
+    "percentile": "percentile, by itself, of the track",
+    "q": "q, by itself, of the track",
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,22 @@ class Columns:
     def track_ids(self) -> list[str]:
         """Ids of the tracks in the order of the values; none without tracks."""
         return [] if self.tracks is None else self.tracks.frame["id"].to_list()
+
+    @property
+    def sets(self) -> dict[str, list[int]]:
+        """Tracks whose best is calibrated, by the name of its columns: each group, then any."""
+        if self.tracks is None:
+            return {}
+        groups = [name or "other" for name in self.tracks.frame["group"]]
+        found = {
+            f"group_{name}": [index for index, other in enumerate(groups) if other == name]
+            for name in sorted(set(groups))
+        }
+        return found | {ANY: list(range(len(groups)))}
+
+    def null(self, table: pl.DataFrame) -> Null:
+        """The null of a table of background variants."""
+        return Null.of(self.calibrated(table), list(self.sets.values()))
 
     def calibrated(self, table: pl.DataFrame) -> Values:
         """(m, K) the headline by track, then the scalars, of `VariantScores.table()`."""
@@ -103,7 +132,7 @@ def finished(
     null: Null | None,
     q_table: npt.NDArray[np.float64] | None,
 ) -> pl.DataFrame:
-    """A part with percentiles, p-values, rates, the top tracks and the best of each group."""
+    """A part with percentiles, p-values, rates, the top tracks, and how unusual the best is."""
     scores_mK, tracks = columns.calibrated(part), len(columns.track_ids)
     if null is None or q_table is None:
         return part.with_columns(_tops(columns, scores_mK, {}, None, None))
@@ -121,10 +150,9 @@ def finished(
         for index, scalar in enumerate(columns.scalars, tracks):
             added.append(pl.Series(f"{scalar}_{name}", values[:, index]).fill_nan(None))
     added += _tops(columns, scores_mK, measures, counts, null.scale)
-    if columns.tracks is not None:
-        groups = [name or "other" for name in columns.tracks.frame["group"]]
-        best = best_of_groups(measures["percentile"][:, :tracks], groups)
-        added += [pl.Series(f"best_percentile_{name}", values) for name, values in best.items()]
+    for index, name in enumerate(columns.sets, scores_mK.shape[1]):
+        for what in measures if name == ANY else ("percentile",):
+            added.append(pl.Series(_best_column(name, what), measures[what][:, index]))
     return part.drop(AT_LEAST).with_columns(added)
 
 
@@ -156,6 +184,11 @@ def _tops(
     return added
 
 
+def _best_column(name: str, what: str) -> str:
+    """`group_percentile_GROUP`, `any_percentile`, `any_p`, `any_q`."""
+    return f"any_{what}" if name == ANY else f"group_{what}_{name.removeprefix('group_')}"
+
+
 def join_parts(paths: Sequence[Path], out: Path) -> None:
     """One parquet file of the rows of several, in their order, in bounded memory."""
     with atomic_path(out) as aside:
@@ -182,6 +215,9 @@ def describe(names: Sequence[str], columns: Columns, size: int) -> dict[str, str
 def _meaning(name: str, columns: Columns, size: int) -> str:
     if name in _COMMON:
         return _COMMON[name]
+    calibrated = _of_calibration(name, columns, size)
+    if calibrated:
+        return calibrated
     place = "over all predicted bins"
     for ending, meaning in (
         ("_center", "over the bins around the variant"),
@@ -195,23 +231,26 @@ def _meaning(name: str, columns: Columns, size: int) -> str:
         return f"alt - ref of the signal {place}, a value per track"
     if name.startswith("embedding_"):
         return f"{name.removeprefix('embedding_')} distance of the embeddings of both alleles"
-    if name.startswith("best_percentile_"):
-        return f"largest percentile of the {name.removeprefix('best_percentile_')} tracks"
     if name.startswith("top_"):
         _, number, what = name.split("_")
-        return f"{what} of the track that stands out as number {number}"
-    return _of_calibration(name, columns, size)
+        return f"{_OF_TOP[what]} that stands out as number {number}"
+    return "as the input gives it"
 
 
 def _of_calibration(name: str, columns: Columns, size: int) -> str:
-    scalar, _, what = name.rpartition("_")
-    score = scalar or f"{columns.headline}, a value per track"
-    meanings = {
-        "percentile": f"percent of {size} scores {_SNV_NULL} that are smaller than |score|",
-        "p": f"(1 + number at least |score|) / (1 + {size}) {_SNV_NULL}",
-        "q": "false discovery rate by Benjamini and Hochberg over all variants of the run",
-    }
-    return f"{meanings[what]}; of {score}" if what in meanings else "as the input gives it"
+    """What a column says of the background; empty for one that says nothing of it."""
+    if name.startswith("group_percentile_"):
+        what, by = "percentile", f"in its best track of {name.removeprefix('group_percentile_')}"
+    elif name.startswith(f"{ANY}_"):
+        what, by = name.removeprefix(f"{ANY}_"), "in its best track of all"
+    elif name in _CALIBRATED:
+        what, by = name, f"by |{columns.headline}|, a value per track"
+    else:
+        scalar, _, what = name.rpartition("_")
+        by = f"by |{scalar}|"
+        if scalar not in columns.scalars:
+            return ""
+    return f"{_CALIBRATED[what].format(size=size)} {by}" if what in _CALIBRATED else ""
 
 
 def matrix_of(values: pl.Series) -> Values:

@@ -13,7 +13,7 @@ from cislens.files import file_digest
 from cislens.genome.reference import Genome
 
 FORMAT = "cislens-variants"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 _RESULTS = ("variants.parquet", "variants.vcf.gz", "tracks.tsv", "background.parquet",
             "summary.json")  # fmt: skip

@@ -203,7 +203,7 @@ def _null(
         starts = track(range(0, variants.height, size), "score background")
         tables = [scorer.score(variants[start : start + size]).table() for start in starts]
         _write(pl.concat(tables), path)
-    return Null.of(columns.calibrated(pl.read_parquet(path)))
+    return columns.null(pl.read_parquet(path))
 
 
 def _assemble(
@@ -215,7 +215,7 @@ def _assemble(
     parts = [_part(out, number) for number in range(total)]
     q_table = None
     if null is not None:
-        ranks = RankCounts(null.size, null.sorted_nK.shape[1])
+        ranks = RankCounts(null.size, null.width)
         for path in parts:
             ranks.add(counts_of(pl.read_parquet(path, columns=[AT_LEAST])))
         q_table = ranks.q_table()
