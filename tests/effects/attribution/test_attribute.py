@@ -11,7 +11,8 @@ from cislens.effects.attribution.entropy import entropy_map
 from cislens.effects.attribution.gradients import BothStrands, saliency
 from cislens.effects.attribution.maps import at_sequence
 from cislens.effects.attribution.network import TargetNet
-from cislens.effects.attribution.targets import parse_target, write_probe
+from cislens.effects.attribution.target_parser import parse_target
+from cislens.effects.attribution.targets import write_probe
 from cislens.effects.mutagenesis import ism
 from cislens.effects.track_model import TrackModel
 from cislens.errors import CislensError

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from cislens.effects.attribution.network import TargetNet
-from cislens.effects.attribution.targets import Probe, parse_target
+from cislens.effects.attribution.target_parser import parse_target
+from cislens.effects.attribution.targets import Probe
 from cislens.effects.averaging import Averaging
 from cislens.effects.track_model import TrackModel
 from cislens.effects.tracks import view_rates

@@ -4,14 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cislens.effects.attribution.targets import (
-    FLOOR,
-    Grid,
-    Reading,
-    parse_target,
-    read_probe,
-    write_probe,
-)
+from cislens.effects.attribution.target_parser import parse_target
+from cislens.effects.attribution.targets import FLOOR, Grid, Reading, read_probe, write_probe
 from cislens.errors import CislensError, MissingFileError
 from cislens.randomness import generator
 from cislens.signal.tracks import Track, track_table
@@ -115,37 +109,6 @@ def test_a_stretch_or_an_offset_without_bins_is_refused(start, end):
         text = text.replace("[64:90]", where) if "[" in text else text + where
         with pytest.raises(CislensError, match="no bin overlaps"):
             parse_target(text, TRACKS).require(GRID)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "expected mean"),
-        ("ATAC", "expected mean"),
-        ("meen()", "no meen.*Did you mean 'mean'"),
-        ('mean(assay == "ATAC"', "parenthesis is not closed"),
-        ('mean(assay == "ATAC)', "quote is not closed"),
-        ('mean(assay == "ATAC", 5)', "takes 1, found 2"),
-        ('difference(assay == "ATAC")', "takes 2, found 1"),
-        ('bin(assay == "ATAC", near)', "OFFSET is 'near'"),
-        ("mean()[5]", r"after mean\(...\) stands '\[5\]'"),
-        ("mean()[5:5]", "is empty"),
-        ("bin(, 0)[0:5]", r"takes no \[START:END\]"),
-        ("log(mean())[0:5]", r"takes no \[START:END\]"),
-        ("log(difference(, ))", "never below 0"),
-        ("log(log(mean()))", "never below 0"),
-        ('mean(assay == "ATACS")', "ATAC"),
-        ('mean(essay == "ATAC")', "assay"),
-    ],
-)  # fmt: skip
-def test_what_is_no_target_is_refused(text, message):
-    with pytest.raises(CislensError, match=message):
-        parse_target(text, TRACKS)
-
-
-def test_a_model_without_tracks_has_probes_only():
-    with pytest.raises(CislensError, match=r"has no tracks; expected probe\(FILE.npz\)"):
-        parse_target("mean()", None)
 
 
 def test_a_probe_that_is_none_is_refused(tmp_path):

@@ -103,7 +103,7 @@ def attribute(
             number of an output any network x (B, 4, L) -> (B, T) or (B, T, N), whose bins are
             summed; for entropy a masked language model or its folder.
         x_n4L: one-hot A, C, G, T; N is all zeros.
-        target: in words (`attribution.targets`), parsed, or the number of an output.
+        target: in words (`attribution.target_parser`), parsed, or the number of an output.
         method: gradient-corrected saliency (Majdandzic et al. 2023), integrated gradients
             (Sundararajan et al. 2017), mutagenesis with every base, or the map of entropies.
         species: whose tracks; may be left out where there is one only.

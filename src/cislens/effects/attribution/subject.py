@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from cislens.effects.attribution.gradients import BothStrands, place_of, summed_bins
 from cislens.effects.attribution.network import TargetNet
-from cislens.effects.attribution.targets import Target, parse_target
+from cislens.effects.attribution.target_parser import parse_target
+from cislens.effects.attribution.targets import Target
 from cislens.effects.devices import running
 from cislens.effects.mutagenesis import Predict
 from cislens.effects.track_model import TrackModel
