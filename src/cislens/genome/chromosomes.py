@@ -18,6 +18,10 @@ _NUMERALS = (
 _ROMAN = {numeral: str(number) for number, numeral in enumerate(_NUMERALS, 1)}
 
 
+class NoCommonChromosomeError(CislensError):
+    """No chromosome of a file is in the genome."""
+
+
 @dataclass(frozen=True)
 class ChromosomeMap:
     """How names of a file translate to the names of the genome.
@@ -47,7 +51,8 @@ def match_names(found: Iterable[str], known: Iterable[str], source: str) -> Chro
     is reported in the log.
 
     Raises:
-        CislensError: if no name matches, or two names match the same chromosome.
+        NoCommonChromosomeError: if no name matches.
+        CislensError: if two names match the same chromosome.
     """
     found, known = list(dict.fromkeys(found)), list(dict.fromkeys(known))
     mapping = {name: name for name in found if name in set(known)}
@@ -63,7 +68,7 @@ def match_names(found: Iterable[str], known: Iterable[str], source: str) -> Chro
             mapping[name] = counterpart
     _require_one_to_one(mapping, source)
     if not mapping:
-        raise CislensError(
+        raise NoCommonChromosomeError(
             f"no chromosome of {source} is in the genome: {source} has {_some(found)}, the genome "
             f"has {_some(known)}. They belong to different assemblies or species."
         )

@@ -28,6 +28,7 @@ class Evidence:
         unknown: alleles by the name of a chromosome that the genome lacks.
         last: largest position by chromosome of the genome.
         examples: some alleles whose `ref` is wrong, as the file has them.
+        foreign: why no chromosome's name so far is in the genome, "" if one is.
     """
 
     kept: int = 0
@@ -36,6 +37,7 @@ class Evidence:
     unknown: Counter[str] = field(default_factory=Counter)
     last: dict[str, int] = field(default_factory=dict)
     examples: list[str] = field(default_factory=list)
+    foreign: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ class DoctorReport:
         """Lines for people."""
         named = f", which is {self.assembly}" if self.assembly else ""
         lines = [
-            f"{self.source}: {self.kept} of {self.alleles} alleles kept for {self.genome}{named}."
+            f"{self.source}: {self.kept} of {counted(self.alleles, 'allele')} kept for "
+            f"{self.genome}{named}."
         ]
         lines += [
             f"  {count} left out: {_WORDS[reason]}" for reason, count in self.left_out.items()
@@ -104,19 +107,20 @@ class DoctorReport:
         if not self.kept and not self.share_wrong > limit:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
             raise CislensError(
-                f"{self.source}: none of {self.alleles} alleles can be scored"
+                f"{self.source}: none of {counted(self.alleles, 'allele')} can be scored"
                 f"{f' ({reasons})' if reasons else ''}. {self.guess}".rstrip()
             )
         if self.share_wrong <= limit and self.contradicted and self.checked < _FEW:
             raise CislensError(
-                f"{self.source}: {self.checked} alleles are too few to tell whether its header is "
+                f"{self.source}: {counted(self.checked, 'allele')} "
+                f"{'is' if self.checked == 1 else 'are'} too few to tell whether its header is "
                 f"wrong. {self.guess}"
             )
         if self.share_wrong > limit:
             examples = f", e.g. {', '.join(self.examples)}" if self.examples else ""
             raise CislensError(
-                f"{self.source}: {self.share_wrong:.1%} of {self.checked} alleles (allowed "
-                f"{limit:.1%}) do not have the ref that {self.genome} has at their position"
+                f"{self.source}: in {self.share_wrong:.1%} of {counted(self.checked, 'allele')} "
+                f"(allowed {limit:.1%}) ref is not what {self.genome} has at their position"
                 f"{examples}. {self.guess}"
             )
 
@@ -169,7 +173,7 @@ def _guesses(
     evidence: Evidence, share: float, own: Assembly | None, conflict: str,
     header: VariantHeader, source: str, genome: Genome,
 ) -> list[str]:  # fmt: skip
-    words = [conflict] if conflict else []
+    words = [text for text in (evidence.foreign, conflict) if text]
     if share <= _LIMIT:
         return words
     bases, beyond = evidence.bases, evidence.reasons["beyond_end"]
@@ -251,6 +255,11 @@ def _conflict(header: VariantHeader, genome: Genome) -> str:
                 "the file over, or give its own genome."
             )
     return ""
+
+
+def counted(count: int, word: str) -> str:
+    """A number with its noun."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _some(names: list[str]) -> str:

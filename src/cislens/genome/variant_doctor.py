@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from cislens.genome.chromosomes import match_names
+from cislens.genome.chromosomes import NoCommonChromosomeError, match_names
 from cislens.genome.reference import Genome
 from cislens.genome.variant_checks import WRONG, details, judge_reference, judge_text
 from cislens.genome.variant_diagnosis import DoctorReport, Evidence, report_of
@@ -79,7 +79,7 @@ class Doctor:
         A table without `source_row` gets the numbers of its rows, from 1.
 
         Raises:
-            CislensError: if no name of a chromosome is in the genome, or two belong to one.
+            CislensError: if two names belong to one chromosome of the genome.
         """
         absent = [name for name in ("id", ROW, "allele") if name not in chunk.columns]
         filled = _FILLED | {ROW: pl.int_range(1, pl.len() + 1, dtype=pl.Int64)}
@@ -136,9 +136,15 @@ class Doctor:
             ]
         if new:
             self._found += new
-            self._names = match_names(
-                self._found, self.genome.chrom_sizes, str(self._source)
-            ).mapping
+            self._evidence.foreign = ""
+            try:
+                self._names = match_names(
+                    self._found, self.genome.chrom_sizes, str(self._source)
+                ).mapping
+            except NoCommonChromosomeError as error:
+                self._evidence.foreign = str(
+                    error
+                )  # every allele is left out, and `require` says so
 
     def _normalized(self, variants: pl.DataFrame) -> pl.DataFrame:
         bare = (pl.col("ref") == "-") | (pl.col("alt") == "-")
@@ -175,7 +181,7 @@ def examine_file(
 
     Raises:
         MissingFileError: if there is no such file.
-        CislensError: if it is damaged, or shares no chromosome's name with the genome.
+        CislensError: if it is damaged, or two names of chromosomes belong to one of the genome.
     """  # fmt: skip
     doctor = Doctor(genome, path, columns)
     for part in track(stream_variants(path, columns, chunk), "examining variants"):

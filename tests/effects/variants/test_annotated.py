@@ -84,6 +84,22 @@ def test_each_allele_has_its_own_values_and_the_record_stays(tmp_path: Path) -> 
     assert b'Description="old"' not in b"".join(raw)
 
 
+def test_alleles_that_nothing_is_known_of_get_a_mark_if_there_is_one(tmp_path: Path) -> None:
+    source = tmp_path / "a.vcf"
+    source.write_text(
+        "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+        "1\t5\t.\tA\tG,<DEL>,T\t.\t.\tDP=4\n1\t7\t.\tC\tT\t.\t.\t.\n"
+    )
+    fields = {"CISLENS_MAX": ("Float", "x")}
+    for rest, marks in (("", (".,symbolic,.", "")), ("elsewhere", (".,symbolic,elsewhere", "x"))):
+        scored = iter([((1, 0), {"CISLENS_MAX": "1"})])
+        lost = iter([((1, 1), "symbolic")])
+        assert write_annotated(tmp_path / "o.vcf.gz", source, fields, scored, lost, rest)
+        first, second = lines_of(tmp_path / "o.vcf.gz")[-2:]
+        assert first.endswith(f"\tDP=4;CISLENS_MAX=1,.,.;CISLENS_LEFT_OUT={marks[0]}")
+        assert second.endswith("\tCISLENS_LEFT_OUT=elsewhere" if marks[1] else "\t.")
+
+
 def test_unsorted_records_are_written_and_not_indexed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

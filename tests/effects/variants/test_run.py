@@ -21,6 +21,7 @@ from cislens.effects.variants.run import plan_variants, run_variants
 from cislens.effects.variants.scores import Scoring, VariantScorer, score_variants
 from cislens.errors import CislensError
 from cislens.files import file_digest
+from cislens.genome.codes import decode
 from cislens.genome.reference import Genome
 
 FILES = [
@@ -171,6 +172,84 @@ def test_killed_while_the_tables_are_written_gives_the_same_bytes(
     assert digests(tmp_path / "out") == digests(scored)
 
 
+def test_killed_before_the_parts_were_cleared_clears_them_when_started_again(
+    request_: Request, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_variants(request_, tmp_path / "out")
+    assert (tmp_path / "out" / "summary.json").exists() and (tmp_path / "out" / "parts").exists()
+    run_variants(request_, tmp_path / "out")
+    assert digests(tmp_path / "out") == digests(scored)
+
+
+def test_effects_at_rounding_are_warned_of(
+    request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    original = VariantScorer.score
+
+    def score(self: VariantScorer, variants: pl.DataFrame, show: bool = False) -> VariantScores:
+        found = original(self, variants, show)
+        changed = found.by_track["log_fold"] * np.array(factors, np.float32)
+        return replace(found, by_track={**found.by_track, "log_fold": changed})
+
+    monkeypatch.setattr(VariantScorer, "score", score)
+    factors = [1e4, 1e4, 1e4]
+    assert run_variants(request_, tmp_path / "well")["warning"] == ""
+    assert "mean nothing" not in caplog.text
+    factors = [1e-4, 1e4, 0]
+    summary = run_variants(request_, tmp_path / "out")
+    assert "change log_fold of 2 of 3 tracks by less than 1e-06" in summary["warning"]
+    assert summary["warning"] in caplog.text
+
+
+def test_names_of_another_species_are_refused_and_listed(
+    request_: Request, toy_vcf: Path, tmp_path: Path
+) -> None:
+    lines = toy_vcf.read_text().splitlines()
+    bad = tmp_path / "bad.vcf"
+    bad.write_text("\n".join(f"9{line[1:]}" if line[0] != "#" else line for line in lines) + "\n")
+    given = replace(request_, variants=bad)
+    for keep_going in (False, True):
+        with pytest.raises(CislensError, match=r"no chromosome of .* is in the genome") as refused:
+            run_variants(replace(given, keep_going=keep_going), tmp_path / "out")
+        assert "--keep-going" not in str(refused.value)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["doctor.json", "left_out.tsv"]
+    listed = pl.read_csv(tmp_path / "out" / "left_out.tsv", separator="\t")
+    assert listed["chrom"].cast(pl.String).unique().to_list() == ["9"]
+    assert listed.height == 102
+    report = json.loads((tmp_path / "out" / "doctor.json").read_text())
+    assert report["left_out"]["unknown_chromosome"] == 84
+    assert "is in the genome" in report["guess"]
+
+
+@pytest.mark.parametrize(("wrong", "hint"), [(True, False), (False, True)])
+def test_keep_going_is_advised_where_it_applies(
+    request_: Request, tmp_path: Path, wrong: bool, hint: bool
+) -> None:
+    """One allele with a wrong ref leaves nothing; one under a wrong header may be scored."""
+    ref = decode(request_.genome.fetch("chr1", 600, 601))
+    other = "ACGT"[("ACGT".index(ref) + 2) % 4]
+    path = tmp_path / "one.vcf"
+    path.write_text(
+        f"##fileformat=VCFv4.2\n##contig=<ID=1,length={40000 if wrong else 50000}>\n"
+        f"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+        f"1\t601\t.\t{other if wrong else ref}\t{ref if wrong else other}\t.\t.\t.\n"
+    )
+    with pytest.raises(CislensError, match="1 allele ") as refused:
+        run_variants(replace(request_, variants=path), tmp_path / "out")
+    assert ("--keep-going" in str(refused.value)) is hint
+    assert ("left_out.tsv" in str(refused.value)) is wrong
+    if hint:
+        given = replace(request_, variants=path, keep_going=True)
+        assert run_variants(given, tmp_path / "out")["variants"] == 1
+
+
 def test_a_finished_run_is_answered_and_another_refused(
     request_: Request, scored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,8 +369,13 @@ def test_only_variants_near_a_gene(request_: Request, toy_genes: Path, tmp_path:
         other = [line for line in handle if line.startswith("2\t")]
     assert len(other) == 30
     assert not [line for line in other if "CISLENS_TOP" in line]
+    assert all("elsewhere" in line.split("CISLENS_LEFT_OUT=")[1] for line in other)
+    assert sum(line.count("symbolic") for line in other) == 6
+    assert summary["elsewhere"] == 84 - summary["variants"]
+    assert summary["left_out"] == {"star": 6, "symbolic": 12}
+    assert plan_variants(near)["elsewhere"] == summary["elsewhere"]
     far = replace(near, gene_names=("RIGHT1",))
-    with pytest.raises(CislensError, match=r"none of the 84 variants of .* is near the genes"):
+    with pytest.raises(CislensError, match=r"none of 84 variants of .* is near the genes"):
         plan_variants(far)
 
 
@@ -311,6 +395,8 @@ def test_a_plan_checks_and_writes_nothing(request_: Request, tmp_path: Path) -> 
     assert len(plan["first_bases"]) == len(first) == 21
     assert plan["first_variant"].startswith("1:601:")
     assert not (tmp_path / "out").exists()
+    assert plan["calibrated"][0] == "log_fold"
+    assert plan_variants(replace(request_, background=0))["calibrated"] == []
     with pytest.raises(CislensError, match="GPU"):
         plan_variants(replace(request_, scoring=Scoring(device="cuda:99")))
 

@@ -23,6 +23,7 @@ from cislens.genome.reference import Genome
 logger = logging.getLogger("cislens")
 
 LEFT_OUT = "CISLENS_LEFT_OUT"
+ELSEWHERE = "elsewhere"
 _KEY = tuple[int, int]
 _Row = tuple[dict[str, Any], dict[str, str]]
 _HELD = 4096
@@ -101,11 +102,13 @@ def write_annotated(
     fields: Mapping[str, tuple[str, str]],
     scored: Iterator[tuple[_KEY, dict[str, str]]],
     left_out: Iterator[tuple[_KEY, str]],
+    rest: str = "",
 ) -> bool:
     """Write a VCF's or BCF's records with the fields of their alleles, bgzip; index it.
 
     Args:
         scored, left_out: by record (from 1) and allele (from 0), ascending.
+        rest: why alleles are in neither, as where only those near a gene are scored.
 
     Returns:
         Whether it was indexed, which needs records in the order of positions.
@@ -115,7 +118,7 @@ def write_annotated(
 
     def lines() -> Iterator[str]:
         for number, line in enumerate(records, 1):
-            yield _annotated(line, fields, pending.of(number)) + "\n"
+            yield _annotated(line, fields, pending.of(number), rest) + "\n"
 
     return _write(out, _header(header, fields), lines())
 
@@ -180,14 +183,18 @@ class _Merged:
 
 
 def _annotated(
-    line: str, fields: Mapping[str, tuple[str, str]], values: Mapping[int, dict[str, str]]
+    line: str,
+    fields: Mapping[str, tuple[str, str]],
+    values: Mapping[int, dict[str, str]],
+    rest: str = "",
 ) -> str:
     cells = _filled(line.split("\t"))
     alleles = cells[4].count(",") + 1
     kept = [part for part in cells[7].split(";") if not part.startswith("CISLENS_")]
     info = [part for part in kept if part not in ("", ".")]
-    names = (*fields, LEFT_OUT) if values else ()
-    given = [values.get(allele, {}) for allele in range(alleles)]
+    other = {LEFT_OUT: rest} if rest else {}
+    names = (*fields, LEFT_OUT) if values or rest else ()
+    given = [values.get(allele, other) for allele in range(alleles)]
     for name in names:
         text = ",".join([one.get(name, ".") for one in given])
         if text.strip(".,"):

@@ -68,6 +68,13 @@ class Null:
         return len(self.sorted_nK)
 
     @property
+    def spread(self) -> npt.NDArray[np.float64]:
+        """Root mean square of each column; NaN without scores."""
+        square = np.mean(self.sorted_nK.astype(np.float64) ** 2, axis=0)
+        spread: npt.NDArray[np.float64] = np.sqrt(square)
+        return spread
+
+    @property
     def width(self) -> int:
         """Columns and sets together."""
         columns: int = self.sorted_nK.shape[1]
@@ -76,8 +83,8 @@ class Null:
     @property
     def scale(self) -> Values:
         """Root mean square of each column; 1 where all is 0."""
-        square = np.mean(self.sorted_nK.astype(np.float64) ** 2, axis=0)
-        scale: Values = np.sqrt(np.where(square > 0, square, 1.0)).astype(np.float32)
+        spread = self.spread
+        scale: Values = np.where(spread > 0, spread, 1.0).astype(np.float32)
         return scale
 
     def at_least(self, scores_mK: Values) -> Counts:

@@ -23,7 +23,7 @@ from cislens.files import atomic_path, write_atomic
 from cislens.genome.annotation import read_genes
 from cislens.genome.chromosomes import match_names
 from cislens.genome.reference import Genome
-from cislens.genome.variant_diagnosis import DoctorReport
+from cislens.genome.variant_diagnosis import DoctorReport, counted
 from cislens.genome.variant_doctor import Doctor, Examined
 from cislens.genome.variant_stream import stream_variants
 from cislens.progress import track
@@ -99,6 +99,11 @@ class Inspection:
     variants: int
     first: pl.DataFrame
 
+    @property
+    def elsewhere(self) -> int:
+        """Variants without fault that lie outside of `Intake.only`."""
+        return self.report.kept - self.variants
+
 
 def inspect(intake: Intake, out: Path | None, keep_going: bool) -> Inspection:
     """Read the whole file once; `left_out.tsv` and `doctor.json` tell what is wrong with it.
@@ -131,18 +136,16 @@ def inspect(intake: Intake, out: Path | None, keep_going: bool) -> Inspection:
         try:
             report.require()
         except CislensError as error:
-            raise CislensError(
-                f"{error} {_where(out)}Use --keep-going to leave them out and score the others."
-            ) from None
+            raise CislensError(f"{error}{_hint(report, out)}") from None
     if not variants:
         if intake.only is not None and report.kept:
             raise CislensError(
-                f"none of the {report.kept} variants of {intake.path} is near the genes asked for; "
-                "leave out --gene to score them all."
+                f"none of {counted(report.kept, 'variant')} of {intake.path} is near the genes "
+                "asked for; leave out --gene to score them all."
             )
         raise CislensError(
-            f"{intake.path}: none of {report.alleles} alleles can be scored. "
-            f"{_where(out)}{report.guess}".rstrip()
+            f"{intake.path}: none of {counted(report.alleles, 'allele')} can be scored. "
+            f"{report.guess}{_hint(report, out)}".rstrip()
         )
     return Inspection(report, census, variants, first)
 
@@ -199,5 +202,13 @@ def _overlaps(variants: pl.DataFrame, only: pl.DataFrame) -> npt.NDArray[np.bool
     return found
 
 
-def _where(out: Path | None) -> str:
-    return "" if out is None else f"{out / LEFT_OUT} lists them. "
+def _hint(report: DoctorReport, out: Path | None) -> str:
+    """Where to look, and what `--keep-going` would do."""
+    words = ""
+    if report.left_out and out is not None:
+        words = f" {out / LEFT_OUT} lists what is left out."
+    if not report.kept:
+        return words
+    if report.share_wrong:
+        return f"{words} Use --keep-going to leave the wrong ones out and score the others."
+    return f"{words} Use --keep-going if it is the header that is wrong."

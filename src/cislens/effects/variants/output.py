@@ -24,14 +24,17 @@ from cislens.effects.variants.calibration import (
     q_values,
     top_columns,
 )
+from cislens.effects.variants.measures import LLR
 from cislens.effects.variants.result import VariantScores
 from cislens.effects.variants.scores import VariantScorer
 from cislens.files import atomic_path
+from cislens.genome.variant_diagnosis import counted
 from cislens.signal.tracks import TrackTable
 
 AT_LEAST = "background_at_least"
 ANY = "any"
 TOPS = 3
+_ROUNDING = 1e-6  # of 1 + signal; float32 rounds at 6e-8, and sums add up
 _COMMON = {
     "chrom": "chromosome, under the genome's name",
     "pos": "first base, 1-based, left-aligned",
@@ -88,6 +91,11 @@ class Columns:
         return [] if self.tracks is None else self.tracks.frame["id"].to_list()
 
     @property
+    def names(self) -> list[str]:
+        """Scores that are calibrated against a background."""
+        return [*([] if self.headline is None else [self.headline]), *self.scalars]
+
+    @property
     def sets(self) -> dict[str, list[int]]:
         """Tracks whose best is calibrated, by the name of its columns: each group, then any."""
         if self.tracks is None:
@@ -108,6 +116,23 @@ class Columns:
         parts = [] if self.headline is None else [matrix_of(table[self.headline])]
         parts += [matrix_of(table[name])[:, None] for name in self.scalars]
         return np.concatenate(parts, axis=1)
+
+
+def rounding_warning(null: Null, columns: Columns) -> str:
+    """Says which logarithms of ratios differ by no more than single precision rounds; or ""."""
+    wide = len(columns.track_ids)
+    small = null.spread < _ROUNDING
+    low, what = int(small[:wide].sum()), []
+    if low:
+        what.append(f"{columns.headline} of {low} of {counted(wide, 'track')}")
+    if LLR in columns.scalars and small[wide + columns.scalars.index(LLR)]:
+        what.append(LLR)
+    if not what:
+        return ""
+    return (
+        f"Background variants change {' and '.join(what)} by less than {_ROUNDING:g} (root mean "
+        "square), which is rounding: percentiles, p and q of it mean nothing. Is the model trained?"
+    )
 
 
 def part_table(scores: VariantScores, columns: Columns, null: Null | None) -> pl.DataFrame:

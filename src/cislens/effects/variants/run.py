@@ -24,6 +24,7 @@ import polars as pl
 
 from cislens.effects.devices import resolve_device
 from cislens.effects.variants.annotated import (
+    ELSEWHERE,
     field_values,
     info_fields,
     write_annotated,
@@ -50,6 +51,7 @@ from cislens.effects.variants.output import (
     join_parts,
     part_table,
     read_parts,
+    rounding_warning,
     write_tracks,
 )
 from cislens.effects.variants.request import MANIFEST, Request, manifest_of, require_own
@@ -82,6 +84,8 @@ def run_variants(request: Request, out: Path) -> dict[str, Any]:
     require_own(out, manifest)
     if (out / SUMMARY).exists():
         logger.info("%s is already scored", out)
+        if (out / "parts").exists():  # killed before it was cleared
+            shutil.rmtree(out / "parts")
         summary: dict[str, Any] = json.loads((out / SUMMARY).read_text())
         return summary
     parts = out / "parts"
@@ -91,8 +95,11 @@ def run_variants(request: Request, out: Path) -> dict[str, Any]:
             inspection = inspect(prepared.intake, out, request.keep_going)
             write_atomic(out / MANIFEST, json.dumps(manifest, indent=2) + "\n")
             null, background = _score(request, prepared, inspection, out)
+            warning = "" if null is None else rounding_warning(null, prepared.columns)
+            if warning:
+                logger.warning(warning)
             summary = _assemble(request, prepared, inspection, null, out)
-            summary["background"] = background
+            summary |= {"background": background, "warning": warning}
             write_atomic(out / SUMMARY, json.dumps(summary, indent=2) + "\n")
         except (CislensError, OSError) as error:
             if not any(parts.glob("*.parquet")):
@@ -126,13 +133,14 @@ def plan_variants(request: Request, out: Path | None = None) -> dict[str, Any]:
     return {
         "variants": found.variants,
         "left_out": report.left_out,
+        "elsewhere": found.elsewhere,
         "guess": report.guess,
         "renamed": report.renamed,
         "model": str(request.model),
         "species": scorer.species,
         "scores": list(scorer.names),
         "tracks": columns.track_ids,
-        "calibrated": [*([columns.headline] if columns.headline else []), *columns.scalars],
+        "calibrated": columns.names if request.background else [],
         "background": request.background,
         "window_bp": scorer.layout.length,
         "passes_at_most": 2 * scorer.averaging.views * (found.variants + request.background),
@@ -234,6 +242,7 @@ def _assemble(
     return {
         "variants": inspection.variants,
         "left_out": inspection.report.left_out,
+        "elsewhere": inspection.elsewhere,
         "renamed": inspection.report.renamed,
         "guess": inspection.report.guess,
         "indexed": indexed,
@@ -261,7 +270,9 @@ def _write_vcf(
                 yield row, found
 
     if _is_vcf(request.variants):
-        return write_annotated(place, request.variants, fields, scored(), left_out_reasons(out))
+        reasons = left_out_reasons(out)
+        rest = ELSEWHERE if request.gene_names else ""
+        return write_annotated(place, request.variants, fields, scored(), reasons, rest)
     return write_own(place, request.genome, fields, own())
 
 
