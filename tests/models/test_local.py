@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cislens.models.contract import Encoder
+from cislens.models.contract import Embedding, Encoder
 from cislens.models.presets import PRESETS, encoder_config
 from cislens.models.registry import build_encoder
 
@@ -73,6 +73,19 @@ def assert_same(got: Tensor, want: Tensor) -> None:
     torch.testing.assert_close(got, want, rtol=0, atol=1e-5 * float(want.abs().max()))
 
 
+def assert_same_embedding(got: Embedding, want: Embedding) -> None:
+    assert_same(got.values_BND, want.values_BND)
+    assert torch.equal(got.valid_BN, want.valid_BN)
+    assert got.bin_size == want.bin_size
+    for mine, theirs in (
+        (got.species_BC, want.species_BC),
+        (got.summary_BD, want.summary_BD),
+    ):
+        assert (mine is None) == (theirs is None)
+        if mine is not None and theirs is not None:
+            assert_same(mine, theirs)
+
+
 def called(x_B4L: Tensor, row: int) -> Tensor:
     return x_B4L[row].sum(dim=0).nonzero().flatten()
 
@@ -100,26 +113,19 @@ def test_embedding_is_that_of_the_changed_window(
             inner = found[torch.randint(0, len(found), (4,), generator=rng)]
             positions += torch.cat([found[:2], found[-2:], inner]).tolist()
             rows += [row] * (len(positions) - len(rows))
+    net = encoder(name)
+    local = net.local(x_B4L, species_B)
+    assert local is not None
+    with torch.no_grad():
+        assert_same_embedding(local.reference(), net(x_B4L, species_B))
     if not rows:
         return
     row_M, position_M = torch.tensor(rows), torch.tensor(positions)
     base_M = torch.randint(0, 4, row_M.shape, generator=rng)
-    net = encoder(name)
-    local = net.local(x_B4L, species_B)
-    assert local is not None
     got = local.embeddings(row_M, position_M, base_M)
     with torch.no_grad():
         want = net(substituted(x_B4L, row_M, position_M, base_M), species_B[row_M])
-    assert_same(got.values_BND, want.values_BND)
-    assert torch.equal(got.valid_BN, want.valid_BN)
-    assert got.bin_size == want.bin_size
-    for mine, theirs in (
-        (got.species_BC, want.species_BC),
-        (got.summary_BD, want.summary_BD),
-    ):
-        assert (mine is None) == (theirs is None)
-        if mine is not None and theirs is not None:
-            assert_same(mine, theirs)
+    assert_same_embedding(got, want)
 
 
 @pytest.mark.parametrize("name", LOCAL)

@@ -205,6 +205,8 @@ class _Strand:
         return cls(encoder, x_B4L, species_B, encoder.local(x_B4L, species_B))
 
     def reference(self) -> Embedding:
+        if self.local is not None:
+            return self.local.reference()
         found: Embedding = self.encoder(self.x_B4L, self.species_B)
         return found
 

@@ -112,6 +112,10 @@ class LocalEncoder(ABC):
     """Reference windows with the activations that a substitution in one of them leaves alone."""
 
     @abstractmethod
+    def reference(self) -> Embedding:
+        """Of the reference windows themselves, padded to whole bins; without gradient."""
+
+    @abstractmethod
     def embeddings(self, row_M: Tensor, position_M: Tensor, base_M: Tensor) -> Embedding:
         """Of M windows, each a reference window with one base replaced; without gradient.
 

@@ -261,6 +261,12 @@ class _LocalTrunk(LocalEncoder):
         self.valid_BN, self.mask_BN, self.species_B = valid_BN, mask_BN, species_B
 
     @torch.no_grad()
+    def reference(self) -> Embedding:
+        bins_BND = self.tower.bins_BND
+        layers = self.encoder.from_bins(bins_BND, self.valid_BN, self.mask_BN, self.species_B)
+        return deque(layers, maxlen=1).pop()
+
+    @torch.no_grad()
     def embeddings(self, row_M: Tensor, position_M: Tensor, base_M: Tensor) -> Embedding:
         patches = self.tower.patches(row_M, position_M, base_M)
         x_MND = patches.within(self.tower.bins_BND)

@@ -175,6 +175,10 @@ class LocalBlocks:
             x_BND = block.finish(x_BND, spread_BND)
         self.before_last_BND, self.last_BND = x_BND, last(x_BND)
 
+    def reference(self) -> Tensor:
+        """The embedding of the reference windows, (B, N, D)."""
+        return self.last_BND
+
     def __call__(self, patches: Patches) -> Tensor:
         """The embedding of whole windows, (M, N, D)."""
         length = self.last_BND.shape[1]
@@ -221,13 +225,19 @@ class WholeBlocks:
         self.blocks, self.last, self.x_BND = tuple(blocks), last, x_BND
         self.mask_BN1 = None if mask_BN is None else mask_BN.unsqueeze(2)
 
+    def reference(self) -> Tensor:
+        """The embedding of the reference windows, (B, N, D)."""
+        return self._embedded(self.x_BND, self.mask_BN1)
+
     def __call__(self, patches: Patches) -> Tensor:
         """The embedding of whole windows, (M, N, D)."""
-        x_MND = patches.within(self.x_BND)
         mask_MN1 = None if self.mask_BN1 is None else self.mask_BN1[patches.row_M]
+        return self._embedded(patches.within(self.x_BND), mask_MN1)
+
+    def _embedded(self, x_BND: Tensor, mask_BN1: Tensor | None) -> Tensor:
         for block in self.blocks:
-            x_MND = block(x_MND, mask_MN1)
-        return self.last(x_MND)
+            x_BND = block(x_BND, mask_BN1)
+        return self.last(x_BND)
 
 
 class LocalConvolutions(LocalEncoder):
@@ -240,10 +250,14 @@ class LocalConvolutions(LocalEncoder):
     """
 
     def __init__(
-        self, tower: Tower, blocks: Callable[[Patches], Tensor], bin_size: int, valid_BN: Tensor
+        self, tower: Tower, blocks: LocalBlocks | WholeBlocks, bin_size: int, valid_BN: Tensor
     ) -> None:
         self.tower, self.blocks = tower, blocks
         self.bin_size, self.valid_BN = bin_size, valid_BN
+
+    @torch.no_grad()
+    def reference(self) -> Embedding:
+        return Embedding(self.blocks.reference(), self.bin_size, self.valid_BN)
 
     @torch.no_grad()
     def embeddings(self, row_M: Tensor, position_M: Tensor, base_M: Tensor) -> Embedding:

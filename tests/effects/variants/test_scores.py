@@ -63,6 +63,10 @@ class Substituting(LocalEncoder):
     def __init__(self, encoder: CountingEncoder, x_B4L: Tensor) -> None:
         self.encoder, self.x_B4L = encoder, x_B4L
 
+    def reference(self) -> Embedding:
+        found: Embedding = self.encoder(self.x_B4L)
+        return found
+
     def embeddings(self, row_M: Tensor, position_M: Tensor, base_M: Tensor) -> Embedding:
         x_M4L, rows = self.x_B4L[row_M].clone(), torch.arange(len(row_M))
         assert bool((x_M4L[rows, :, position_M].sum(1) == 1).all())

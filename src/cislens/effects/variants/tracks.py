@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cislens.effects.averaging import Averaging
 from cislens.effects.variants.windows import Ints, Layout
-from cislens.genome.codes import Codes, N, one_hot
+from cislens.genome.codes import Codes, one_hot
 from cislens.models.contract import UNKNOWN, Embedding, Encoder, LocalEncoder
 from cislens.models.profile import ProfileModel
 from cislens.signal.tracks import Track
@@ -85,16 +85,13 @@ class Reader:
     @torch.inference_mode()
     def shared(self, codes_BW: Codes) -> "Shared | None":
         """Reference windows of which substitutions are read locally; None if there is no gain."""
-        inside = codes_BW[:, 2 * self.averaging.margin : self.layout.length]
-        if (inside == N).all(1).any():
-            return None
         views = []
         for x_B4L, first, reverse in self._views(codes_BW):
             local = self.encoder.local(x_B4L, self._species(len(x_B4L)))
             if local is None:
                 return None
             views.append((local, first - self.averaging.margin, reverse))
-        return Shared(self, codes_BW, tuple(views))
+        return Shared(self, tuple(views))
 
     def _views(self, codes_BW: Codes) -> Iterator[tuple[Tensor, int, bool]]:
         """One-hot windows, the first base of each in the given ones, and whether turned around."""
@@ -160,15 +157,10 @@ class Shared:
         reference: signals of the windows themselves.
     """
 
-    def __init__(
-        self, reader: Reader, codes_BW: Codes, views: Sequence[tuple[LocalEncoder, int, bool]]
-    ) -> None:
+    def __init__(self, reader: Reader, views: Sequence[tuple[LocalEncoder, int, bool]]) -> None:
         self.reader, self.views = reader, views
-        # A base in its own place gives the window itself.
-        margin = reader.averaging.margin
-        at_B = (codes_BW[:, 2 * margin : reader.layout.length] != N).argmax(1) + 2 * margin
-        rows = np.arange(len(codes_BW))
-        self.reference = self.substituted(rows, at_B - margin, codes_BW[rows, at_B])
+        parts = [reader.read(local.reference(), reverse) for local, _, reverse in views]
+        self.reference = reader.mean(parts)
 
     @torch.inference_mode()
     def substituted(self, row_M: Ints, position_M: Ints, base_M: Codes | Ints) -> Signals:

@@ -123,6 +123,10 @@ class LocalStrands(LocalEncoder):
         self.along, self.against, self.length = along, against, length
 
     @torch.no_grad()
+    def reference(self) -> Embedding:
+        return joined_strands(self.along.reference(), self.against.reference())
+
+    @torch.no_grad()
     def embeddings(self, row_M: Tensor, position_M: Tensor, base_M: Tensor) -> Embedding:
         along = self.along.embeddings(row_M, position_M, base_M)
         against = self.against.embeddings(row_M, self.length - 1 - position_M, 3 - base_M)
