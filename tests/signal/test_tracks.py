@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cislens.errors import CislensError
-from cislens.signal.tracks import Track, read_tracks, track_table
+from cislens.signal.tracks import Track, read_tracks, track_table, tracks_text
 
 HEADER = "id\tfile\tspecies\tassay\tstrand\tstrand_pair\tscale\tclip\tclip_mode\tsum_stat"
 
@@ -162,3 +162,18 @@ def test_a_gzip_table_is_read_and_a_damaged_one_named(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CislensError, match="is not UTF-8 text"):
         read_tracks(path)
+
+
+def test_a_table_is_written_with_empty_cells_empty_and_read_again(tmp_path):
+    tracks = track_table(
+        [
+            Track("a", str(tmp_path / "a.bw"), "toy", assay="ATAC"),
+            Track("b", str(tmp_path / "b.bw"), "toy", assay="CHIP", target="CTCF"),
+        ]
+    )
+    path = tmp_path / "tracks.tsv"
+    path.write_text(tracks_text(tracks.frame.with_row_index("index")))
+    assert '"' not in path.read_text()
+    cells = [line.split("\t") for line in path.read_text().splitlines()]
+    assert [row[cells[0].index("target")] for row in cells[1:]] == ["", "CTCF"]
+    assert read_tracks(path).frame.equals(tracks.frame)

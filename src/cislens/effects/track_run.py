@@ -29,6 +29,7 @@ from cislens.errors import CislensError
 from cislens.files import atomic_path, claimed, write_atomic
 from cislens.genome.codes import decode
 from cislens.genome.reference import Genome
+from cislens.signal.tracks import tracks_text
 
 logger = logging.getLogger("cislens")
 
@@ -243,4 +244,4 @@ class Prediction:
             frame = frame.with_columns(file=pl.Series(names)).select(
                 "id", "file", pl.exclude("id", "file")
             )
-        write_atomic(self.out / TRACKS, frame.write_csv(separator="\t", quote_style="never"))
+        write_atomic(self.out / TRACKS, tracks_text(frame))

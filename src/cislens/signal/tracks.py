@@ -140,6 +140,11 @@ def track_table(tracks: Iterable[Track]) -> TrackTable:
     return TrackTable(pl.DataFrame(rows, schema=types))
 
 
+def tracks_text(frame: pl.DataFrame) -> str:
+    """A track table, and columns that were added to it, as a text table; what is empty is empty."""
+    return frame.write_csv(separator="\t", quote_style="never")
+
+
 def read_tracks(path: str | os.PathLike[str], species: str | None = None) -> TrackTable:
     """Read a tab-separated track table with a header line, plain or gzip.
 

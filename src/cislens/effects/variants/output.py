@@ -27,9 +27,9 @@ from cislens.effects.variants.calibration import (
 from cislens.effects.variants.measures import LLR
 from cislens.effects.variants.result import VariantScores
 from cislens.effects.variants.scores import VariantScorer
-from cislens.files import atomic_path
+from cislens.files import atomic_path, write_atomic
 from cislens.genome.variant_diagnosis import counted
-from cislens.signal.tracks import TrackTable
+from cislens.signal.tracks import TrackTable, tracks_text
 
 AT_LEAST = "background_at_least"
 ANY = "any"
@@ -222,8 +222,7 @@ def join_parts(paths: Sequence[Path], out: Path) -> None:
 
 def write_tracks(tracks: TrackTable, out: Path) -> None:
     """`tracks.tsv`: what each place of the lists is, one row a track."""
-    with atomic_path(out) as aside:
-        tracks.frame.with_row_index("index").write_csv(aside, separator="\t")
+    write_atomic(out, tracks_text(tracks.frame.with_row_index("index")))
 
 
 def read_parts(paths: Sequence[Path]) -> Iterator[pl.DataFrame]:
