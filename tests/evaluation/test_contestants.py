@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cislens.errors import CislensError
-from cislens.evaluation.contestants import load_representations, tells_bases, training_stores
+from cislens.evaluation.contestants import load_representations, training_stores
 from cislens.evaluation.track_scores import TrackEmbedding, TrackLanguageEmbedding
 from cislens.models.mixture import MixtureModel
 from cislens.models.presets import preset_config
@@ -92,28 +92,3 @@ def test_a_run_is_judged_by_all_that_it_was_trained_for(tmp_path: Path) -> None:
         LanguageEmbedding, EncoderEmbedding, TrackEmbedding, TrackLanguageEmbedding,
     ]  # fmt: skip
     assert [each.name for each in found] == list(runs)
-
-
-@pytest.mark.parametrize(
-    "objective, told",
-    [
-        (_MASKED, True),
-        (_BLIND, False),
-        ({"name": "distillation"}, True),
-        ({"name": "multimodal"}, True),
-        ({"name": "multimodal", "masked": 0.0}, False),
-        ({"name": "profile"}, False),
-        ({"name": "mixture", "parts": [{"objective": {}}, {"objective": _MASKED}]}, True),
-        (
-            {"name": "mixture", "parts": [{"objective": {}}, {"objective": _MASKED, "weight": 0}]},
-            False,
-        ),
-        ({"name": "mixture", "parts": [{"objective": {}}, {"objective": _BLIND}]}, False),
-    ],
-)
-def test_a_head_for_bases_counts_only_if_it_was_trained(
-    objective: dict[str, Any], told: bool, tmp_path: Path
-) -> None:
-    recipe = {"store": "store", "model": "own", "training": {"steps": 1}, "objective": objective}
-    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
-    assert tells_bases(tmp_path) is told

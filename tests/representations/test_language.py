@@ -1,3 +1,7 @@
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -17,9 +21,10 @@ from cislens.models.sequence import SequenceModel, SequenceModelConfig
 from cislens.motifs.store import RegionStore
 from cislens.representations.contract import MaskedLikelihood, Twinned
 from cislens.representations.encoder import EncoderEmbedding
-from cislens.representations.language import LanguageEmbedding, language_model
+from cislens.representations.language import LanguageEmbedding, language_model, tells_bases
 
 RNG = np.random.default_rng(0)
+_MASKED, _BLIND = {"name": "masked"}, {"name": "distillation", "masked": 0.0}
 
 
 def _sequences(*lengths: int) -> list[Codes]:
@@ -159,3 +164,28 @@ def test_features_are_those_of_the_encoder_and_the_twin_knows_nothing() -> None:
     own = found.base_log_probabilities(*asked)
     other = found.twin(1).base_log_probabilities(*asked)
     assert np.abs(own - other).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "objective, told",
+    [
+        (_MASKED, True),
+        (_BLIND, False),
+        ({"name": "distillation"}, True),
+        ({"name": "multimodal"}, True),
+        ({"name": "multimodal", "masked": 0.0}, False),
+        ({"name": "profile"}, False),
+        ({"name": "mixture", "parts": [{"objective": {}}, {"objective": _MASKED}]}, True),
+        (
+            {"name": "mixture", "parts": [{"objective": {}}, {"objective": _MASKED, "weight": 0}]},
+            False,
+        ),
+        ({"name": "mixture", "parts": [{"objective": {}}, {"objective": _BLIND}]}, False),
+    ],
+)
+def test_a_head_for_bases_counts_only_if_it_was_trained(
+    objective: dict[str, Any], told: bool, tmp_path: Path
+) -> None:
+    recipe = {"store": "store", "model": "own", "training": {"steps": 1}, "objective": objective}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    assert tells_bases(tmp_path) is told

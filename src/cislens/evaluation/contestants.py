@@ -11,16 +11,12 @@ from cislens.files import require_file
 from cislens.models.mixture import part_of_kind
 from cislens.models.profile import ProfileModel
 from cislens.models.saving import load_model
-from cislens.recipes.multimodal import MultimodalTerms
-from cislens.recipes.objectives import MixtureTerms, OneObjective
-from cislens.recipes.reading import read_recipe
-from cislens.recipes.schema import BenchRecipe, TrainRecipe
-from cislens.recipes.sequence_terms import DistillationTerms, MaskedTerms
+from cislens.recipes.schema import BenchRecipe
 from cislens.representations.collection import open_embeddings
 from cislens.representations.contract import Representation
 from cislens.representations.encoder import EncoderEmbedding
 from cislens.representations.huggingface.families import load_huggingface
-from cislens.representations.language import language_model
+from cislens.representations.language import language_model, tells_bases
 from cislens.signal.datacard import DataCard
 from cislens.training.fit import Run
 from cislens.training.store_parts import stores_of
@@ -64,16 +60,6 @@ def run_representation(folder: Path, name: str) -> EncoderEmbedding:
     )
 
 
-def tells_bases(folder: Path) -> bool:
-    """Whether a run's objective asked for hidden bases; else a head for them is as it was drawn."""
-    objective = read_recipe(
-        require_file(folder / "recipe.yaml", "recipe of the run"), TrainRecipe
-    ).objective
-    if isinstance(objective, MixtureTerms):
-        return any(part.weight > 0 and _asks_bases(part.objective) for part in objective.parts)
-    return _asks_bases(objective)
-
-
 def training_stores(recipe: BenchRecipe) -> list[TrainingStore]:
     """The store that the recipe names, and those that its runs were trained on, each once.
 
@@ -100,12 +86,6 @@ def training_stores(recipe: BenchRecipe) -> list[TrainingStore]:
             "against it", ", ".join(dict.fromkeys(unknown)),
         )  # fmt: skip
     return list(stores.values())
-
-
-def _asks_bases(objective: OneObjective) -> bool:
-    if isinstance(objective, DistillationTerms | MultimodalTerms):
-        return objective.masked > 0
-    return isinstance(objective, MaskedTerms)
 
 
 def _open(folder: Path) -> Run:

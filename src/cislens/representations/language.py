@@ -5,6 +5,7 @@ Legend: B windows, L bases, M questions.
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cislens.errors import CislensError
+from cislens.files import require_file
 from cislens.genome.codes import Codes, N
 from cislens.models.bases import base_head
 from cislens.models.contract import Encoder
@@ -20,6 +22,11 @@ from cislens.models.mixture import part_of_kind
 from cislens.models.reading import read
 from cislens.models.sequence import SequenceModel
 from cislens.randomness import seed_of
+from cislens.recipes.multimodal import MultimodalTerms
+from cislens.recipes.objectives import MixtureTerms, OneObjective
+from cislens.recipes.reading import read_recipe
+from cislens.recipes.schema import TrainRecipe
+from cislens.recipes.sequence_terms import DistillationTerms, MaskedTerms
 from cislens.representations.contract import Features, Kind
 from cislens.representations.controls import random_twin
 from cislens.representations.encoder import (
@@ -102,10 +109,29 @@ class LanguageEmbedding(EncoderEmbedding):
 def language_model(model: nn.Module, name: str) -> LanguageEmbedding | None:
     """The masked language model that a trained model is or, as a mixture, has a part of.
 
-    None for a model without a head for bases. Whether that head was ever trained its recipe tells.
+    None for a model without a head for bases. Whether it was ever trained `tells_bases` says.
     """
     found = part_of_kind(model, SequenceModel) or part_of_kind(model, MultimodalModel)
     return None if found is None else LanguageEmbedding(found.encoder, found.base_head, name)
+
+
+def tells_bases(folder: Path) -> bool:
+    """Whether a run's objective asked for hidden bases; else a head for them is as it was drawn.
+
+    Raises:
+        MissingFileError, CislensError: as `read_recipe`.
+    """
+    path = require_file(folder / "recipe.yaml", "recipe of the run")
+    objective = read_recipe(path, TrainRecipe).objective
+    if isinstance(objective, MixtureTerms):
+        return any(part.weight > 0 and _asks_bases(part.objective) for part in objective.parts)
+    return _asks_bases(objective)
+
+
+def _asks_bases(objective: OneObjective) -> bool:
+    if isinstance(objective, DistillationTerms | MultimodalTerms):
+        return objective.masked > 0
+    return isinstance(objective, MaskedTerms)
 
 
 def _check(name: str, sequences: Sequence[Codes], positions: Sequence[int]) -> None:

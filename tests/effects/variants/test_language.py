@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +104,20 @@ def test_a_species_that_an_encoder_was_not_trained_on_is_refused(
     score_variants(tmp_path / "model", genome, variants(genome), species="yeast", length=LENGTH)
     with pytest.raises(CislensError, match=r"knows no species 'yeats'\. Did you mean 'yeast'"):
         score_variants(tmp_path / "model", genome, variants(genome), species="yeats")
+
+
+@pytest.mark.parametrize("given_run", [False, True])
+def test_a_head_for_bases_that_was_never_trained_gives_no_ratio(
+    genome: Genome, folder: Path, tmp_path: Path, given_run: bool
+) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    recipe = {"store": "store", "model": "own", "training": {"steps": 1}}
+    given = tmp_path if given_run else tmp_path / "model"
+    for masked in (1.0, 0.0):
+        objective = {"objective": {"name": "distillation", "masked": masked}}
+        (tmp_path / "recipe.yaml").write_text(json.dumps(recipe | objective))
+        found = score_variants(given, genome, variants(genome), length=LENGTH)
+        assert ("llr" in found.scalars) is (masked > 0)
+        assert "embedding_l2" in found.scalars
+    with pytest.raises(CislensError, match="no score 'llr' here"):
+        score_variants(given, genome, variants(genome), scores=["llr"])
