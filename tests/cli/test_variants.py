@@ -15,8 +15,10 @@ import pysam
 import pytest
 
 from cislens.cli.app import main
+from cislens.example import example_path
 from cislens.files import claimed, file_digest
 from cislens.genome.codes import decode
+from cislens.genome.reference import open_genome
 from cislens.randomness import generator
 
 BASES = decode(generator("variants verb").integers(0, 4, 30_000).astype(np.uint8))
@@ -181,6 +183,23 @@ def test_two_runs_do_not_share_a_folder(run: Run, project: Path, model_folder: P
         code, _, err = run(*arguments(project, model_folder))
     assert code == 2
     assert "another process is scoring variants into" in err
+
+
+def test_packaged_data_are_named_as_in_recipes(run: Run, project: Path, model_folder: Path) -> None:
+    genome = open_genome(example_path("yeast_mini/sacCer3_II_IV_XVI.fa.gz"))
+    ref = decode(genome.fetch("chrXVI", 424_999, 425_000))
+    alt = "ACGT"["ACGT".index(ref) - 1]
+    (project / "v.tsv").write_text(f"chrom\tpos\tref\talt\nXVI\t425000\t{ref}\t{alt}\n")
+    given = list(arguments(project, model_folder, "--genes", "example:yeast_mini/genes.bed.gz"))
+    given[given.index("--genome") + 1] = "example:yeast_mini/sacCer3_II_IV_XVI.fa.gz"
+    code, out, err = run(*given, "--background", 20)
+    assert code == 0, err
+    assert out.startswith("1 variant of ")
+    # The model is untrained: what it sees is rounding or is not, but then it says so.
+    summary = json.loads((project / "out" / "summary.json").read_text())
+    assert (summary["warning"] in out) and summary["elsewhere"] == 0
+    given[2] = "example:none.vcf"
+    refused(run(*given, "--out", project / "other"), project / "other", "none.vcf")
 
 
 def test_missing_files_are_named(run: Run, project: Path, model_folder: Path) -> None:

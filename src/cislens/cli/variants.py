@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cislens.cli.options import AsJson, DryRun, answer
+from cislens.cli.options import AsJson, DryRun, answer, given
 from cislens.errors import CislensError, nearest
+from cislens.genome.variant_diagnosis import counted
 
 if TYPE_CHECKING:
     from cislens.effects.variants.request import Request
@@ -69,9 +70,9 @@ def command(
         batch_size=batch_size,
     )  # fmt: skip
     request = Request(
-        require_file(model, "model folder"), require_file(variants, "variant file"),
-        open_genome(genome, species), scoring, _columns(columns), genes, tuple(gene or ()),
-        background, seed, keep_going,
+        require_file(model, "model folder"), require_file(given(variants), "variant file"),
+        open_genome(given(genome), species), scoring, _columns(columns),
+        None if genes is None else given(genes), tuple(gene or ()), background, seed, keep_going,
     )  # fmt: skip
     if dry_run:
         plan = plan_variants(request, out)
@@ -82,13 +83,16 @@ def command(
 
 
 def _text(request: "Request", summary: dict[str, Any], out: Path) -> str:
-    lost = sum(summary["left_out"].values())
+    lost, elsewhere = sum(summary["left_out"].values()), summary["elsewhere"]
     reasons = ", ".join(f"{count} {reason}" for reason, count in summary["left_out"].items())
-    lines = [f"{summary['variants']} variants of {request.variants} scored into {out}"]
+    scored = counted(summary["variants"], "variant")
+    lines = [f"{scored} of {request.variants} scored into {out}"]
     if lost:
-        lines.append(f"{lost} alleles left out ({reasons}); see {out / 'left_out.tsv'}")
-    if summary["guess"]:
-        lines.append(summary["guess"])
+        left = counted(lost, "allele")
+        lines.append(f"{left} left out ({reasons}); see {out / 'left_out.tsv'}")
+    if elsewhere:
+        lines.append(f"{counted(elsewhere, 'variant')} not near the genes asked for")
+    lines += [summary[name] for name in ("guess", "warning") if summary[name]]
     return "\n".join([*lines, *(f"  {out / name}" for name in summary["files"])])
 
 

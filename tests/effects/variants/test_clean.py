@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -48,3 +49,21 @@ def test_a_genome_may_be_a_file(toy_genome: Genome, toy_model: Path) -> None:
     opened = score_variants(toy_model, toy_genome, variants).by_track["log_fold"]
     named = score_variants(toy_model, str(toy_genome.path), variants).by_track["log_fold"]
     np.testing.assert_array_equal(named, opened)
+
+
+def test_names_of_chromosomes_are_matched_and_told(
+    toy_genome: Genome, toy_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = one(toy_genome, "A").vstack(one(toy_genome, "C"))
+    bare = known.with_columns(chrom=pl.lit("1"))
+    with caplog.at_level(logging.INFO, logger="cislens"):
+        found = score_variants(toy_model, toy_genome, bare)
+    assert "Renamed: 1 -> chr1" in caplog.text
+    assert found.variants["chrom"].to_list() == ["chr1", "chr1"]
+    expected = score_variants(toy_model, toy_genome, known)
+    np.testing.assert_array_equal(found.by_track["log_fold"], expected.by_track["log_fold"])
+    other = known.vstack(one(toy_genome, "A", chrom="9"))
+    with pytest.raises(CislensError, match="has no chromosome '9', which the variants lie on"):
+        score_variants(toy_model, toy_genome, other)
+    with pytest.raises(CislensError, match="no chromosome of the table of variants is in"):
+        score_variants(toy_model, toy_genome, one(toy_genome, "A", chrom="9"))

@@ -3,11 +3,33 @@
 import polars as pl
 
 from cislens.errors import CislensError
+from cislens.genome.chromosomes import match_names
 from cislens.genome.reference import Genome
 from cislens.genome.variants import check_reference
 
 _KEYS = ("chrom", "pos", "ref", "alt")
 _ALLELE = "^[ACGTN]+$"
+
+
+def named_as_genome(variants: pl.DataFrame, genome: Genome) -> pl.DataFrame:
+    """The variants under the genome's names of chromosomes; what was renamed is logged.
+
+    Raises:
+        CislensError: as `match_names`, and for a chromosome that the genome does not have.
+    """
+    if not isinstance(variants, pl.DataFrame) or variants.schema.get("chrom") != pl.String:
+        return variants  # which `clean_variants` refuses
+    found = variants["chrom"].drop_nulls().unique(maintain_order=True).to_list()
+    if all(name in genome.chrom_sizes for name in found):
+        return variants
+    mapping = match_names(found, genome.chrom_sizes, "the table of variants").mapping
+    lost = [name for name in found if name not in mapping]
+    if lost:
+        raise CislensError(
+            f"{genome.path} has no chromosome {lost[0]!r}, which the variants lie on; leave them "
+            "out, or give the genome that they are of."
+        )
+    return variants.with_columns(pl.col("chrom").replace(mapping))
 
 
 def clean_variants(variants: pl.DataFrame, genome: Genome) -> pl.DataFrame:

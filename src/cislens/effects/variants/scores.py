@@ -21,7 +21,7 @@ import torch
 from cislens.effects.averaging import read_averaging
 from cislens.effects.devices import running
 from cislens.effects.track_model import TrackModel
-from cislens.effects.variants.clean import clean_variants
+from cislens.effects.variants.clean import clean_variants, named_as_genome
 from cislens.effects.variants.genes import Starts
 from cislens.effects.variants.language import LENGTH, Subject, as_subject, masked_ratios
 from cislens.effects.variants.measures import (
@@ -101,10 +101,11 @@ def score_variants(
 
     Args:
         genome: what they are variants of; a FASTA or 2bit file.
-        variants: see `VariantScorer.score`; the other arguments are those of `Scoring`.
+        variants: see `VariantScorer.score`, also under other names of chromosomes (`1` for
+            `chr1`), which become the genome's; the other arguments are those of `Scoring`.
 
     Raises:
-        CislensError: as `VariantScorer` and its `score`.
+        CislensError: as `VariantScorer`, its `score`, and `match_names`.
     """
     reference = genome if isinstance(genome, Genome) else open_genome(Path(genome))
     scoring = Scoring(
@@ -112,7 +113,7 @@ def score_variants(
         batch_size,
     )  # fmt: skip
     with VariantScorer(model, reference, scoring) as scorer:
-        return scorer.score(variants, show=True)
+        return scorer.score(named_as_genome(variants, reference), show=True)
 
 
 class VariantScorer:
