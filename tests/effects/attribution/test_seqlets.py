@@ -19,6 +19,9 @@ from cislens.motifs.sites import consensus_motif
 MOTIF = encode("TGACTCAG")
 PLACE = slice(40, 48)
 
+# tangermeme compiles what calls seqlets for some ten seconds, once in a process.
+compiled = pytest.mark.slow
+
 
 def planted(rows: int = 12, length: int = 120) -> tuple[np.ndarray, np.ndarray]:
     """Maps of noise with a motif at 40-48 that counts, for every third row against the score."""
@@ -38,6 +41,7 @@ def called() -> pl.DataFrame:
     return find_seqlets(*planted(), 0.001)
 
 
+@compiled
 def test_a_planted_motif_is_called_in_every_row_with_its_sign(called: pl.DataFrame) -> None:
     strong = called.filter(pl.col("attribution").abs() > 4)
     assert strong["row"].to_list() == list(range(12))
@@ -47,6 +51,7 @@ def test_a_planted_motif_is_called_in_every_row_with_its_sign(called: pl.DataFra
     assert np.array_equal(np.sign(strong["attribution"].to_numpy()), expected)
 
 
+@compiled
 def test_the_attribution_of_a_seqlet_is_the_sum_over_its_bases(called: pl.DataFrame) -> None:
     hypothetical, x = planted()
     maps = (hypothetical * x).sum(1)
@@ -54,6 +59,7 @@ def test_the_attribution_of_a_seqlet_is_the_sum_over_its_bases(called: pl.DataFr
         assert attribution == pytest.approx(maps[row, start:end].sum(), abs=1e-4)
 
 
+@compiled
 @pytest.mark.usefixtures("called")
 def test_a_seqlet_does_not_reach_into_bases_that_are_not_there() -> None:
     """Windows over a chromosome's start begin with N; a place before it would be below 0."""
@@ -69,6 +75,7 @@ def test_a_seqlet_does_not_reach_into_bases_that_are_not_there() -> None:
         assert attribution == pytest.approx(total, abs=1e-4)
 
 
+@compiled
 @pytest.mark.usefixtures("called")
 def test_seqlets_of_a_row_do_not_overlap() -> None:
     found = find_seqlets(*planted(), 0.05)
@@ -76,6 +83,7 @@ def test_seqlets_of_a_row_do_not_overlap() -> None:
         assert (mine["start"][1:] >= mine["end"][:-1]).all()
 
 
+@compiled
 def test_parts_keep_the_rows_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     hypothetical, x = planted()
     monkeypatch.setattr(module, "_BASES_AT_ONCE", 6 * 120)
@@ -83,6 +91,7 @@ def test_parts_keep_the_rows_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> No
     assert found["row"].to_list() == list(range(12))
 
 
+@compiled
 def test_a_map_without_signal_has_no_seqlet() -> None:
     x = one_hot(np.zeros((2, 50), np.uint8))
     assert find_seqlets(np.zeros_like(x), x).is_empty()
@@ -97,6 +106,7 @@ def test_a_map_that_is_not_finite_and_a_p_value_that_is_none_are_refused() -> No
         find_seqlets(hypothetical, x)
 
 
+@compiled
 def test_a_seqlet_is_named_by_the_motif_it_was_made_of(caplog: pytest.LogCaptureFixture) -> None:
     hypothetical, x = planted()
     found = find_seqlets(hypothetical, x, 0.001).filter(pl.col("attribution").abs() > 4)
