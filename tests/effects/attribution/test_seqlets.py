@@ -19,7 +19,7 @@ from cislens.motifs.sites import consensus_motif
 MOTIF = encode("TGACTCAG")
 PLACE = slice(40, 48)
 
-# tangermeme compiles what calls seqlets for some ten seconds, once in a process.
+# tangermeme compiles what calls and what names seqlets, tens of seconds once in a process.
 compiled = pytest.mark.slow
 
 
@@ -120,6 +120,7 @@ def test_a_seqlet_is_named_by_the_motif_it_was_made_of(caplog: pytest.LogCapture
     assert name_seqlets(found[5:6], x, motifs).equals(named[5:6])
 
 
+@compiled
 def test_naming_needs_motifs_and_keeps_its_columns_without_seqlets() -> None:
     hypothetical, x = planted(2)
     found = find_seqlets(hypothetical, x)
