@@ -79,6 +79,8 @@ def test_maps_are_written_and_the_padding_is_said(
     with np.load(tmp_path / "out" / "shap.npz") as shap:
         assert shap["arr_0"].shape == (2, 4, 1024)
         assert np.abs(shap["arr_0"]).max() > 0
+    other = (*TARGET, "--average", "none", "--out", tmp_path / "out", "--dry-run")
+    refused(run(regions, *other), "holds attributions with average 'rc'")
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(

@@ -18,7 +18,7 @@ from cislens.effects.attribution.attribute import (
 )
 from cislens.effects.attribution.integrated import Baseline
 from cislens.effects.attribution.network import TargetNet
-from cislens.effects.attribution.parts import require_own
+from cislens.effects.attribution.parts import held_settings, require_own, require_same
 from cislens.effects.attribution.seqlets import interpret_extra
 from cislens.effects.attribution.subject import Subject, language_of, target_network
 from cislens.effects.devices import resolve_device
@@ -177,6 +177,8 @@ class Plan:
         if not maps:
             return
         require_own(self.out)
+        if (held := held_settings(self.out)) is not None:
+            require_same(held, self.settings(), self.out)
         parent = next(path for path in [self.out, *self.out.absolute().parents] if path.exists())
         free = shutil.disk_usage(parent).free
         if self.bytes > free:

@@ -24,7 +24,6 @@ from cislens.effects.attribution.parts import (
     WORK,
     Parts,
     finished_maps,
-    held_settings,
     require_same,
 )
 from cislens.effects.attribution.plan import Plan
@@ -52,9 +51,6 @@ def run(plan: Plan) -> dict[str, Any]:
     """
     plan.check()
     settings, work = plan.settings(), plan.out / WORK
-    held = held_settings(plan.out)
-    if held is not None:
-        require_same(held, settings, plan.out)
     manifest = _finished(plan.out)
     if manifest is not None and not _lacking(plan, manifest) and not work.exists():
         return manifest
