@@ -22,7 +22,7 @@ from cislens.evaluation.results import ResultStore
 from cislens.evaluation.statistics import Contrast, Predictions, Resampled, resample
 from cislens.evaluation.suite import Suite
 
-_SEED = re.compile(r"(.+?)-(\d+)(-random)?")
+_SEED = re.compile(r"(.+?)-(\d+)((?:-random)?(?:-zero-shot)?)")
 
 
 def pooled(given: Predictions) -> Predictions:
@@ -30,7 +30,7 @@ def pooled(given: Predictions) -> Predictions:
     runs: dict[str, list[int]] = {}
     for row, arm in enumerate(given.arms):
         found = _SEED.fullmatch(arm)
-        name = arm if found is None else found[1] + (found[3] or "")
+        name = arm if found is None else found[1] + found[3]
         runs.setdefault(name, []).append(row)
     heads = given.scores_MRNT.shape[1]
     replicates = max(len(rows) for rows in runs.values())

@@ -21,5 +21,5 @@ def test_the_only_species_need_not_be_named(model_folder: Path) -> None:
 
 
 def test_a_species_that_the_model_lacks_is_refused(model_folder: Path) -> None:
-    with pytest.raises(CislensError, match="no species 'yeest'. Did you mean 'yeast'"):
+    with pytest.raises(CislensError, match=r"no species 'yeest'\. Did you mean 'yeast'"):
         TrackModel.load(model_folder).species("yeest")
