@@ -117,7 +117,7 @@ def test_the_entropy_map_of_a_language_model_takes_a_width_and_no_target(
     refused(
         run(regions, *entropy, *TARGET, "--width", 64, model=language_folder), "leave --target out"
     )
-    refused(run(regions, *entropy), "no head that tells hidden bases")
+    refused(run(regions, *entropy), "no head that was trained to tell hidden bases")
     assert not out.exists()
     code, _, err = run(regions, *entropy, "--width", 64, model=language_folder)
     assert code == 0, err

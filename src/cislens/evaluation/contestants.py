@@ -16,7 +16,7 @@ from cislens.representations.collection import open_embeddings
 from cislens.representations.contract import Representation
 from cislens.representations.encoder import EncoderEmbedding
 from cislens.representations.huggingface.families import load_huggingface
-from cislens.representations.language import language_model, tells_bases
+from cislens.representations.language import trained_language_model
 from cislens.signal.datacard import DataCard
 from cislens.training.fit import Run
 from cislens.training.store_parts import stores_of
@@ -48,7 +48,7 @@ def run_representation(folder: Path, name: str) -> EncoderEmbedding:
         MissingFileError, CislensError: as `load_model`, `DataCard.read` and `read_recipe`.
     """
     model = load_model(folder / "model")
-    language = language_model(model, name) if tells_bases(folder) else None
+    language = trained_language_model(folder / "model", model, name)
     net = part_of_kind(model, ProfileModel)
     if net is None:
         return language or EncoderEmbedding(model.encoder, name)

@@ -3,6 +3,7 @@
 Legend: B windows, L bases, M questions.
 """
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +37,8 @@ from cislens.representations.encoder import (
     with_weights,
 )
 from cislens.representations.seeding import seeded
+
+logger = logging.getLogger("cislens")
 
 
 class LanguageEmbedding(EncoderEmbedding):
@@ -113,6 +116,22 @@ def language_model(model: nn.Module, name: str) -> LanguageEmbedding | None:
     """
     found = part_of_kind(model, SequenceModel) or part_of_kind(model, MultimodalModel)
     return None if found is None else LanguageEmbedding(found.encoder, found.base_head, name)
+
+
+def trained_language_model(folder: Path, model: nn.Module, name: str) -> LanguageEmbedding | None:
+    """`language_model` of a model folder's model; None if its head was never trained.
+
+    The run's `recipe.yaml` beside the folder tells; without one the head counts as trained.
+
+    Raises:
+        CislensError: as `tells_bases`.
+    """
+    found = language_model(model, name)
+    run = folder.resolve().parent
+    if found is None or not (run / "recipe.yaml").exists() or tells_bases(run):
+        return found
+    logger.info("%s was not trained to tell hidden bases and is not asked for them", name)
+    return None
 
 
 def tells_bases(folder: Path) -> bool:

@@ -1,3 +1,4 @@
+import json
 import warnings
 
 import numpy as np
@@ -231,6 +232,15 @@ def test_the_entropy_map_of_a_folder_and_of_its_model(language, codes, tmp_path)
     )
 
 
+def test_a_head_for_bases_that_was_never_trained_has_no_entropy_map(language, codes, tmp_path):
+    save_model(language, tmp_path / "model", "# untrained\n")
+    objective = {"name": "distillation", "masked": 0.0}
+    recipe = {"store": "s", "model": "own", "training": {"steps": 1}, "objective": objective}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    with pytest.raises(CislensError, match="no head that was trained to tell hidden bases"):
+        attribute(tmp_path, one_hot(codes), method="entropy")
+
+
 def test_a_probe_on_a_model_without_tracks(language, codes, tmp_path):
     weights = generator(0, "probe").normal(size=language.encoder.dim)
     write_probe(tmp_path / "probe.npz", weights)
@@ -259,7 +269,7 @@ def test_a_probe_on_a_model_without_tracks(language, codes, tmp_path):
         ({"species": "fly"}, "no species 'fly'"),
         ({"device": "tpu"}, "no device 'tpu'"),
         ({"method": "entropy"}, "has no target"),
-        ({"method": "entropy", "target": None}, "TrackModel has no head that tells hidden bases"),
+        ({"method": "entropy", "target": None}, "TrackModel has no head that was trained"),
     ],
 )
 def test_what_cannot_be_explained_is_refused(model, codes, change, message):

@@ -44,7 +44,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     )
     net = Counts("TGACTCAG")
     monkeypatch.setattr(Question, "network", lambda *_: net)
-    subject = Subject(net, net, 200, "")
+    subject = Subject(net, None, 200, "")
     return Plan(subject, genome, windows, Question("x"), Extras(), tmp_path / "out", "cpu")
 
 
@@ -66,7 +66,7 @@ def test_the_motif_that_counts_has_an_effect_of_one_and_another_none(
     assert abs(other["effect"]) < 0.1
     assert other["p_value"] > 0.01
     # The backgrounds themselves are read once, and with each motif and its sham.
-    assert plan.subject.whole.read == 60 * (1 + 2 * 2)  # type: ignore[operator]
+    assert plan.subject.model.read == 60 * (1 + 2 * 2)  # type: ignore[operator]
     again = insert_motifs(plan, motifs[:1], background=background, count=60)  # type: ignore[arg-type]
     assert again.equals(found[:1])
 

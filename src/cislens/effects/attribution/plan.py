@@ -20,7 +20,7 @@ from cislens.effects.attribution.integrated import Baseline
 from cislens.effects.attribution.network import TargetNet
 from cislens.effects.attribution.parts import held_settings, require_own, require_same
 from cislens.effects.attribution.seqlets import interpret_extra
-from cislens.effects.attribution.subject import Subject, language_of, target_network
+from cislens.effects.attribution.subject import Subject, target_network
 from cislens.effects.devices import resolve_device
 from cislens.errors import CislensError, nearest
 from cislens.genome.codes import Codes, one_hot
@@ -56,8 +56,8 @@ class Question:
         if self.method == "entropy":
             if self.target is not None:
                 raise CislensError("the map of entropies has no target; leave --target out.")
-            with language_of(subject.whole, "cpu"):
-                return
+            subject.require_language()
+            return
         module = self.network(subject)
         if isinstance(module, TargetNet):
             module.grid(width)
@@ -207,7 +207,7 @@ class Plan:
         subject, question, part = self.subject, self.question, self.stretch
         limited = self.within is not None and question.method == "ism"
         found = attribute(
-            subject.whole if question.method == "entropy" else subject.model,
+            subject.require_language() if question.method == "entropy" else subject.model,
             one_hot(self._codes(rows)),
             **vars(question),
             positions=range(part.start, part.stop) if limited else None,

@@ -28,8 +28,17 @@ from cislens.models.mixture import part_of_kind
 from cislens.models.profile import ProfileModel
 from cislens.models.saving import load_model
 from cislens.representations.contract import MaskedLikelihood
-from cislens.representations.language import LanguageEmbedding, language_model
+from cislens.representations.language import (
+    LanguageEmbedding,
+    language_model,
+    trained_language_model,
+)
 from cislens.signal.datacard import DataCard
+
+_TELLS_NOTHING = (
+    "has no head that was trained to tell hidden bases; the map of entropies needs a masked "
+    "language model."
+)
 
 Model = TrackModel | nn.Module | MaskedLikelihood | str | os.PathLike[str]
 
@@ -40,13 +49,13 @@ class Subject:
 
     Attributes:
         model: a model of tracks where the folder holds one, else whatever it holds.
-        whole: the model of the folder with all of its parts.
+        language: what tells hidden bases, if a head for them was trained.
         length: of its windows in bp; None if the folder does not say.
         digest: sha256 of its weights.
     """
 
     model: TrackModel | nn.Module
-    whole: nn.Module
+    language: LanguageEmbedding | None
     length: int | None
     digest: str
 
@@ -55,16 +64,28 @@ class Subject:
         """The model of a model or run folder.
 
         Raises:
-            MissingFileError, CislensError: as `load_model` and `DataCard.read`.
+                MissingFileError, CislensError: as `load_model`, `DataCard.read` and
+                `trained_language_model`.
         """
         path = _folder(folder)
         whole = load_model(path)
         digest = file_digest(path / "model.safetensors")
+        language = trained_language_model(path, whole, str(folder))
         profile = part_of_kind(whole, ProfileModel)
         if profile is None:
-            return cls(whole, whole, None, digest)
+            return cls(whole, language, None, digest)
         card = DataCard.read(path)
-        return cls(TrackModel(profile, card, str(folder)), whole, card.length, digest)
+        return cls(TrackModel(profile, card, str(folder)), language, card.length, digest)
+
+    def require_language(self) -> LanguageEmbedding:
+        """What tells hidden bases.
+
+        Raises:
+            CislensError: if nothing does.
+        """
+        if self.language is None:
+            raise CislensError(f"the model {_TELLS_NOTHING}")
+        return self.language
 
     def species(self, name: str | None) -> str | None:
         """The species that is meant: of a model of tracks the only one unless named.
@@ -117,15 +138,12 @@ def language_of(model: Model, device: str) -> Iterator[MaskedLikelihood]:
     if isinstance(model, MaskedLikelihood):
         found = model
     elif isinstance(model, str | os.PathLike):
-        found = language_model(load_model(_folder(model)), str(model))
+        found = Subject.load(model).language
     elif isinstance(model, nn.Module):
         found = language_model(model, type(model).__name__)
     if found is None:
         named = model if isinstance(model, str | os.PathLike) else type(model).__name__
-        raise CislensError(
-            f"{named} has no head that tells hidden bases; the map of entropies needs a masked "
-            "language model."
-        )
+        raise CislensError(f"{named} {_TELLS_NOTHING}")
     if isinstance(found, LanguageEmbedding):
         with running(nn.ModuleList([found.encoder, found.head]), device):
             yield found

@@ -3,7 +3,6 @@
 Dimensions: n variant, L base pair.
 """
 
-import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,8 @@ from cislens.models.mixture import part_of_kind
 from cislens.models.profile import ProfileModel
 from cislens.models.saving import load_model
 from cislens.representations.contract import MaskedLikelihood
-from cislens.representations.language import language_model, tells_bases
+from cislens.representations.language import trained_language_model
 from cislens.signal.datacard import DataCard
-
-logger = logging.getLogger("cislens")
 
 # Windows of a model that does not say how long those were that it was trained on.
 LENGTH = 512
@@ -54,10 +51,9 @@ class Subject:
 def as_subject(model: TrackModel | str | os.PathLike[str]) -> Subject:
     """A model of tracks as it is, or all parts of the model in a folder or a run's folder.
 
-    The run's `recipe.yaml` beside the model's folder tells whether a head for bases was trained.
-
     Raises:
-        MissingFileError, CislensError: as `load_model`, `DataCard.read` and `tells_bases`.
+        MissingFileError, CislensError: as `load_model`, `DataCard.read` and
+            `trained_language_model`.
     """
     if isinstance(model, TrackModel):
         return Subject(model.net, model.net.encoder, model, None, model.name)
@@ -68,12 +64,7 @@ def as_subject(model: TrackModel | str | os.PathLike[str]) -> Subject:
     net = part_of_kind(module, ProfileModel)
     tracks = None if net is None else TrackModel(net, DataCard.read(path), name)
     encoder: Encoder = module.encoder if net is None else net.encoder
-    language = language_model(module, name)
-    if language is not None and (path.parent / "recipe.yaml").exists():
-        # Without the recipe of the run the head counts as trained.
-        language = language if tells_bases(path.parent) else None
-        if language is None:
-            logger.info("%s was not trained to tell hidden bases: no llr", name)
+    language = trained_language_model(path, module, name)
     return Subject(module, encoder, tracks, language, name)
 
 
