@@ -173,7 +173,7 @@ def test_blocks_that_read_far_are_local_in_a_long_window(name: str) -> None:
     own_M = x_B4L.argmax(dim=1)[row_M, position_M]
     unchanged = local.embeddings(row_M, position_M, own_M).values_BND
     assert torch.equal(got[far_MN], unchanged[far_MN])
-    torch.testing.assert_close(want[far_MN], reference[far_MN], rtol=0, atol=1e-5)
+    assert_same(want[far_MN], reference[far_MN])
 
 
 def test_training_lets_every_base_reach_everything() -> None:
