@@ -309,7 +309,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
         ({"question": Question("bin(id == 'a', 5000)")}, "5000"),
         ({"question": Question(TARGET, "gradcam")}, "no method 'gradcam'"),  # type: ignore[arg-type]
         ({"question": Question(TARGET, "entropy")}, "has no target"),
-        ({"question": Question(None, "entropy")}, "no head that tells hidden bases"),
+        ({"question": Question(None, "entropy")}, "no head that was trained to tell"),
         ({"question": Question(TARGET, species="fly")}, "fly"),
         ({"extras": Extras(motifs=motifs)}, "ask for seqlets"),
         ({"device": "tpu"}, "no device 'tpu'"),
@@ -385,7 +385,7 @@ def test_the_settings_name_the_numbers_of_a_probe(
 ) -> None:
     from cislens.effects.attribution.targets import write_probe
 
-    channels = subject.whole.encoder.dim  # type: ignore[union-attr]
+    channels = subject.model.net.encoder.dim  # type: ignore[union-attr]
     question = Question(f"probe({tmp_path / 'p.npz'})")
     digests = []
     for value in (1.0, 2.0):
