@@ -27,7 +27,7 @@ LAYERS = [
     {"cli"},
 ]
 # Modules that anything may import; they import no layer.
-GROUND = {"errors", "files", "prefetch", "progress", "randomness", "example", "recipes"}
+GROUND = {"errors", "extras", "files", "prefetch", "progress", "randomness", "example", "recipes"}
 WITHOUT_TORCH = {"genome", "signal", "motifs", "sequence", "recipes", "example", "cli"}
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 

@@ -112,13 +112,7 @@ def command(
     from cislens.genome.reference import open_genome
     from cislens.motifs.library import read_library
 
-    if method != "entropy" and target is None:
-        raise CislensError(
-            "--target says what is explained, e.g. --target 'mean(assay == \"ATAC\")'; only "
-            "--method entropy needs none."
-        )
-    if average not in ("rc", "none"):
-        raise CislensError(f"--average is {average!r}, expected rc or none.")
+    _require_target(target, method, average)
     if insert and (logos or seqlets or within is not None or method != "saliency"):
         raise CislensError(
             "--insert scores motifs and makes no maps; leave --method, --within, --logos and "
@@ -145,11 +139,25 @@ def command(
     elif dry_run:
         answer(_described(plan), as_json)
     else:
-        from cislens.effects.attribution.run import run
+        _run(plan, as_json)
 
-        manifest = run(plan)
-        kept = ("regions", "width", "seqlets", "files")
-        answer({"out": str(out), **{k: manifest[k] for k in kept if k in manifest}}, as_json)
+
+def _require_target(target: str | None, method: str, average: str) -> None:
+    if method != "entropy" and target is None:
+        raise CislensError(
+            "--target says what is explained, e.g. --target 'mean(assay == \"ATAC\")'; only "
+            "--method entropy needs none."
+        )
+    if average not in ("rc", "none"):
+        raise CislensError(f"--average is {average!r}, expected rc or none.")
+
+
+def _run(plan: "Plan", as_json: bool) -> None:
+    from cislens.effects.attribution.run import run
+
+    manifest = run(plan)
+    kept = ("regions", "width", "seqlets", "files")
+    answer({"out": str(plan.out), **{k: manifest[k] for k in kept if k in manifest}}, as_json)
 
 
 def _width(asked: int | None, subject: "Subject", model: Path) -> int:

@@ -8,11 +8,11 @@ import pytest
 from cislens.effects.attribution import seqlets as module
 from cislens.effects.attribution.seqlets import (
     find_seqlets,
-    interpret_extra,
     name_seqlets,
     write_seqlets,
 )
 from cislens.errors import CislensError
+from cislens.extras import extra
 from cislens.genome.codes import encode, one_hot
 from cislens.motifs.sites import consensus_motif
 
@@ -155,4 +155,4 @@ def test_the_bed_holds_genome_coordinates_sorted(tmp_path: Path) -> None:
 
 def test_a_missing_extra_is_one_message_that_says_how_to_get_it() -> None:
     with pytest.raises(CislensError, match=r"'no_such'.*pip install 'cislens\[interpret\]'"):
-        interpret_extra("no_such.module")
+        extra("no_such.module", "interpret")

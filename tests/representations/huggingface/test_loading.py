@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cislens.errors import CislensError, MissingFileError
+from cislens.extras import extra
 from cislens.genome.codes import encode
-from cislens.representations.huggingface.extras import extra
 from cislens.representations.huggingface.families import load_huggingface, write_parity
 from cislens.representations.huggingface.loading import audit, constants
 
@@ -222,8 +222,8 @@ def test_libraries_of_the_extra_are_imported_when_needed() -> None:
 
 def test_missing_extra_says_how_to_install_it() -> None:
     with pytest.raises(CislensError, match=r"pip install 'cislens\[hf\]'"):
-        extra("a_package_that_is_not_there")
-    assert extra("json") is json
+        extra("a_package_that_is_not_there", "hf")
+    assert extra("json", "hf") is json
 
 
 def test_symbols_without_a_token_are_counted_and_told(

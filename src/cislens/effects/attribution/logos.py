@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cislens.effects.attribution.files import Maps
-from cislens.effects.attribution.seqlets import interpret_extra
 from cislens.errors import CislensError
+from cislens.extras import extra
 from cislens.files import atomic_path
 
 LOGO_WIDTH = 120  # bp that are shown
@@ -55,8 +55,8 @@ def write_logo(
     Raises:
         CislensError: without logomaker, for another shape, or a value that is not finite.
     """
-    logomaker = interpret_extra("logomaker")
-    pandas = interpret_extra("pandas")
+    logomaker = extra("logomaker", "interpret")
+    pandas = extra("pandas", "interpret")
     import matplotlib
     from matplotlib.figure import Figure
 

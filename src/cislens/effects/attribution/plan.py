@@ -19,10 +19,10 @@ from cislens.effects.attribution.attribute import (
 from cislens.effects.attribution.integrated import Baseline
 from cislens.effects.attribution.network import TargetNet
 from cislens.effects.attribution.parts import held_settings, require_own, require_same
-from cislens.effects.attribution.seqlets import interpret_extra
 from cislens.effects.attribution.subject import Subject, target_network
 from cislens.effects.devices import resolve_device
 from cislens.errors import CislensError, nearest
+from cislens.extras import extra
 from cislens.genome.codes import Codes, one_hot
 from cislens.genome.reference import Genome
 from cislens.motifs.library import MotifLibrary
@@ -103,9 +103,9 @@ class Extras:
             CislensError: saying what to do.
         """
         if self.logos:
-            interpret_extra("logomaker")
+            extra("logomaker", "interpret")
         if self.seqlets:
-            interpret_extra("tangermeme")
+            extra("tangermeme", "interpret")
         elif self.motifs is not None:
             raise CislensError("motifs name seqlets; ask for seqlets, or leave the motifs out.")
 

@@ -5,12 +5,10 @@ Called and named by tangermeme (extra `interpret`).
 Dimensions: n region, L base, 4 channel A, C, G, T, W column of a motif.
 """
 
-import importlib
 import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ import polars as pl
 
 from cislens.effects.attribution.files import Maps, contributions
 from cislens.errors import CislensError
+from cislens.extras import extra
 from cislens.files import write_atomic
 from cislens.motifs.sites import Motif
 
@@ -31,21 +30,6 @@ _SCHEMA = {
     "row": pl.Int64, "start": pl.Int64, "end": pl.Int64, "attribution": pl.Float64,
     "p_value": pl.Float64,
 }  # fmt: skip
-
-
-def interpret_extra(module: str) -> ModuleType:
-    """A module of the `interpret` extra.
-
-    Raises:
-        CislensError: if it is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise CislensError(
-            f"this needs the package {module.split('.')[0]!r} ({error}); "
-            "install it with: pip install 'cislens[interpret]'"
-        ) from None
 
 
 def find_seqlets(
@@ -67,7 +51,7 @@ def find_seqlets(
     Raises:
         CislensError: without tangermeme, or if a value is not finite.
     """
-    interpret_extra("tangermeme")
+    extra("tangermeme", "interpret")
     if not 0 < p_value <= 1:
         raise CislensError(f"the p-value of seqlets must be above 0 and at most 1, not {p_value}.")
     found = [pl.DataFrame(schema=_SCHEMA)]
@@ -129,7 +113,7 @@ def name_seqlets(
     Raises:
         CislensError: without tangermeme, or without motifs.
     """
-    annotate = interpret_extra("tangermeme.annotate")
+    annotate = extra("tangermeme.annotate", "interpret")
     import torch
 
     if not motifs:
@@ -159,7 +143,7 @@ def name_seqlets(
 
 
 def _pandas(frame: pl.DataFrame) -> Any:
-    pandas = interpret_extra("pandas")
+    pandas = extra("pandas", "interpret")
     return pandas.DataFrame({name: frame[name].to_numpy() for name in frame.columns})
 
 

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cislens.errors import CislensError
+from cislens.extras import extra
 from cislens.representations.huggingface.contract import LanguageModel
-from cislens.representations.huggingface.extras import extra
 from cislens.representations.huggingface.loading import KeyMap, Weights
 
 _BLOCK = "model.layers.*."
@@ -70,7 +70,7 @@ class ModernBert(LanguageModel):
     def __init__(self, config: ModernBertShape) -> None:
         super().__init__()
         self.config = config
-        library = extra("transformers")
+        library = extra("transformers", "hf")
         settings = {key: value for key, value in config.settings.items() if key != "auto_map"}
         made = library.ModernBertConfig(**settings)
         made.reference_compile = False

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cislens.errors import CislensError, MissingFileError
+from cislens.extras import extra
 from cislens.representations.huggingface.contract import Tokenizer
-from cislens.representations.huggingface.extras import extra
 from cislens.representations.huggingface.tokenizers import (
     BpeTokenizer,
     CharTokenizer,
@@ -62,7 +62,7 @@ def json_tokenizer(folder: Path, words: bool | None = None) -> Tokenizer:
             f"{path} is of type {stored.get('model', {}).get('type')!r}; byte-pair encoding (BPE) "
             "and vocabularies of single bases are known."
         )
-    engine = extra("tokenizers").Tokenizer.from_file(str(path))
+    engine = extra("tokenizers", "hf").Tokenizer.from_file(str(path))
     return BpeTokenizer(engine, special, str(path))
 
 
