@@ -23,11 +23,21 @@ LAYERS = [
     {"training", "representations"},
     {"effects"},
     {"evaluation"},
-    {"report"},
+    {"report", "scale"},
     {"cli"},
 ]
 # Modules that anything may import; they import no layer.
-GROUND = {"errors", "extras", "files", "prefetch", "progress", "randomness", "example", "recipes"}
+GROUND = {
+    "engines",
+    "errors",
+    "extras",
+    "files",
+    "prefetch",
+    "progress",
+    "randomness",
+    "example",
+    "recipes",
+}
 WITHOUT_TORCH = {"genome", "signal", "motifs", "sequence", "recipes", "example", "cli"}
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 

@@ -12,6 +12,9 @@ DryRun = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Seed = Annotated[int | None, typer.Option(help="Replaces the seed of the recipe.")]
 Workers = Annotated[int, typer.Option(min=1, help="How many work at the same time.")]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="local (processes) or ray (a cluster; extra scale).")
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
 
 

@@ -1,0 +1,1 @@
+"""Engines that reach beyond one machine."""
