@@ -14,7 +14,9 @@ _LINE_EVERY_SECONDS = 15.0
 logger = logging.getLogger("cislens")
 
 
-def track(items: Iterable[T], description: str, total: int | None = None) -> Generator[T, None, None]:
+def track(
+    items: Iterable[T], description: str, total: int | None = None
+) -> Generator[T, None, None]:
     """Yield `items` while showing how many are done.
 
     `total` is needed where `items` has no length. On a terminal a bar is drawn on stderr; else
