@@ -14,8 +14,10 @@ from cislens.example import core_data, example_path
 _LIBRARIES = ("torch", "lightning", "numpy", "polars", "zarr", "figwig", "pysam", "scikit-learn")
 _EXTRAS = {
     "hf": ("transformers", "tokenizers", "peft"),
+    "interpret": ("captum", "logomaker", "modiscolite", "tangermeme"),
     "multimodal": ("numba", "pyjaspar", "transformers"),
-    "peers": ("captum", "enformer_pytorch", "memelite", "pyBigWig", "pyfaidx", "tangermeme"),
+    "peers": ("enformer_pytorch", "memelite", "pyBigWig", "pyfaidx"),
+    "scale": ("ray", "s3fs"),
 }
 
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from cislens.errors import CislensError
 from cislens.files import write_atomic
+from cislens.logs import LOG, logged
 from cislens.recipes.reading import check_claim, claim_folder
 from cislens.recipes.schema import TrainRecipe
 from cislens.training.averaging import RunningMean
@@ -32,6 +33,7 @@ from cislens.training.ledger import step_flops
 from cislens.training.manifest import Spent, run_manifest
 from cislens.training.module import ObjectiveModule
 from cislens.training.monitor import Monitor
+from cislens.training.performance import Performance
 
 logger = logging.getLogger("cislens")
 
@@ -83,13 +85,21 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     course = course_of(recipe)
     course.say()
     claim_folder(folder, recipe)
+    with logged(folder / LOG):
+        return _train(recipe, folder, course)
+
+
+def _train(recipe: TrainRecipe, folder: Path, course: Course) -> Run:
     training = recipe.training
     monitor = Monitor(folder / "metrics.parquet", course)
+    performance = Performance(folder / "performance.parquet", course)
     best = BestCheckpoint(folder / "checkpoints", course.selection)
     means = [RunningMean(training.ema_decay)] if course.averaged else []
     finite = FiniteGuard(folder, course.loader, course.places)
     guards = (finite, *course.guards(folder))
-    trainer = _trainer(recipe, folder, [*means, *course.watches, monitor, *guards, best])
+    trainer = _trainer(
+        recipe, folder, [*means, *course.watches, monitor, performance, *guards, best]
+    )
     place = (trainer.global_rank, trainer.world_size)
     if training.batch_size < trainer.world_size:
         raise CislensError(
@@ -98,7 +108,7 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
         )
     seed_everything(recipe.seed, verbose=False)
     # Counted once, by the process that will write it down: all of them start on the same device.
-    flops = step_flops(course) if trainer.is_global_zero else 0
+    flops = performance.step_flops = step_flops(course) if trainer.is_global_zero else 0
     module = ObjectiveModule(course.objective, training, recipe.seed, course.frozen, course.origin)
     if training.compile:
         compile_modules(course.compiled)
@@ -117,7 +127,7 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     if trainer.global_step < training.steps:
         raise KeyboardInterrupt
     if trainer.is_global_zero:
-        spent = Spent(flops, monitor, trainer.world_size)
+        spent = Spent(flops, monitor, performance, trainer.world_size)
         _finish(recipe, folder, course, module, spent)
     trainer.strategy.barrier()
     run = Run.open(folder)

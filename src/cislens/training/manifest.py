@@ -13,6 +13,7 @@ from cislens import __version__
 from cislens.recipes.schema import TrainRecipe
 from cislens.training.course import Course
 from cislens.training.monitor import Monitor
+from cislens.training.performance import Performance
 
 _LIBRARIES = ("torch", "lightning", "numpy", "polars", "zarr", "figwig", "pysam")
 
@@ -23,12 +24,14 @@ class Spent:
 
     Attributes:
         step_flops: of one step, forward and backward, over all devices.
-        monitor: knows the seconds.
+        monitor: knows the metrics.
+        performance: knows the seconds and the memory.
         devices: that trained.
     """
 
     step_flops: int
     monitor: Monitor
+    performance: Performance
     devices: int = 1
 
 
@@ -42,7 +45,7 @@ def run_manifest(
     Args:
         model: as trained; a module with a `config`.
     """
-    training, monitor = recipe.training, spent.monitor
+    training, monitor, performance = recipe.training, spent.monitor, spent.performance
     parameters = sum(value.numel() for value in model.parameters())
     # What is kept may only have followed what was trained.
     weights = course.objective.model.parameters()
@@ -79,11 +82,12 @@ def run_manifest(
             "step_flops": spent.step_flops,
             "flops": spent.step_flops * training.steps,
             "devices": spent.devices,
-            "device_seconds": round(monitor.train_seconds * spent.devices, 2),
-            "train_seconds": round(monitor.train_seconds, 2),
-            "loader_wait_seconds": round(monitor.wait_seconds, 3),
-            "loader_wait_share": monitor.wait_seconds / max(monitor.train_seconds, 1e-9),
-            "bases_per_second": bases / max(monitor.train_seconds, 1e-9),
+            "device_seconds": round(performance.train_seconds * spent.devices, 2),
+            "train_seconds": round(performance.train_seconds, 2),
+            "loader_wait_seconds": round(performance.wait_seconds, 3),
+            "loader_wait_share": performance.wait_seconds / max(performance.train_seconds, 1e-9),
+            "bases_per_second": bases / max(performance.train_seconds, 1e-9),
+            "high_water": performance.high_water(),
         },
     }
 

@@ -1,8 +1,7 @@
-"""What a run reports while it goes: one tidy table, and how long the loader kept it waiting."""
+"""What a run reports while it goes: one tidy table."""
 
 import logging
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cislens.errors import CislensError
 from cislens.files import atomic_path
+from cislens.logs import note
 from cislens.objectives.contract import Metrics
 from cislens.training.course import Course
 from cislens.training.module import ObjectiveModule, TermMeans
@@ -27,32 +27,12 @@ class Monitor(Callback):
     windows; what the course's watches saw is listed with the validation metrics. The rows travel
     in the checkpoint, so a resumed run continues its own table. A validation that is not finite
     ends the run with a CislensError, before it becomes a checkpoint.
-
-    Attributes:
-        train_seconds: time in training steps, loading included, validation excluded.
-        wait_seconds: the part of it in which the loader was waited for.
     """
 
     def __init__(self, path: Path, course: Course) -> None:
         self.path = path
         self.course = course
         self.rows: list[dict[str, Any]] = []
-        self.train_seconds = 0.0
-        self.wait_seconds = 0.0
-        self._started = 0.0
-        self._waited = 0.0
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._started = time.perf_counter()
-        self._waited = self.course.loader.wait_seconds
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, *batch: Any, **more: Any
-    ) -> None:
-        now, waited = time.perf_counter(), self.course.loader.wait_seconds
-        self.train_seconds += now - self._started
-        self.wait_seconds += waited - self._waited
-        self._started, self._waited = now, waited
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, ObjectiveModule)
@@ -84,16 +64,10 @@ class Monitor(Callback):
         return float(next(r["value"] for r in reversed(self.rows) if r["metric"] == metric))
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "rows": self.rows,
-            "train_seconds": self.train_seconds,
-            "wait_seconds": self.wait_seconds,
-        }
+        return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
-        self.train_seconds = state_dict["train_seconds"]
-        self.wait_seconds = state_dict["wait_seconds"]
 
     def _add(self, step: int, split: str, values: dict[str, float]) -> None:
         self.rows += [
@@ -125,7 +99,9 @@ class Monitor(Callback):
         trained = ", ".join(
             f"{name} {value:.4f}" for name, value in terms.items() if "/" not in name
         )
-        logger.info("training: step %d of %d, %s; valid %s", step, steps, trained, found)
+        latest = {r["metric"]: r["value"] for r in self.rows if r["step"] == step}
+        message = f"training: step {step} of {steps}, {trained}; valid {found}"
+        note(logging.INFO, message, "validation", step=step, steps=steps, **latest)
 
 
 def merged(trainer: Trainer, seen: tuple[Metrics, TermMeans]) -> tuple[Metrics, TermMeans]:
