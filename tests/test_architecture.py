@@ -35,6 +35,7 @@ GROUND = {
     "prefetch",
     "progress",
     "randomness",
+    "untrusted",
     "example",
     "recipes",
 }

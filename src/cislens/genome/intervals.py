@@ -5,9 +5,7 @@ half-open, and whatever else its file gives: `name`, `score`, `strand`, `summit`
 position, Int64) and more.
 """
 
-import gzip
 import logging
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import polars as pl
 
 from cislens.errors import CislensError
 from cislens.files import require_file
+from cislens.untrusted import plain_bytes
 
 logger = logging.getLogger("cislens")
 
@@ -50,13 +49,8 @@ def read_rows(path: str | Path, what: str, separator: str | None = "\t") -> Rows
         CislensError: if the file cannot be unpacked or is no text.
     """
     path = require_file(path, what)
-    raw = path.read_bytes()
     try:
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-        text = raw.decode()
-    except (EOFError, OSError, zlib.error) as error:
-        raise CislensError(f"{path} is truncated or damaged gzip: {error}.") from error
+        text = plain_bytes(path).decode()
     except UnicodeDecodeError as error:
         raise CislensError(f"{path} is not a text file: {error}.") from error
     numbers, fields = [], []

@@ -1,14 +1,11 @@
 """What a recipe of regions names, and what of it decides the bytes of a store."""
 
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cislens.errors import CislensError
 from cislens.example import located
 from cislens.files import file_digest, require_file
 from cislens.genome.reference import Genome, open_genome
@@ -16,6 +13,7 @@ from cislens.motifs.library import MotifLibrary, read_library
 from cislens.motifs.scan import scanner_name
 from cislens.motifs.store import SCHEMA_VERSION, RegionStore
 from cislens.recipes.regions import RegionRecipe
+from cislens.untrusted import plain_bytes
 
 _PACKAGED = ("example:", "core:")
 
@@ -65,13 +63,7 @@ def rows_digest(path: Path) -> str:
     Raises:
         CislensError: if it cannot be unpacked.
     """
-    data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (EOFError, OSError, zlib.error) as error:
-            raise CislensError(f"{path} is truncated or damaged gzip: {error}.") from error
-    return hashlib.sha256(b"\n".join(sorted(data.splitlines()))).hexdigest()
+    return hashlib.sha256(b"\n".join(sorted(plain_bytes(path).splitlines()))).hexdigest()
 
 
 def settings(recipe: RegionRecipe, library: MotifLibrary) -> dict[str, Any]:

@@ -1,12 +1,10 @@
 """The table of measured tracks: what each is, where its file lies, how it is scaled."""
 
 import csv
-import gzip
 import io
 import logging
 import math
 import os
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from cislens.errors import CislensError, nearest
 from cislens.example import located
 from cislens.files import require_file
 from cislens.signal.groups import UNKNOWN, group_of, own_groups, parse_description
+from cislens.untrusted import plain_bytes
 
 SumStat = Literal["sum", "mean"]
 ClipMode = Literal["soft", "hard", "none"]
@@ -196,13 +195,8 @@ def read_tracks(path: str | os.PathLike[str], species: str | None = None) -> Tra
 
 
 def _text(path: Path) -> str:
-    raw = path.read_bytes()
     try:
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-        return raw.decode("utf-8-sig")
-    except (EOFError, OSError, zlib.error) as error:
-        raise CislensError(f"{path} is truncated or damaged gzip: {error}.") from None
+        return plain_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise CislensError(f"{path} is not UTF-8 text; is it a track table?") from None
 

@@ -1,6 +1,5 @@
 """Labelled FASTA as the Nucleotide Transformer's tasks have it: `>chrom:start-end|label`."""
 
-import gzip
 import re
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from cislens.evaluation.tasks.task import Task
 from cislens.files import require_file
 from cislens.recipes.task_basics import Parting
 from cislens.recipes.task_sections import FastaTask
+from cislens.untrusted import plain_bytes
 
 _HEADER = re.compile(
     r"^(?:(?P<name>[^|]*?)\s)?(?P<chrom>[^:|\s]+):(?P<start>\d+)-(?P<end>\d+)"
@@ -78,10 +78,10 @@ class _Records(Table):
 
 
 def _records(path: Path) -> Table:
-    raw = require_file(path, "labelled FASTA").read_bytes()
+    raw = plain_bytes(require_file(path, "labelled FASTA"))
     try:
-        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
         raise CislensError(f"{path} is no readable FASTA file: {error}.") from None
     found: list[dict[str, str]] = []
     sequences: list[list[str]] = []

@@ -10,6 +10,7 @@ from cislens.errors import CislensError, nearest
 from cislens.evaluation.tasks.card import File
 from cislens.files import file_digest, require_file
 from cislens.genome.codes import Codes, ambiguous, encode
+from cislens.untrusted import plain_bytes
 
 _IUPAC = frozenset("RYSWKMBDHV.-*")
 # What people call the columns, the usual name first.
@@ -112,12 +113,11 @@ def read_table(path: Path, what: str, header: Sequence[str] | None = None) -> Ta
         CislensError: if it is no table, holds no row, or has another number of columns.
     """
     path = require_file(path, what)
+    raw = plain_bytes(path)
     try:
-        top = pl.read_csv(path, has_header=False, separator="\x01", n_rows=1, quote_char=None)
+        top = pl.read_csv(raw, has_header=False, separator="\x01", n_rows=1, quote_char=None)
         separator = "\t" if top.height and "\t" in str(top[0, 0]) else ","
-        frame = pl.read_csv(
-            path, infer_schema=False, separator=separator, has_header=header is None
-        )
+        frame = pl.read_csv(raw, infer_schema=False, separator=separator, has_header=header is None)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise CislensError(f"{path} is no readable CSV or TSV table: {error}") from None
     if header is not None:
