@@ -49,11 +49,14 @@ def logged(path: str | os.PathLike[str]) -> Iterator[None]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _JsonLines(path)
+    before = logger.level
+    logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))
     for each in (logger, _silent):
         each.addHandler(handler)
     try:
         yield
     finally:
+        logger.setLevel(before)
         for each in (logger, _silent):
             each.removeHandler(handler)
         handler.close()
