@@ -100,6 +100,19 @@ def test_a_file_that_is_cut_or_gone_is_named(store, name):
         RegionStore.open(store)
 
 
+def test_a_flipped_bit_is_named_by_its_region(store):
+    opened = RegionStore.open(store)
+    opened.verify()
+    file = store / "occupancy/c/0/0"
+    data = bytearray(file.read_bytes())
+    data[opened.sizes.motifs * 2 * 3] ^= 1  # of region 3
+    file.write_bytes(data)
+    chrom, start, end = opened.regions.select("chrom", "start", "end").row(3)
+    for read in (lambda: RegionStore.open(store).raw([3]), RegionStore.open(store).verify):
+        with pytest.raises(CislensError, match=rf"is damaged: .*{chrom}:{start}-{end}"):
+            read()
+
+
 def spoiled(store, name, table):
     """A table in place of the store's, with a manifest that has its size."""
     table.write_parquet(store / f"{name}.parquet")

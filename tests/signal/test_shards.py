@@ -5,7 +5,18 @@ import pytest
 import zarr
 
 from cislens.errors import CislensError
+from cislens.signal.checks import read_checks, write_checks
 from cislens.signal.shards import ArrayLayout, RowArray, create_array, write_shard
+
+
+def crc32c(data):
+    """Bit by bit, as RFC 3720 defines it."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
 
 
 def written(folder, layout, seed=0):
@@ -59,13 +70,15 @@ def test_what_was_gathered_can_be_written_to_without_changing_the_store(tmp_path
 
 def test_sizes_and_digests_are_those_of_the_files(tmp_path):
     layout = ArrayLayout(10, (7,), "uint8", 4)
-    _, digests = written(tmp_path, layout)
+    rows, known = written(tmp_path, layout)
     # 4 rows of 7 bytes, 4 index entries of 16 bytes, 4 bytes of checksum; the last has 2 rows.
     assert [layout.shard_bytes(i) for i in range(3)] == [96, 96, 82]
-    for shard, digest in enumerate(digests):
+    for shard, digests in enumerate(known):
         data = layout.shard_file(tmp_path, shard).read_bytes()
         assert len(data) == layout.shard_bytes(shard)
-        assert hashlib.sha256(data).hexdigest() == digest
+        assert hashlib.sha256(data).hexdigest() == digests["sha256"]
+        first, last = layout.span(shard)
+        assert digests["crc32c"] == [crc32c(row.tobytes()) for row in rows[first:last]]
     assert layout.total_bytes == 96 + 96 + 82
 
 
@@ -80,3 +93,24 @@ def test_a_truncated_or_missing_shard_is_named(tmp_path, change):
         file.unlink()
     with pytest.raises(CislensError, match=r"c/1/0 has \d+ bytes, expected 96"):
         RowArray(tmp_path, layout)
+
+
+def test_a_flipped_bit_is_noticed_wherever_its_row_is_read_and_nowhere_else(tmp_path):
+    layout = ArrayLayout(10, (7,), "uint8", 4)
+    expected, known = written(tmp_path / "a", layout)
+    files = {f"a/c/{shard}/0": digests for shard, digests in enumerate(known)}
+    assert write_checks(tmp_path, files) == {file: of["sha256"] for file, of in files.items()}
+    checks = read_checks(tmp_path / "a", 10, lambda row: f"row {row}")
+    assert RowArray(tmp_path / "a", layout, checks).damaged() == ""
+    file = layout.shard_file(tmp_path / "a", 1)
+    data = bytearray(file.read_bytes())
+    data[2 * 7 + 3] ^= 1  # of row 6
+    file.write_bytes(data)
+    array = RowArray(tmp_path / "a", layout, checks)
+    np.testing.assert_array_equal(array.gather([5, 7, 0]), expected[[5, 7, 0]])
+    rows, begins = np.array([0, 6]), np.array([1, 5])  # the flipped byte is not among those cut
+    message = r"/a is damaged: the checksum of row 6 is not the one that was written"
+    for read in (lambda: array.gather([0, 6]), lambda: array.cut(rows, begins, 2), array.load):
+        with pytest.raises(CislensError, match=message):
+            read()
+    assert array.damaged() == "row 6"

@@ -6,6 +6,8 @@ import zarr
 
 from cislens.errors import CislensError, MissingFileError
 from cislens.signal.build import build_profile_store
+from cislens.signal.loader import ProfileLoader
+from cislens.signal.quantization import dequantize, quantize
 from cislens.signal.store import ProfileStore
 
 
@@ -81,9 +83,61 @@ def test_a_truncated_store_is_refused_with_the_file_named(store, name, change):
         ProfileStore.open(store.path)
 
 
+def test_a_store_of_codes_gives_the_values_that_they_stand_for(store, toy):
+    coded = build_profile_store(
+        toy.folder / "coded", toy.genomes, toy.tracks, **toy.settings, values="uint8"
+    )
+    rows = np.arange(store.windows("toy").height)
+    exact = store.targets("toy", rows)
+    assert exact.max() > 10
+    np.testing.assert_array_equal(coded.targets("toy", rows), dequantize(quantize(exact)))
+    np.testing.assert_array_equal(coded.sequence("toy", rows), store.sequence("toy", rows))
+    assert coded.data_bytes == rows.size * (1024 + 16 + 30 * 3)
+    assert coded.values == coded.manifest["params"]["values"] == "uint8"
+    # What was written before there were codes has no such key, and neither has what is equal to it.
+    assert store.values == "float16"
+    assert "values" not in store.manifest["params"]
+    assert (store.manifest["schema_version"], coded.manifest["schema_version"]) == (2, 3)
+
+
+def test_a_flipped_bit_is_named_by_its_window_when_read_and_when_verified(store):
+    store.verify()
+    layout = store.arrays("toy")[1].layout
+    row = layout.shard_rows + 2
+    file = layout.shard_file(store.path / "species/toy/targets", 1)
+    data = bytearray(file.read_bytes())
+    data[2 * layout.row_bytes + 5] ^= 4
+    file.write_bytes(data)
+    damaged = ProfileStore.open(store.path)
+    chrom, start, end = damaged.windows("toy").row(row)[:3]
+    np.testing.assert_array_equal(
+        damaged.targets("toy", [row - 1]), store.targets("toy", [row - 1])
+    )
+    with pytest.raises(CislensError, match=rf"toy/targets is damaged: .* {chrom}:{start}-{end} is"):
+        damaged.targets("toy", [row])
+    with pytest.raises(CislensError, match=rf"{chrom}:{start}-{end} is"):
+        ProfileLoader(damaged, "train", 4)
+    with pytest.raises(CislensError, match=rf"c/1/0/0 is damaged: .*: {chrom}:{start}-{end}\. "):
+        damaged.verify()
+
+
+def test_a_store_from_before_there_were_checksums_opens_and_is_verified_by_its_files(store):
+    manifest = json.loads((store.path / "manifest.json").read_text())
+    for name in [name for name in manifest["files"] if name.endswith(".crc32c")]:
+        del manifest["files"][name]
+        (store.path / name).unlink()
+    edit_manifest(store, files=manifest["files"])
+    old = ProfileStore.open(store.path)
+    np.testing.assert_array_equal(old.targets("toy", [3]), store.targets("toy", [3]))
+    file = store.path / "species/toy/targets/c/0/0/0"
+    file.write_bytes(b"\1" + file.read_bytes()[1:])
+    with pytest.raises(CislensError, match=r"targets/c/0/0/0 is damaged: its sha256"):
+        old.verify()
+
+
 def test_a_newer_schema_is_refused(store):
-    edit_manifest(store, schema_version=3)
-    with pytest.raises(CislensError, match="schema version 3, this cislens reads 2"):
+    edit_manifest(store, schema_version=4)
+    with pytest.raises(CislensError, match="schema version 4, this cislens reads 2 and 3"):
         ProfileStore.open(store.path)
 
 

@@ -43,6 +43,7 @@ from cislens.motifs.store import (
 )
 from cislens.progress import track
 from cislens.recipes.regions import RegionRecipe
+from cislens.signal.checks import Written, write_checks
 from cislens.signal.resuming import accepted, begin, building, keeps
 from cislens.signal.shards import RowArray, create_array, write_shard
 from cislens.signal.store import MANIFEST, file_entries, manifest_text
@@ -160,11 +161,13 @@ def _build_shard(partial: Path, plan: RegionPlan, shard: int, scan: Scan) -> Non
         OPEN: plan.open_RC[first:last],
     }
     store = partial / "store"
-    digests = {}
-    for name, rows in arrays.items():
-        digest = write_shard(store / name, layouts[name], shard, rows)
-        digests[str(layouts[name].shard_file(Path(name), shard))] = digest
-    write_atomic(_marker(partial, shard), json.dumps(digests))
+    written = {
+        str(layouts[name].shard_file(Path(name), shard)): write_shard(
+            store / name, layouts[name], shard, rows
+        )
+        for name, rows in arrays.items()
+    }
+    write_atomic(_marker(partial, shard), json.dumps(written))
 
 
 def _values(plan: RegionPlan, codes_RL: Codes, scan: Scan) -> npt.NDArray[np.float16]:
@@ -205,9 +208,10 @@ def _finish(partial: Path, plan: RegionPlan) -> None:
         ("regions", plan.regions), ("motifs", plan.motifs), ("cells", plan.cells),
     ):  # fmt: skip
         table.write_parquet(store / f"{name}.parquet")
-    digests: dict[str, str] = {}
+    written: dict[str, Written] = {}
     for shard in range(plan.sizes.layouts()[SEQUENCE].shards):
-        digests |= json.loads(_marker(partial, shard).read_text())
+        written |= json.loads(_marker(partial, shard).read_text())
+    digests = write_checks(store, written)
     constants_digest = constants.digest(plan.motifs["motif_id"].to_list(), plan.regions, plan.cells)
     manifest = _manifest(plan, constants_digest, file_entries(store, digests))
     write_atomic(store / MANIFEST, manifest_text(manifest))

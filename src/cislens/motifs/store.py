@@ -24,8 +24,9 @@ from cislens.motifs.channels import (
     log_valid_share,
     motif_channel,
 )
+from cislens.signal.checks import read_checks
 from cislens.signal.shards import ArrayLayout, RowArray
-from cislens.signal.store import Rows, checked_manifest
+from cislens.signal.store import Rows, checked_manifest, interval_names, verify_files
 
 FORMAT = "cislens region store"
 SCHEMA_VERSION = 1
@@ -82,8 +83,10 @@ class RegionStore:
             read_parquet(path / f"{name}.parquet", f"{name} of the store") for name in TABLES
         )
         self.constants = Constants.read(path / CONSTANTS)
+        named = interval_names(self.regions)
         self._arrays = {
-            name: RowArray(path / name, layout) for name, layout in self.sizes.layouts().items()
+            name: RowArray(path / name, layout, read_checks(path / name, layout.rows, named))
+            for name, layout in self.sizes.layouts().items()
         }
         self._check()
         self._covariates = covariates(self.regions["gc"], self.regions["cpg"])
@@ -178,6 +181,14 @@ class RegionStore:
         """Read sequences and occupancies into memory; reads give the same values, sooner."""
         for name in (SEQUENCE, OCCUPANCY):
             self._arrays[name].load()
+
+    def verify(self) -> None:
+        """Read every file and compare it with the digest that the manifest has of it.
+
+        Raises:
+            CislensError: naming the first damaged file, and the regions that are damaged in it.
+        """
+        verify_files(self.path, self.manifest, self._arrays)
 
     def require_same(self, constants_digest: str, motif_ids: Sequence[str]) -> None:
         """Refuse a model that was trained with other motifs, constants or another split.

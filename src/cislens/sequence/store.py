@@ -19,7 +19,7 @@ from cislens.genome.codes import Codes, N
 from cislens.genome.haplotypes import Haplotypes
 from cislens.sequence.batch import Bools
 from cislens.sequence.probe import NOT_ASKED, Probe
-from cislens.signal.store import MANIFEST, checked_manifest, species_folder
+from cislens.signal.store import MANIFEST, checked_manifest, species_folder, verify_files
 
 FORMAT = "cislens sequence store"
 SCHEMA_VERSION = 1
@@ -111,6 +111,14 @@ class SequenceStore:
         """`chrom, start, end, split, block`: the tiles in which windows lie, by part."""
         self._part(species)
         return self._tiles.filter(pl.col("species") == species).drop("species")
+
+    def verify(self) -> None:
+        """Read every file and compare it with the digest that the manifest has of it.
+
+        Raises:
+            CislensError: naming the first damaged file.
+        """
+        verify_files(self.path, self.manifest)
 
     def describe(self) -> dict[str, Any]:
         """What the plan told when the store was planned."""

@@ -25,7 +25,8 @@ from cislens.genome.codes import Codes, N
 from cislens.progress import track as progress
 from cislens.signal.basenji import SPLITS, UNPLACED, decode_record
 from cislens.signal.basenji_plan import BasenjiSource, ImportPlan
-from cislens.signal.plan import SCHEMA_VERSION
+from cislens.signal.checks import Written, write_checks
+from cislens.signal.layout import schema_version
 from cislens.signal.resuming import begin, keeps, open_finished, publish
 from cislens.signal.shards import create_array, write_shard
 from cislens.signal.store import (
@@ -79,10 +80,10 @@ def import_basenji(out: str | os.PathLike[str], plan: ImportPlan) -> ProfileStor
 
 @dataclass
 class _Progress:
-    """Shards written so far, their digests, and the records read of each file."""
+    """Shards written so far, what is known of them, and the records read of each file."""
 
     shards: int
-    digests: dict[str, str]
+    written: dict[str, Written]
     counts: list[int]
 
     @property
@@ -181,9 +182,8 @@ class _Import:
         layouts = self.plan.layouts(self.source, at.rows)
         for name, values in (("sequence", self.codes), ("targets", self.targets)):
             folder, layout = self.folder / name, layouts[name]
-            digest = write_shard(folder, layout, at.shards, values[:rows])
             file = layout.shard_file(folder, at.shards).relative_to(self.store)
-            at.digests[str(file)] = digest
+            at.written[str(file)] = write_shard(folder, layout, at.shards, values[:rows])
         at.shards += 1
 
     def _mark(self, name: str, at: _Progress) -> None:
@@ -257,17 +257,18 @@ def _blocks(windows: pl.DataFrame) -> npt.NDArray[np.int64]:
 def _finish(partial: Path, plan: ImportPlan) -> None:
     """Write the manifest: the store is whole when it exists."""
     store = partial / "store"
-    digests: dict[str, str] = {}
+    written: dict[str, Written] = {}
     species = {}
     for source in plan.sources:
         marker = json.loads((partial / "done" / source.species / "all.json").read_text())
-        digests |= marker["digests"]
+        written |= marker["written"]
         species[source.species] = _entry(store, plan, source, marker["counts"])
+    digests = write_checks(store, written)
     recipe = plan.recipe
     params = ("length", "bin_size", "crop", "margin", "stride", "seed", "split", "shard_rows")
     manifest = {
         "format": FORMAT,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": schema_version("float16"),
         "cislens": cislens.__version__,
         "plan_digest": plan.digest,
         "params": {name: recipe[name] for name in params},

@@ -29,7 +29,10 @@ from cislens.genome.reference import Genome
 from cislens.progress import track as progress
 from cislens.signal.bigwig import read_windows
 from cislens.signal.blacklist import Blacklist, calm
-from cislens.signal.plan import SCHEMA_VERSION, ProfilePlan, SplitSpec, plan_profile_store
+from cislens.signal.checks import Written, write_checks
+from cislens.signal.layout import Values
+from cislens.signal.plan import ProfilePlan, SplitSpec, plan_profile_store
+from cislens.signal.quantization import quantize
 from cislens.signal.resuming import begin, keeps, open_finished, publish
 from cislens.signal.shards import ArrayLayout, create_array, write_shard
 from cislens.signal.store import (
@@ -65,6 +68,7 @@ def build_profile_store(
     workers: int = 1,
     seed: int = 0,
     blacklist: Mapping[str, Blacklist] | None = None,
+    values: Values = "float16",
 ) -> ProfileStore:
     """Plan and build a store; the arguments are those of `plan_profile_store`.
 
@@ -73,7 +77,7 @@ def build_profile_store(
     """
     plan = plan_profile_store(
         genomes, tracks, length=length, bin_size=bin_size, crop=crop, margin=margin,
-        stride=stride, split=split, seed=seed, blacklist=blacklist,
+        stride=stride, split=split, seed=seed, blacklist=blacklist, values=values,
     )  # fmt: skip
     return build_planned(out, plan, workers=workers)
 
@@ -188,10 +192,10 @@ def _job(partial: Path, plan: ProfilePlan, unit: _Unit) -> _Job:
 
 def _build_unit(job: _Job) -> None:
     """Write both shards of a unit, then the marker with their digests."""
-    digests = {}
+    written = {}
     for name, rows in (("sequence", _sequence(job)), ("targets", _targets(job))):
-        digests[name] = write_shard(job.folder / name, job.layouts[name], job.shard, rows)
-    write_atomic(job.marker, json.dumps(digests))
+        written[name] = write_shard(job.folder / name, job.layouts[name], job.shard, rows)
+    write_atomic(job.marker, json.dumps(written))
 
 
 def _sequence(job: _Job) -> Codes:
@@ -207,9 +211,10 @@ def _sequence(job: _Job) -> Codes:
     return found
 
 
-def _targets(job: _Job) -> npt.NDArray[np.float16]:
-    """Bins (n, bins, T); each track's windows are read in one call."""
-    found = np.empty((job.starts.size, *job.layouts["targets"].row_shape), np.float16)
+def _targets(job: _Job) -> npt.NDArray[np.float16 | np.uint8]:
+    """Bins (n, bins, T) as they are stored; each track's windows are read in one call."""
+    layout = job.layouts["targets"]
+    found = np.empty((job.starts.size, *layout.row_shape), layout.dtype)
     for t, track in enumerate(job.tracks):
         names = job.chrom_names[track.id]
         chroms = np.array([names.get(chrom, chrom) for chrom in job.chroms])
@@ -223,7 +228,8 @@ def _targets(job: _Job) -> npt.NDArray[np.float16]:
             start = job.starts[error.row] + (job.crop + error.bin) * job.bin_size
             raise CislensError(f"{error} The bin begins at {chroms[error.row]}:{start}.") from None
         _refuse_negatives(bins, track, job, chroms)
-        found[:, :, t] = to_float16(bins)
+        halves = to_float16(bins)
+        found[:, :, t] = quantize(halves) if layout.dtype == "uint8" else halves
     return found
 
 
@@ -283,24 +289,24 @@ def _prepare(partial: Path, plan: ProfilePlan) -> None:
 def _finish(partial: Path, plan: ProfilePlan) -> None:
     """Write the manifest: the store is whole when it exists."""
     store = partial / "store"
-    digests: dict[str, str] = {}
+    written: dict[str, Written] = {}
     for unit in _units(plan):
-        for name, digest in json.loads(_marker(partial, unit).read_text()).items():
+        for name, entry in json.loads(_marker(partial, unit).read_text()).items():
             layout = plan.layouts(unit.species)[name]
             folder = species_folder(store, unit.species) / name
-            digests[str(layout.shard_file(folder, unit.shard).relative_to(store))] = digest
+            written[str(layout.shard_file(folder, unit.shard).relative_to(store))] = entry
+    digests = write_checks(store, written)
     write_atomic(store / MANIFEST, manifest_text(_manifest(plan, file_entries(store, digests))))
 
 
 def _manifest(plan: ProfilePlan, files: dict[str, Any]) -> dict[str, Any]:
     recipe, described = plan.recipe(), plan.describe()
-    params = ("length", "bin_size", "crop", "margin", "stride", "seed", "split", "shard_rows")
     return {
         "format": FORMAT,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": recipe["schema_version"],
         "cislens": cislens.__version__,
         "plan_digest": plan.digest,
-        "params": {name: recipe[name] for name in params},
+        "params": plan.params,
         "species": {
             name: {
                 **{key: value for key, value in described["species"][name].items()

@@ -20,6 +20,7 @@ from cislens.signal.store import ProfileStore, partial_folder
 logger = logging.getLogger("cislens")
 
 _PLAN = "plan.json"
+_MARKERS = 2  # version of what markers say
 
 
 class Store(Protocol):
@@ -45,7 +46,8 @@ def keeps(partial: Path, digest: str) -> bool:
     """Whether an earlier run of the same plan left its work; what another left is removed."""
     state = partial / _PLAN
     if state.exists():
-        same = json.loads(state.read_text())["digest"] == digest
+        left = json.loads(state.read_text())
+        same = left["digest"] == digest and left.get("markers") == _MARKERS
         # The store is gone where a run was killed right after it gave it its name.
         if same and (partial / "store").exists():
             for stale in partial.rglob(".*.partial"):
@@ -64,7 +66,8 @@ def keeps(partial: Path, digest: str) -> bool:
 
 def begin(partial: Path, digest: str, recipe: Mapping[str, Any]) -> None:
     """Say what is being built; from here on a later run of the same plan resumes."""
-    write_atomic(partial / _PLAN, json.dumps({"digest": digest, "recipe": recipe}, indent=1))
+    state = {"digest": digest, "markers": _MARKERS, "recipe": recipe}
+    write_atomic(partial / _PLAN, json.dumps(state, indent=1))
 
 
 @contextmanager

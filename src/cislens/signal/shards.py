@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from cislens.errors import CislensError
 from cislens.files import atomic_path
+from cislens.signal.checks import RowChecks, Rows, Written, row_checksums
 
 _ABSENT = np.iinfo(np.uint64).max
 _INDEX_ENTRY = 16
@@ -75,8 +76,8 @@ def create_array(folder: Path, layout: ArrayLayout) -> None:
     )
 
 
-def write_shard(folder: Path, layout: ArrayLayout, shard: int, rows: npt.NDArray[Any]) -> str:
-    """Write one whole shard, synced to disk before its name appears; returns its sha256."""
+def write_shard(folder: Path, layout: ArrayLayout, shard: int, rows: npt.NDArray[Any]) -> Written:
+    """Write one whole shard, synced to disk before its name appears; returns its digests."""
     import google_crc32c
 
     first, last = layout.span(shard)
@@ -92,7 +93,7 @@ def write_shard(folder: Path, layout: ArrayLayout, shard: int, rows: npt.NDArray
     with atomic_path(layout.shard_file(folder, shard)) as aside, aside.open("wb") as handle:
         handle.write(data.data.cast("B"))
         handle.write(tail)
-    return digest.hexdigest()
+    return {"sha256": digest.hexdigest(), "crc32c": row_checksums(data)}
 
 
 _MEMORY = -1  # stands for the loaded rows where others name a shard
@@ -101,13 +102,17 @@ _MEMORY = -1  # stands for the loaded rows where others name a shard
 class RowArray:
     """Rows of a sharded array, from memory maps or, after `load`, from memory.
 
+    With `checks`, rows that leave a file are compared with their checksums.
+
     Raises:
-        CislensError: if a shard is absent or its size is not what the layout says.
+        CislensError: if a shard is absent or its size is not what the layout says; by every
+            reading method, if a row that it reads is damaged.
     """
 
-    def __init__(self, folder: Path, layout: ArrayLayout) -> None:
+    def __init__(self, folder: Path, layout: ArrayLayout, checks: RowChecks | None = None) -> None:
         self.folder = folder
         self.layout = layout
+        self.checks = checks
         self._shards: dict[int, npt.NDArray[Any]] = {}
         self._loaded: npt.NDArray[Any] | None = None
         self._views: dict[int, npt.NDArray[Any]] = {}
@@ -126,6 +131,7 @@ class RowArray:
             for shard in range(self.layout.shards):
                 first, last = self.layout.span(shard)
                 self._loaded[first:last] = self._shard(shard)
+                self._require(np.arange(first, last), self._loaded[first:last])
             self._shards.clear()
             self._views.clear()
 
@@ -137,7 +143,17 @@ class RowArray:
         found = np.empty((index.size, *self.layout.row_shape), self.layout.dtype)
         for shard, here, local in self._by_shard(index):
             found[here] = self._shard(shard)[local]
+        self._require(index, found)
         return found
+
+    def damaged(self) -> str:
+        """Names of the rows that are not what was written, after reading all of them."""
+        if self.checks is None:
+            return ""
+        found: list[int] = []
+        for shard in range(self.layout.shards):
+            found += self.checks.damaged(np.arange(*self.layout.span(shard)), self._shard(shard))
+        return self.checks.names(found)
 
     def cut(
         self, rows: npt.NDArray[np.int64], begins: npt.NDArray[np.int64], length: int
@@ -147,9 +163,16 @@ class RowArray:
             return self._windows(_MEMORY, self._loaded, length)[rows, begins]
         found = np.empty((rows.size, length), self.layout.dtype)
         for shard, here, local in self._by_shard(rows):
-            windows = self._windows(shard, self._shard(shard), length)
+            data = self._shard(shard)
+            if self.checks is not None:
+                self._require(rows[here], [data[row] for row in local])
+            windows = self._windows(shard, data, length)
             found[here] = windows[local, begins[here]]
         return found
+
+    def _require(self, index: npt.NDArray[np.int64], rows: Rows) -> None:
+        if self.checks is not None:
+            self.checks.require(self.folder, index, rows)
 
     def _by_shard(
         self, index: npt.NDArray[np.int64]

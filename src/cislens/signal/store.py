@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,11 @@ import polars as pl
 from cislens.errors import CislensError, nearest
 from cislens.files import file_digest, read_parquet, require_file
 from cislens.genome.codes import Codes
+from cislens.progress import track
+from cislens.signal.checks import read_checks
 from cislens.signal.groups import AUDIT_FILE, group_audit
-from cislens.signal.plan import SCHEMA_VERSION, Shape, array_layouts
+from cislens.signal.layout import SCHEMA_VERSIONS, Shape, Values, array_layouts
+from cislens.signal.quantization import dequantize
 from cislens.signal.shards import RowArray
 from cislens.signal.tracks import TrackTable
 
@@ -41,6 +44,7 @@ class ProfileStore:
     Attributes:
         species: names, in the order that batches number them.
         length, bin_size, margin: bp. crop: bins without target at either side.
+        values: what a bin is stored as.
         digest: sha256 of the manifest, which holds the digest of every other file.
         manifest: what was built from what; see docs/formats.md.
     """
@@ -51,6 +55,7 @@ class ProfileStore:
         self.digest = digest
         params = manifest["params"]
         self.shape = Shape(*(params[name] for name in ("length", "bin_size", "crop", "margin")))
+        self.values: Values = params.get("values", "float16")
         self.species: tuple[str, ...] = tuple(manifest["species"])
         self._parts = {name: self._open_species(name) for name in self.species}
 
@@ -63,7 +68,7 @@ class ProfileStore:
                 folder is no profile store, or a newer cislens wrote it.
         """
         path = Path(path)
-        manifest, digest = checked_manifest(path, "profile", SCHEMA_VERSION)
+        manifest, digest = checked_manifest(path, "profile", *SCHEMA_VERSIONS)
         return cls(path, manifest, digest)
 
     @property
@@ -102,6 +107,19 @@ class ProfileStore:
             part.sequence.load()
             part.targets.load()
 
+    def verify(self) -> None:
+        """Read every file and compare it with the digest that the manifest has of it.
+
+        Raises:
+            CislensError: naming the first damaged file, and the windows that are damaged in it.
+        """
+        arrays = {
+            f"species/{name}/{array.folder.name}": array
+            for name, part in self._parts.items()
+            for array in (part.sequence, part.targets)
+        }
+        verify_files(self.path, self.manifest, arrays)
+
     def windows(self, species: str) -> pl.DataFrame:
         """`chrom, start, end, block, split` by row; the interval without margin."""
         return self._part(species).windows
@@ -138,10 +156,11 @@ class ProfileStore:
 
     def targets(self, species: str, rows: Rows) -> npt.NDArray[np.float16]:
         """Targets (n, bins, T) float16, transformed as the track table says."""
-        return self._part(species).targets.gather(rows)
+        bins = self._part(species).targets.gather(rows)
+        return dequantize(bins) if self.values == "uint8" else bins
 
     def arrays(self, species: str) -> tuple[RowArray, RowArray]:
-        """The sequence and target arrays, for reading row by row."""
+        """The sequence and target arrays as stored, for reading row by row."""
         part = self._part(species)
         return part.sequence, part.targets
 
@@ -165,9 +184,17 @@ class ProfileStore:
                 f"{entry['windows']} and {entry['tracks']}; build it again."
             )
         layouts = array_layouts(
-            self.shape, windows.height, len(tracks), self.manifest["params"]["shard_rows"]
+            self.shape,
+            windows.height,
+            len(tracks),
+            self.manifest["params"]["shard_rows"],
+            self.values,
         )
-        arrays = {key: RowArray(folder / key, layout) for key, layout in layouts.items()}
+        named = interval_names(windows)
+        arrays = {
+            key: RowArray(folder / key, layout, read_checks(folder / key, layout.rows, named))
+            for key, layout in layouts.items()
+        }
         return _Species(
             windows, tracks, arrays["sequence"], arrays["targets"], dict(entry["chrom_sizes"])
         )
@@ -207,11 +234,12 @@ def manifest_text(manifest: Mapping[str, Any]) -> str:
     return json.dumps(manifest, indent=1, sort_keys=False) + "\n"
 
 
-def checked_manifest(path: Path, kind: str, version: int) -> tuple[dict[str, Any], str]:
+def checked_manifest(path: Path, kind: str, *versions: int) -> tuple[dict[str, Any], str]:
     """The manifest of a finished store and its sha256, after checking the size of every file.
 
     Args:
         kind: "profile" or "region"; its format is `cislens <kind> store`.
+        versions: of the format, that can be read.
 
     Raises:
         CislensError: if the build did not finish, a file is missing or of another size, the
@@ -223,7 +251,7 @@ def checked_manifest(path: Path, kind: str, version: int) -> tuple[dict[str, Any
             f"{partial_folder(path)}."
         )
     require_file(path, f"{kind} store")
-    manifest, digest = _read_manifest(path, kind, version)
+    manifest, digest = _read_manifest(path, kind, versions)
     for name, entry in manifest["files"].items():
         file = path / name
         found = file.stat().st_size if file.exists() else None
@@ -236,7 +264,34 @@ def checked_manifest(path: Path, kind: str, version: int) -> tuple[dict[str, Any
     return manifest, digest
 
 
-def _read_manifest(path: Path, kind: str, version: int) -> tuple[dict[str, Any], str]:
+def interval_names(table: pl.DataFrame) -> Callable[[int], str]:
+    """What rows of a table with `chrom, start, end` are called in an error."""
+    return lambda row: "{}:{}-{}".format(*table.select("chrom", "start", "end").row(row))
+
+
+def verify_files(
+    path: Path, manifest: Mapping[str, Any], arrays: Mapping[str, RowArray] | None = None
+) -> None:
+    """Compare every file of a store with the digest that its manifest has of it.
+
+    Args:
+        arrays: by their folders relative to the store; of a damaged shard the rows are named.
+
+    Raises:
+        CislensError: naming the first damaged file.
+    """
+    for name, entry in track(list(manifest["files"].items()), "verifying"):
+        if file_digest(path / name) != entry["sha256"]:
+            array = (arrays or {}).get(name.split("/c/")[0])
+            rows = array.damaged() if array is not None else ""
+            which = f" Damaged in its array: {rows}." if rows else ""
+            raise CislensError(
+                f"{path / name} is damaged: its sha256 is not the one in {MANIFEST}.{which} Copy "
+                "or build the store again."
+            )
+
+
+def _read_manifest(path: Path, kind: str, versions: Sequence[int]) -> tuple[dict[str, Any], str]:
     file = path / MANIFEST
     if not file.is_file():
         verb = "profile" if kind == "profile" else "regions"
@@ -252,9 +307,10 @@ def _read_manifest(path: Path, kind: str, version: int) -> tuple[dict[str, Any],
     if not isinstance(manifest, dict) or manifest.get("format") != f"cislens {kind} store":
         raise CislensError(f"{file} is not the manifest of a cislens {kind} store.")
     found = manifest.get("schema_version")
-    if found != version:
+    if found not in versions:
+        readable = " and ".join(map(str, versions))
         raise CislensError(
-            f"{kind} store {path} has schema version {found}, this cislens reads {version}; update "
-            "cislens or build the store again."
+            f"{kind} store {path} has schema version {found}, this cislens reads {readable}; "
+            "update cislens or build the store again."
         )
     return manifest, hashlib.sha256(data).hexdigest()
