@@ -18,8 +18,8 @@ from profile_peers import DataSet, Peer, data_sets, median_seconds, memory_copy_
 
 from cislens.signal import store as stores
 from cislens.signal.build import build_profile_store
+from cislens.signal.layout import Shape, array_layouts, schema_version
 from cislens.signal.loader import ProfileLoader
-from cislens.signal.plan import SCHEMA_VERSION, Shape, array_layouts
 from cislens.signal.shards import create_array, write_shard
 from cislens.signal.tracks import Track, track_table
 
@@ -153,7 +153,7 @@ def write_wide(path: Path, windows: int, tracks: int) -> None:
     track_table(rows).frame.write_parquet(species / "tracks.parquet")
     manifest = {
         "format": stores.FORMAT,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": schema_version("float16"),
         "params": {"length": 131_072, "bin_size": 128, "crop": 64, "margin": 8, "shard_rows": 64},
         "species": {"synthetic": {"windows": windows, "tracks": tracks, "chrom_sizes": {}}},
         "files": {},

@@ -9,7 +9,8 @@ from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.profiles import DataRecipe
 from cislens.recipes.reading import read_recipe
 from cislens.signal.bigwig import write_bigwig
-from cislens.signal.plan import Shape, SplitSpec, plan_profile_store
+from cislens.signal.layout import Shape
+from cislens.signal.plan import SplitSpec, plan_profile_store
 from cislens.signal.tracks import Track, track_table
 
 ENFORMER = {"enformer-131k": (131_072, 64), "enformer-196k": (196_608, 320)}

@@ -11,12 +11,9 @@ from cislens.errors import CislensError
 from cislens.genome.codes import reverse_complement
 from cislens.genome.reference import Genome
 from cislens.signal.build import build_profile_store
-from cislens.signal.loader import (
-    ProfileLoader,
-    _augmented_targets,
-    widen,
-)
+from cislens.signal.loader import ProfileLoader, _augmented_targets
 from cislens.signal.plan import SplitSpec
+from cislens.signal.quantization import dequantize, quantize
 from cislens.signal.store import ProfileStore
 from cislens.signal.tracks import track_table
 
@@ -216,14 +213,6 @@ def test_a_cut_is_the_slice_of_its_row(store, resident):
     np.testing.assert_array_equal(sequence.cut(rows, begins, length), expected)
 
 
-def test_widening_is_exact_for_every_finite_float16():
-    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    finite = every[np.isfinite(every)]
-    found = np.empty(finite.shape, np.float32)
-    widen(finite, found)
-    np.testing.assert_array_equal(found.view(np.int32), finite.astype(np.float32).view(np.int32))
-
-
 def test_waiting_is_counted(store, monkeypatch):
     loader = ProfileLoader(store, "train", 8)
     for _ in loader.epoch(0):
@@ -258,6 +247,23 @@ def test_stopping_early_leaves_no_thread(store):
     next(epoch)
     epoch.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("cislens-loader")]
+
+
+@pytest.mark.parametrize("budget", [0, 1 << 30])
+def test_batches_of_codes_hold_what_the_codes_stand_for(toy, budget):
+    plain, coded = (
+        build_profile_store(
+            toy.folder / values, toy.genomes, toy.tracks, **toy.settings, values=values
+        )
+        for values in ("float16", "uint8")
+    )
+    theirs = ProfileLoader(coded, "train", 7, shift=8, memory_budget=budget)
+    ours = ProfileLoader(plain, "train", 7, shift=8)
+    for step in range(len(ours)):
+        found, exact = theirs.batch(0, step), ours.batch(0, step)
+        np.testing.assert_array_equal(found.codes_BL, exact.codes_BL)
+        halves = exact.targets["toy"].astype(np.float16)
+        np.testing.assert_array_equal(found.targets["toy"], dequantize(quantize(halves)))
 
 
 def test_settings_that_cannot_be_met_are_refused(store):

@@ -78,4 +78,5 @@ def plan_store(recipe: DataRecipe) -> "ProfilePlan":
         blacklist={
             name: read_blacklist(path, genomes[name]) for name, path in recipe.blacklist.items()
         },
+        values=recipe.values,
     )

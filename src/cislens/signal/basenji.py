@@ -20,7 +20,8 @@ from cislens.errors import CislensError
 from cislens.files import require_file
 from cislens.genome.codes import Codes, N
 from cislens.genome.intervals import read_rows
-from cislens.signal.plan import Shape, nearest_lengths
+from cislens.signal.layout import Shape
+from cislens.signal.plan import nearest_lengths
 from cislens.signal.tfrecord import Feature, example_features, read_records
 from cislens.signal.tracks import TrackTable
 from cislens.signal.transforms import LOWEST, NEGATIVE, to_float16

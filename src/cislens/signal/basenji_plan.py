@@ -14,7 +14,8 @@ import polars as pl
 from cislens.errors import CislensError
 from cislens.genome.reference import Genome
 from cislens.signal.basenji import SPLITS, BasenjiFolder, RecordFile, RecordShape, record_shape
-from cislens.signal.plan import SCHEMA_VERSION, SPECIES_NAME, Shape, array_layouts
+from cislens.signal.layout import Shape, array_layouts, schema_version
+from cislens.signal.plan import SPECIES_NAME
 from cislens.signal.shards import ArrayLayout
 from cislens.signal.tracks import TrackTable, track_table
 
@@ -66,7 +67,7 @@ class ImportPlan:
     def recipe(self) -> dict[str, Any]:
         """What determines the store's bytes. Record files are known by their size and ends."""
         return {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": schema_version("float16"),
             **asdict(self.shape),
             "stride": None,
             "seed": None,

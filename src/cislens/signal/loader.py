@@ -1,7 +1,7 @@
 """Batches of a profile store, shuffled and augmented, ahead of the one who asks for them."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ from cislens.errors import CislensError
 from cislens.genome.codes import Codes, reverse_complement
 from cislens.prefetch import Prefetched
 from cislens.randomness import generator
+from cislens.signal.quantization import widen
 from cislens.signal.store import ProfileStore
 
 Batches = Literal["mixed", "alternate"]
@@ -230,24 +231,11 @@ def _strand_swap(store: ProfileStore, species: str) -> npt.NDArray[np.int64] | N
 
 
 def _augmented_targets(
-    bins: npt.NDArray[np.float16],
+    bins: npt.NDArray[Any],
     flips: npt.NDArray[np.bool_],
     swap: npt.NDArray[np.int64] | None,
-) -> npt.NDArray[np.float16]:
+) -> npt.NDArray[Any]:
     """The bins, in place; where a row flips they are reversed and its strands swapped."""
     turned = bins[flips][:, ::-1]
     bins[flips] = turned if swap is None else np.take(turned, swap, axis=2, mode="clip")
     return bins
-
-
-def widen(bins: npt.NDArray[np.float16], out: npt.NDArray[np.float32]) -> None:
-    """Write finite float16 values as float32, exactly.
-
-    Shifting the bits of a float16 into those of a float32 leaves its value but for the bias of
-    the exponent, a factor of 2**112. numpy's own cast branches on each value, which takes nine
-    times as long where zeros and counts mix.
-    """
-    bits = out.view(np.int32)
-    np.left_shift(bins.view(np.int16), 13, out=bits, dtype=np.int32)
-    bits &= np.int32(-0x70000001)
-    out *= np.float32(2.0**112)

@@ -19,10 +19,10 @@ from cislens.genome.splits import split_by_chromosome, split_windows
 from cislens.signal.bigwig import summarize
 from cislens.signal.blacklist import Blacklist
 from cislens.signal.inputs import chromosome_names, n_fraction, resolve
+from cislens.signal.layout import Shape, Values, array_layouts, schema_version
 from cislens.signal.shards import ArrayLayout
 from cislens.signal.tracks import Track, TrackTable, track_table
 
-SCHEMA_VERSION = 2
 MAX_N_FRACTION = 0.5
 # A unit of work holds about this many bases a track, and at most this many windows.
 _UNIT_BASES = 1 << 23
@@ -66,25 +66,6 @@ class SplitSpec:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """Sizes of a store: window and margin in bp, bins of `bin_size` bp, `crop` bins a side."""
-
-    length: int
-    bin_size: int
-    crop: int
-    margin: int
-
-    @property
-    def bins(self) -> int:
-        return self.length // self.bin_size - 2 * self.crop
-
-    @property
-    def width(self) -> int:
-        """Bases stored for a window: its length and a margin for shifts at either side."""
-        return self.length + 2 * self.margin
-
-
-@dataclass(frozen=True)
 class SpeciesPlan:
     """The part of one species.
 
@@ -114,13 +95,30 @@ class SpeciesPlan:
 
 @dataclass(frozen=True)
 class ProfilePlan:
-    """Everything a build does, resolved; `describe` is what a dry run prints."""
+    """Everything a build does, resolved; `describe` is what a dry run prints.
+
+    `values` is what a bin is stored as: a float16, or a code of `cislens.signal.quantization`.
+    """
 
     shape: Shape
     stride: int
     seed: int
     split: SplitSpec
     species: dict[str, SpeciesPlan]
+    values: Values = "float16"
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The settings that the manifest names; `values` only where they are codes."""
+        coded = {} if self.values == "float16" else {"values": self.values}
+        return {
+            **asdict(self.shape),
+            "stride": self.stride,
+            "seed": self.seed,
+            "split": asdict(self.split),
+            "shard_rows": self.shard_rows,
+            **coded,
+        }
 
     @property
     def shard_rows(self) -> int:
@@ -130,7 +128,8 @@ class ProfilePlan:
     def layouts(self, species: str) -> dict[str, ArrayLayout]:
         """The arrays of one species by name."""
         part = self.species[species]
-        return array_layouts(self.shape, part.windows.height, len(part.tracks), self.shard_rows)
+        rows, tracks = part.windows.height, len(part.tracks)
+        return array_layouts(self.shape, rows, tracks, self.shard_rows, self.values)
 
     @property
     def total_bytes(self) -> int:
@@ -148,12 +147,8 @@ class ProfilePlan:
     def recipe(self) -> dict[str, Any]:
         """What determines the store's bytes: sizes, split and the digests of every input."""
         return {
-            "schema_version": SCHEMA_VERSION,
-            **asdict(self.shape),
-            "stride": self.stride,
-            "seed": self.seed,
-            "split": asdict(self.split),
-            "shard_rows": self.shard_rows,
+            "schema_version": schema_version(self.values),
+            **self.params,
             "species": {name: _inputs(part) for name, part in self.species.items()},
         }
 
@@ -189,14 +184,6 @@ class ProfilePlan:
         }
 
 
-def array_layouts(shape: Shape, rows: int, tracks: int, shard_rows: int) -> dict[str, ArrayLayout]:
-    """The two arrays of a species: `sequence` and `targets`."""
-    return {
-        "sequence": ArrayLayout(rows, (shape.width,), "uint8", shard_rows),
-        "targets": ArrayLayout(rows, (shape.bins, tracks), "float16", shard_rows),
-    }
-
-
 def plan_profile_store(
     genomes: Mapping[str, Genome],
     tracks: TrackTable,
@@ -209,6 +196,7 @@ def plan_profile_store(
     split: SplitSpec | None = None,
     seed: int = 0,
     blacklist: Mapping[str, Blacklist] | None = None,
+    values: Values = "float16",
 ) -> ProfilePlan:
     """Check every input and decide on the windows; nothing is written.
 
@@ -220,6 +208,7 @@ def plan_profile_store(
         bin_size: bp; divides `length`. `crop` bins at either side have no target.
         margin: bp stored at either side of a window, for shifts; beyond a chromosome it is N.
         blacklist: species -> regions where values are clipped to the window's baseline.
+        values: what a bin is stored as; see `ProfilePlan`.
 
     Raises:
         CislensError: for sizes that do not fit, a window longer than every chromosome, an
@@ -237,7 +226,7 @@ def plan_profile_store(
         for name, genome in genomes.items()
     }
     species = {name: replace(part, blacklist=blacklist.get(name)) for name, part in species.items()}
-    return ProfilePlan(shape, stride, seed, split, species)
+    return ProfilePlan(shape, stride, seed, split, species, values)
 
 
 def _checked_shape(length: int, bin_size: int, crop: int, margin: int) -> Shape:
