@@ -4,6 +4,8 @@ import io
 import json
 import logging
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +75,14 @@ def test_progress_says_how_long_the_rest_takes(
     assert caplog.messages[-1] == "letters: 3/3 done"
     progress = lines(tmp_path / LOG)
     assert (progress[0]["done"], progress[0]["total"], progress[0]["seconds_left"]) == (1, 3, 40.0)
+
+
+def test_log_of_a_verb_tells_how_it_began_and_ended(tmp_path: Path) -> None:
+    command = ["--log", str(tmp_path / LOG), "model", "show", "no-such-preset"]
+    run = subprocess.run([sys.executable, "-m", "cislens.cli.app", *command], capture_output=True)
+    assert run.returncode == 2
+    began, ended = lines(tmp_path / LOG)
+    assert (began["event"], began["verb"], began["arguments"]) == ("began", "model", command)
+    assert (ended["event"], ended["verb"]) == ("ended", "model")
+    assert "no-such-preset" in ended["error"]
+    assert ended["memory_bytes"] >= began["memory_bytes"]

@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cislens.usage import memory_high_water
+from cislens import __version__
+from cislens.usage import memory_high_water, processor_seconds, workers_high_water
 
 logger = logging.getLogger("cislens")
 # For programs alone: nothing of it reaches the terminal.
@@ -60,6 +61,24 @@ def logged(path: str | os.PathLike[str]) -> Iterator[None]:
         for each in (logger, _silent):
             each.removeHandler(handler)
         handler.close()
+
+
+@contextmanager
+def told(verb: str, **fields: Any) -> Iterator[None]:
+    """Tell programs how a job began and ended, and what it used: `began` and `ended`."""
+    tell("began", verb=verb, cislens=__version__, **fields)
+    began, error = time.monotonic(), None
+    try:
+        yield
+    except BaseException as raised:
+        error = f"{type(raised).__name__}: {raised}"
+        raise
+    finally:
+        tell(
+            "ended", verb=verb, error=error, seconds=round(time.monotonic() - began, 3),
+            processor_seconds=round(processor_seconds(), 3),
+            workers_memory_bytes=workers_high_water(),
+        )  # fmt: skip
 
 
 class _JsonLines(logging.Handler):

@@ -4,9 +4,6 @@ import json
 import logging
 import os
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -29,8 +26,7 @@ from cislens.cli import (
     variants,
 )
 from cislens.errors import CislensError, CollapseError
-from cislens.logs import logged, tell
-from cislens.usage import memory_high_water, processor_seconds, workers_high_water
+from cislens.logs import logged, told
 
 app = typer.Typer(
     name="cislens",
@@ -73,27 +69,9 @@ def _options(
 ) -> None:
     if log is not None:
         context.with_resource(logged(log))
-        context.with_resource(_told(context.invoked_subcommand))
+        context.with_resource(told(str(context.invoked_subcommand), arguments=sys.argv[1:]))
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     logging.getLogger("cislens").setLevel(logging.INFO)
-
-
-@contextmanager
-def _told(verb: str | None) -> Iterator[None]:
-    """Tell the structured log how the verb began and ended, and what it used."""
-    tell("began", verb=verb, cislens=__version__, arguments=sys.argv[1:])
-    began, error = time.monotonic(), None
-    try:
-        yield
-    except BaseException as raised:
-        error = f"{type(raised).__name__}: {raised}"
-        raise
-    finally:
-        tell(
-            "ended", verb=verb, error=error, seconds=round(time.monotonic() - began, 3),
-            processor_seconds=round(processor_seconds(), 3), memory_bytes=memory_high_water(),
-            workers_memory_bytes=workers_high_water(),
-        )  # fmt: skip
 
 
 def main() -> None:

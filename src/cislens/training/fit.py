@@ -20,7 +20,7 @@ from torch import nn
 
 from cislens.errors import CislensError
 from cislens.files import write_atomic
-from cislens.logs import LOG, logged
+from cislens.logs import LOG, logged, told
 from cislens.recipes.reading import check_claim, claim_folder
 from cislens.recipes.schema import TrainRecipe
 from cislens.training.averaging import RunningMean
@@ -85,7 +85,7 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     course = course_of(recipe)
     course.say()
     claim_folder(folder, recipe)
-    with logged(folder / LOG):
+    with logged(folder / LOG), told("train"):
         return _train(recipe, folder, course)
 
 
