@@ -9,13 +9,15 @@ import logging
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from multiprocessing.connection import Connection
+from typing import Any, Generic, Protocol, TypeVar
 
 from cislens.errors import CislensError
 from cislens.progress import track
@@ -24,9 +26,9 @@ logger = logging.getLogger("cislens")
 
 # Deaths of workers in a row, without a unit done between them, that end a run.
 DEATHS = 3
-_PARENT_ASKED_EVERY = 0.5
 
 Unit = TypeVar("Unit")
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,21 @@ class Worker:
 Job = Callable[[Worker], Callable[[Unit], None]]
 
 
+class Reopened(Generic[Thing]):
+    """What is opened here, and opened anew where it is sent to: pickled as how it is opened.
+
+    Attributes:
+        thing: what `opening(*given)` gave, here.
+    """
+
+    def __init__(self, opening: Callable[..., Thing], *given: Any) -> None:
+        self._opening, self._given = opening, given
+        self.thing = opening(*given)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._opening, *self._given)
+
+
 class Engine(Protocol):
     """Does the units of a job.
 
@@ -61,14 +78,18 @@ class Engine(Protocol):
     @property
     def workers(self) -> int: ...
 
-    def run(self, job: Job[Unit], units: Sequence[Unit], doing: str) -> None:
+    def run(
+        self, job: Job[Unit], units: Sequence[Unit], doing: str, *, gpu: bool = False
+    ) -> None:
         """Do every unit, in any order; a worker that dies is replaced and its unit done again.
 
         Args:
             doing: what the progress is called.
+            gpu: whether each worker needs a GPU.
 
         Raises:
-            CislensError: as the units do, or if workers keep dying.
+            CislensError: as the units do, if workers keep dying, or if there are several and the
+                job cannot be sent to them.
         """
 
 
@@ -79,14 +100,17 @@ class LocalEngine:
     workers: int = 1
     name: str = "local"
 
-    def run(self, job: Job[Unit], units: Sequence[Unit], doing: str) -> None:
-        """As `Engine.run`."""
+    def run(
+        self, job: Job[Unit], units: Sequence[Unit], doing: str, *, gpu: bool = False
+    ) -> None:
+        """As `Engine.run`; which GPU is its own, a worker knows by its number."""
         if self.workers == 1 or len(units) < 2:
             work = job(Worker()) if units else None
             for unit in track(units, doing):
                 assert work is not None
                 work(unit)
             return
+        sent = packed(job, doing)
         left = dict(enumerate(units))
         shown = track(range(len(units)), doing)
         next(shown)
@@ -95,7 +119,7 @@ class LocalEngine:
             while left:
                 before = len(left)
                 try:
-                    self._pool(job, left, shown)
+                    self._pool(sent, left, shown)
                 except BrokenProcessPool:
                     deaths = 1 if len(left) < before else deaths + 1
                     if deaths == DEATHS:
@@ -104,27 +128,43 @@ class LocalEngine:
         finally:
             shown.close()
 
-    def _pool(self, job: Job[Unit], left: dict[int, Unit], shown: Iterator[int]) -> None:
+    def _pool(self, job: bytes, left: dict[int, Unit], shown: Iterator[int]) -> None:
         """Do what is left until a worker dies; what is done is taken out of `left`."""
         count = min(self.workers, len(left))
         context = multiprocessing.get_context("spawn")  # forking a process with threads can hang
         numbers = context.Value("i", 0)
+        followed, leash = context.Pipe(duplex=False)
         executor = ProcessPoolExecutor(
-            count,
-            context,
-            initializer=_start,
-            initargs=(pickle.dumps(job), numbers, count, os.getpid()),
+            count, context, initializer=_start, initargs=(job, numbers, count, followed)
         )
-        with executor:
+        with followed, leash, executor:
             futures = {executor.submit(_work, unit): key for key, unit in left.items()}
             try:
                 for future in as_completed(futures):
                     future.result()
                     del left[futures[future]]
                     next(shown, None)
-            except BaseException:
-                executor.shutdown(wait=False, cancel_futures=True)
+            except Exception:
+                executor.shutdown(wait=False, cancel_futures=True)  # others finish their unit
                 raise
+            except BaseException:
+                leash.close()
+                raise
+
+
+def packed(job: Job[Unit], doing: str) -> bytes:
+    """A job as it is sent to other processes.
+
+    Raises:
+        CislensError: if it cannot be.
+    """
+    try:
+        return pickle.dumps(job)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise CislensError(
+            f"{doing}: this cannot be sent to other processes ({error}); use one worker, or give "
+            "what a folder or a name says instead of an object."
+        ) from None
 
 
 def threads_of(workers: int) -> int:
@@ -153,9 +193,10 @@ class _Process:
 _process = _Process()
 
 
-def _start(job: bytes, numbers: Any, workers: int, parent: int) -> None:
-    """Make a worker ready; it ends when the process that started it is gone."""
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+def _start(job: bytes, numbers: Any, workers: int, followed: Connection) -> None:
+    """Make a worker ready; it ends when the process that started it is gone, or lets go."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started it says when it ends
+    threading.Thread(target=_follow, args=(followed,), daemon=True).start()
     # Read by the libraries that the job will import.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads_of(workers)))
     with numbers.get_lock():
@@ -164,9 +205,9 @@ def _start(job: bytes, numbers: Any, workers: int, parent: int) -> None:
     _process.job, _process.worker = job, Worker(number % workers, workers)
 
 
-def _follow(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_PARENT_ASKED_EVERY)
+def _follow(followed: Connection) -> None:
+    with suppress(EOFError, OSError):
+        followed.recv_bytes()
     os._exit(1)
 
 
