@@ -29,17 +29,14 @@ _MOST_DEFLATED = 1032
 _PLAIN_CODECS = {"bytes", "crc32c", "sharding_indexed"}
 
 
-def inside(folder: Path, name: object, source: str | os.PathLike[str]) -> Path:
-    """The path of what a file calls `name`, which must lie in `folder`.
-
-    Links are followed, so a link that leads out of the folder is refused as `..` is; the folder
-    itself may be a link.
+def inner_name(name: object, source: str | os.PathLike[str]) -> str:
+    """The relative name that a file gives of another one in its own folder.
 
     Args:
         source: the file that holds the name.
 
     Raises:
-        CislensError: naming `source` and the name.
+        CislensError: naming `source` and the name, if it leads out of the folder.
     """
     text = str(name)
     parts = PurePosixPath(text).parts
@@ -53,6 +50,19 @@ def inside(folder: Path, name: object, source: str | os.PathLike[str]) -> Path:
         raise CislensError(
             f"{source} names {name!r}, expected the name of a file in its folder; do not use it."
         )
+    return text
+
+
+def inside(folder: Path, name: object, source: str | os.PathLike[str]) -> Path:
+    """The path of what a file calls `name`, which must lie in `folder`.
+
+    Links are followed, so a link that leads out of the folder is refused as `..` is; the folder
+    itself may be a link.
+
+    Raises:
+        CislensError: as `inner_name`.
+    """
+    text = inner_name(name, source)
     path = folder / text
     if not path.resolve().is_relative_to(folder.resolve()):
         raise CislensError(
@@ -90,15 +100,20 @@ def plain_bytes(path: Path, what: str = "text") -> bytes:
     return b"".join(found)
 
 
-def npz_arrays(path: Path, what: str) -> dict[str, npt.NDArray[Any]]:
+def npz_arrays(
+    path: str | os.PathLike[str], what: str, advice: str = "get it again"
+) -> dict[str, npt.NDArray[Any]]:
     """All arrays of a file in numpy's npz format, none of Python objects.
+
+    Args:
+        advice: what to do about a damaged one.
 
     Raises:
         MissingFileError: if there is no such file.
         CislensError: if it is damaged, holds something else, or says that it holds more than it
             can.
     """
-    require_file(path, what)
+    path = require_file(path, what)
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
@@ -106,7 +121,9 @@ def npz_arrays(path: Path, what: str) -> dict[str, npt.NDArray[Any]]:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except _DAMAGED as error:
-        raise CislensError(f"{what} {path} is no whole .npz file of numbers: {error}.") from None
+        raise CislensError(
+            f"{what} {path} is damaged, or no .npz file of numbers ({error}); {advice}."
+        ) from None
 
 
 # What damage to an archive of arrays comes out as, besides KeyError for an array that it lacks.

@@ -12,15 +12,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from cislens.errors import CislensError
-from cislens.files import require_file
 from cislens.genome.codes import Codes, N
+from cislens.untrusted import npz_arrays
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -64,12 +63,11 @@ class Constants:
         Raises:
             CislensError: if the file is missing or damaged.
         """
-        path = require_file(path, "constants of the store")
-        try:
-            with np.load(path) as arrays:
-                return cls(**{part.name: arrays[part.name] for part in fields(cls)})
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise CislensError(f"{path} is damaged ({error}); build the store again.") from None
+        arrays = npz_arrays(path, "constants of the store", "build the store again")
+        missing = [part.name for part in fields(cls) if part.name not in arrays]
+        if missing:
+            raise CislensError(f"{path} is damaged: it lacks {missing[0]}; build the store again.")
+        return cls(**{part.name: arrays[part.name] for part in fields(cls)})
 
     def digest(self, motif_ids: Sequence[str], regions: pl.DataFrame, cells: pl.DataFrame) -> str:
         """sha256 over the constants, the motifs they are of, and the split they come from."""

@@ -175,7 +175,8 @@ class RegionStore:
     def expression(self) -> Singles | None:
         """Expression (T, C) of each motif's factors, in deviations; None if none was given."""
         path = self.path / EXPRESSION
-        return np.load(path) if path.exists() else None
+        # Mapped first: a file that is shorter than its head says is refused before memory is taken.
+        return np.array(np.load(path, mmap_mode="r")) if path.exists() else None
 
     def load(self) -> None:
         """Read sequences and occupancies into memory; reads give the same values, sooner."""

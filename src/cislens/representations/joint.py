@@ -16,7 +16,7 @@ import torch
 
 import cislens
 from cislens.errors import CislensError, nearest
-from cislens.files import atomic_path, claimed, file_digest, write_atomic
+from cislens.files import atomic_path, claimed, file_digest, read_parquet, write_atomic
 from cislens.genome.codes import one_hot
 from cislens.models.genebert.contract import RegionContext
 from cislens.models.genebert.multimodal import MultimodalModel
@@ -26,6 +26,7 @@ from cislens.motifs.contexts import Neighborhoods
 from cislens.motifs.store import RegionStore
 from cislens.progress import track
 from cislens.representations.contract import Features
+from cislens.untrusted import inside
 
 FORMAT = "cislens cell embeddings"
 _BATCH = 64
@@ -159,5 +160,6 @@ def read_joint(folder: str | os.PathLike[str], cell: str) -> tuple[pl.DataFrame,
         raise CislensError(
             f"{folder} has no cell type {cell!r}. {nearest(cell, manifest['cells'])}"
         )
-    regions = pl.read_parquet(Path(folder) / "regions.parquet")
-    return regions, np.load(Path(folder) / manifest["cells"][cell], mmap_mode="r")
+    regions = read_parquet(path.with_name("regions.parquet"), "regions of the embeddings")
+    file = inside(path.parent, manifest["cells"][cell], path)
+    return regions, np.load(file, mmap_mode="r", allow_pickle=False)

@@ -18,6 +18,7 @@ from cislens.errors import CislensError, nearest
 from cislens.files import file_digest, read_parquet, require_file
 from cislens.genome.codes import Codes
 from cislens.representations.contract import Features, Kind
+from cislens.untrusted import inside, zarr_array
 
 CONTRACT = "cislens-embeddings/1"
 MANIFEST = "manifest.json"
@@ -143,17 +144,12 @@ class EmbeddingStore:
             )
 
     def _array(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-        import zarr
-
         for file, about in self.manifest["files"].items():
             if file.startswith(f"{name}/") and file_digest(self.path / file) != about["sha256"]:
                 raise self._damaged(f"the bytes of {file} are not those that were written")
-        values: npt.NDArray[Any] = np.asarray(zarr.open_array(self.path / name, mode="r")[...])
-        if values.shape != shape or values.dtype != self.manifest["dtype"]["stored"]:
-            raise self._damaged(
-                f"{name} is {values.dtype} {values.shape}, the manifest says "
-                f"{self.manifest['dtype']['stored']} {shape}"
-            )
+        values = zarr_array(
+            inside(self.path, name, self.path / MANIFEST), shape, self.manifest["dtype"]["stored"]
+        )
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():
             raise self._damaged(
@@ -314,7 +310,7 @@ def _read_manifest(path: Path) -> tuple[dict[str, Any], str]:
 
 def _check_files(path: Path, manifest: dict[str, Any]) -> None:
     for name, about in manifest["files"].items():
-        file = path / name
+        file = inside(path, name, path / MANIFEST)
         found = file.stat().st_size if file.exists() else None
         if found != about["bytes"]:
             state = "is missing" if found is None else f"has {found:,} bytes"

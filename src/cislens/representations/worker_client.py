@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import subprocess
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from cislens.representations.store import (
     sequence_digest,
 )
 from cislens.representations.worker import CONTRACT
+from cislens.untrusted import npz_arrays
 
 WORKER = Path(__file__).with_name("worker.py")
 _LOG_LINES = 5
@@ -139,12 +139,10 @@ class _Chunks:
         return float(self._read(first // self.rows)["seconds"])
 
     def _read(self, chunk: int) -> dict[str, Any]:
-        path = self.folder / f"chunk-{chunk:06d}.npz"
         try:
-            with np.load(path) as data:
-                return dict(data)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-            raise self._refused(f"{path} is missing or damaged") from None
+            return npz_arrays(self.folder / f"chunk-{chunk:06d}.npz", "chunk")
+        except CislensError as error:
+            raise self._refused(str(error)) from None
 
     def _refused(self, what: str) -> CislensError:
         return CislensError(

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from cislens.errors import CislensError
-from cislens.files import atomic_path, require_file
+from cislens.files import atomic_path
+from cislens.untrusted import npz_arrays
 
 Reads = Literal["rates", "embedding"]
 Stretch = tuple[int, int]
@@ -236,12 +236,8 @@ def read_probe(path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.float32], f
         MissingFileError: if there is no such file.
         CislensError: if it is no such file.
     """
-    file = require_file(path, "probe")
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            held = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, BadZipFile, AttributeError, EOFError) as error:
-        raise CislensError(f"probe {file} is no .npz file of numbers: {error}.") from None
+    file = Path(path)
+    held = npz_arrays(file, "probe")
     weights = np.asarray(held.get("weights", np.zeros((0, 0))))
     intercept = np.asarray(held.get("intercept", 0.0))
     numbers = weights.dtype.kind in "fiu" and intercept.dtype.kind in "fiu"

@@ -27,6 +27,7 @@ from cislens.files import atomic_path
 from cislens.models.genebert.multimodal import MultimodalModel
 from cislens.motifs.store import RegionStore
 from cislens.progress import track
+from cislens.untrusted import npz_arrays
 
 Parts = dict[str, Features]
 Models = Mapping[str, Sequence[MultimodalModel]]
@@ -74,10 +75,10 @@ def read_scores(out: Path, seed: int, arm: str, judged: Mapping[str, Pairs]) -> 
         CislensError: if the file is damaged or of other pairs.
     """
     path = _file(out, seed, arm)
+    arrays = npz_arrays(path, "scores", "remove it and evaluate again")
     try:
-        with np.load(path) as arrays:
-            found = {part: np.asarray(arrays[part], np.float32) for part in judged}
-    except (OSError, ValueError, KeyError) as error:
+        found = {part: np.asarray(arrays[part], np.float32) for part in judged}
+    except (ValueError, KeyError) as error:
         raise CislensError(f"{path} is damaged ({error}); remove it and evaluate again.") from None
     for part, values in found.items():
         if values.shape != (len(judged[part]), 1):

@@ -8,10 +8,8 @@ Dimensions: W window, N bin, T track, K sum.
 """
 
 import os
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +17,10 @@ import torch
 from torch import Tensor
 
 from cislens.errors import CislensError
-from cislens.files import atomic_path, require_file
+from cislens.files import atomic_path
 from cislens.nn.losses import poisson_terms
 from cislens.objectives.metrics import MetricMismatch, MetricValue, WindowMoments, window_moments
+from cislens.untrusted import npz_arrays
 
 Values = npt.NDArray[np.float64]
 
@@ -167,18 +166,16 @@ class WindowSums:
         Raises:
             CislensError: if the file is missing or damaged.
         """
-        path = require_file(path, "sums of an evaluation")
+        advice = "remove it, the evaluation makes it again"
+        kept = npz_arrays(path, "sums of an evaluation", advice)
         try:
-            with np.load(path, allow_pickle=False) as kept:
-                return cls(
-                    tuple(kept["tracks"].tolist()), tuple(kept["log_tracks"].tolist()),
-                    kept["rows"], int(kept["bins"]), kept["moments"], kept["nll"],
-                    kept["log_moments"], kept["seen"],
-                )  # fmt: skip
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-            raise CislensError(
-                f"{path} is damaged ({error}); remove it, the evaluation makes it again."
-            ) from None
+            return cls(
+                tuple(kept["tracks"].tolist()), tuple(kept["log_tracks"].tolist()),
+                kept["rows"], int(kept["bins"]), kept["moments"], kept["nll"],
+                kept["log_moments"], kept["seen"],
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError) as error:
+            raise CislensError(f"{path} is damaged ({error}); {advice}.") from None
 
 
 def combined(metric: str, sums_KXT: Values) -> Values:

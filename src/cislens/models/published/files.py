@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cislens.errors import CislensError, MissingFileError
 from cislens.files import file_digest, require_file
+from cislens.untrusted import inner_name
 
 SAFETENSORS = ".safetensors"
 TORCH = (".bin", ".pt", ".pth", ".ckpt")
@@ -104,8 +105,10 @@ def _shards(path: Path, index_name: str) -> tuple[Path, ...]:
     index = path / index_name
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        files = tuple(path / str(name) for name in sorted(names))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        files = tuple(path / inner_name(name, index) for name in sorted(names))
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        if isinstance(error, CislensError):
+            raise
         raise CislensError(f"{index} is damaged ({error!r}); restore the folder.") from None
     for file in files:
         if not file.is_file():
