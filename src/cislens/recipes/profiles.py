@@ -71,6 +71,8 @@ class Objective(Section):
         loss: "poisson-multinomial" splits the likelihood of a window into its total and shape.
         total_weight: of the total, where it is split.
         experts: the terms beside the likelihood; without effect on a model without experts.
+        tracks: query of the store's tracks to learn, `assay == "CAGE"`; all unless given. Species
+            without such a track are left out.
         shuffle_species: tell the encoder a random species of each window: the control for what
             it gains by knowing it.
     """
@@ -79,4 +81,5 @@ class Objective(Section):
     loss: Literal["poisson", "poisson-multinomial"] = "poisson"
     total_weight: float = Field(default=0.2, gt=0)
     experts: Annotated[PlusTerms | PublishedTerms, Field(discriminator="kind")] = PlusTerms()
+    tracks: str | None = None
     shuffle_species: bool = False

@@ -14,8 +14,8 @@ SCHEMA_VERSIONS = tuple(_VERSIONS.values())
 
 
 def schema_version(values: Values) -> int:
-    """The version of a store's format."""
-    return _VERSIONS[values]
+    """The version of a store's format; 0 of values that no store has."""
+    return _VERSIONS.get(values, 0)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ def values() -> Half:
     """What each code stands for, (256,)."""
     found = UNIT * np.expm1(np.arange(CODES) * STEP)
     found[-1] = FLOAT16_MAX
-    return found.astype(np.float16)
+    halves: Half = found.astype(np.float16)
+    return halves
 
 
 @cache

@@ -57,12 +57,15 @@ def matching_tracks(table: TrackTable, query: str | None) -> npt.NDArray[np.int6
         CislensError: for a query that cannot be read (with its place), a column that the table
             does not have, or one that no track matches (with the nearest values).
     """
-    if query is None:
-        return np.arange(len(table))
-    parser = _Parser(query, table.frame)
+    return np.arange(len(table)) if query is None else matching_rows(table.frame, query)
+
+
+def matching_rows(frame: pl.DataFrame, query: str) -> npt.NDArray[np.int64]:
+    """The same, of the rows of several tables of tracks one below the other."""
+    parser = _Parser(query, frame)
     found = np.flatnonzero(parser.query())
     if not found.size:
-        raise CislensError(f"no track of {len(table)} matches {query!r}. {parser.hints()}")
+        raise CislensError(f"no track of {frame.height} matches {query!r}. {parser.hints()}")
     return found
 
 

@@ -1,10 +1,11 @@
 """Profile stores on disk: windows of sequence and of binned tracks, ready to train on."""
 
+import copy
 import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from cislens.genome.codes import Codes
 from cislens.progress import track
 from cislens.signal.checks import read_checks
 from cislens.signal.groups import AUDIT_FILE, group_audit
-from cislens.signal.layout import SCHEMA_VERSIONS, Shape, Values, array_layouts
+from cislens.signal.layout import SCHEMA_VERSIONS, Shape, Values, array_layouts, schema_version
 from cislens.signal.quantization import dequantize
+from cislens.signal.query import chosen_tracks
+from cislens.signal.selection import ArrayPart, Index, require_known, rows_on, tracks_of, whole_of
 from cislens.signal.shards import RowArray
 from cislens.signal.tracks import TrackTable
+from cislens.untrusted import inside
 
 FORMAT = "cislens profile store"
 MANIFEST = "manifest.json"
@@ -33,9 +37,21 @@ Rows = Sequence[int] | npt.NDArray[np.integer[Any]]
 class _Species:
     windows: pl.DataFrame
     tracks: TrackTable
-    sequence: RowArray
-    targets: RowArray
+    sequence: RowArray | ArrayPart
+    targets: RowArray | ArrayPart
     chrom_sizes: dict[str, int]
+
+    def part(self, rows_N: Index, columns_T: Index) -> "_Species":
+        """Some of the windows and some of the tracks, of a species that is there as a whole."""
+        assert isinstance(self.sequence, RowArray)
+        assert isinstance(self.targets, RowArray)
+        return replace(
+            self,
+            windows=self.windows[rows_N],
+            tracks=chosen_tracks(self.tracks, columns_T),
+            sequence=ArrayPart(self.sequence, rows_N),
+            targets=ArrayPart(self.targets, rows_N, columns_T),
+        )
 
 
 class ProfileStore:
@@ -56,20 +72,77 @@ class ProfileStore:
         params = manifest["params"]
         self.shape = Shape(*(params[name] for name in ("length", "bin_size", "crop", "margin")))
         self.values: Values = params.get("values", "float16")
+        if schema_version(self.values) != manifest["schema_version"]:
+            raise CislensError(
+                f"{path / MANIFEST} is damaged: bins of {self.values!r} are not those of its "
+                f"schema version {manifest['schema_version']}; build the store again."
+            )
         self.species: tuple[str, ...] = tuple(manifest["species"])
         self._parts = {name: self._open_species(name) for name in self.species}
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> "ProfileStore":
-        """Open a store after checking its version, tables and the size of every file.
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        tracks: str | Sequence[str] | None = None,
+        chroms: Sequence[str] | None = None,
+        species: Sequence[str] | None = None,
+    ) -> "ProfileStore":
+        """Open a store, or a part of it, after checking its version, tables and sizes of files.
+
+        A part has only the windows, tracks and species that are asked for, and rows of other
+        windows are never read. Its digest is that of the whole store.
+
+        Args:
+            tracks: a query (`cislens.signal.query`), or ids. All by default, as of the others.
+            chroms: chromosomes, of whichever species have them.
+            species: names, in any order.
 
         Raises:
             CislensError: if the build did not finish, a file is missing or of another size, the
-                folder is no profile store, or a newer cislens wrote it.
+                folder is no profile store, a newer cislens wrote it, or what is asked for is not
+                there or is one strand without the other.
         """
         path = Path(path)
         manifest, digest = checked_manifest(path, "profile", *SCHEMA_VERSIONS)
-        return cls(path, manifest, digest)
+        store = cls(path, manifest, digest)
+        if tracks is None and chroms is None and species is None:
+            return store
+        return store._part_of(tracks, chroms, store.species if species is None else species)
+
+    def _part_of(
+        self,
+        tracks: str | Sequence[str] | None,
+        chroms: Sequence[str] | None,
+        species: Sequence[str],
+    ) -> "ProfileStore":
+        require_known(species, self.species, "species", self.path)
+        parts = {name: part for name, part in self._parts.items() if name in species}
+        if chroms is not None:
+            known = [chrom for part in parts.values() for chrom in part.windows["chrom"].unique()]
+            require_known(chroms, known, "window on chromosome", self.path)
+        tables = {name: part.tracks for name, part in parts.items()}
+        columns = (
+            {name: np.arange(len(table)) for name, table in tables.items()}
+            if tracks is None
+            else tracks_of(tables, tracks, self.path)
+        )
+        found = copy.copy(self)
+        found._parts = {}
+        for name, columns_T in columns.items():
+            windows = parts[name].windows
+            rows_N = np.arange(windows.height) if chroms is None else rows_on(windows, chroms)
+            if rows_N.size:
+                found._parts[name] = parts[name].part(rows_N, columns_T)
+        if not found._parts:
+            raise CislensError(
+                f"profile store {self.path}: {', '.join(columns)} with the tracks that are asked "
+                f"for has no window on {', '.join(chroms or ())}; choose other tracks or "
+                "chromosomes."
+            )
+        found.species = tuple(found._parts)
+        return found
 
     @property
     def length(self) -> int:
@@ -116,7 +189,7 @@ class ProfileStore:
         arrays = {
             f"species/{name}/{array.folder.name}": array
             for name, part in self._parts.items()
-            for array in (part.sequence, part.targets)
+            for array in map(whole_of, (part.sequence, part.targets))
         }
         verify_files(self.path, self.manifest, arrays)
 
@@ -159,7 +232,7 @@ class ProfileStore:
         bins = self._part(species).targets.gather(rows)
         return dequantize(bins) if self.values == "uint8" else bins
 
-    def arrays(self, species: str) -> tuple[RowArray, RowArray]:
+    def arrays(self, species: str) -> tuple[RowArray | ArrayPart, RowArray | ArrayPart]:
         """The sequence and target arrays as stored, for reading row by row."""
         part = self._part(species)
         return part.sequence, part.targets
@@ -252,8 +325,10 @@ def checked_manifest(path: Path, kind: str, *versions: int) -> tuple[dict[str, A
         )
     require_file(path, f"{kind} store")
     manifest, digest = _read_manifest(path, kind, versions)
+    for name in manifest.get("species", ()):
+        inside(path, f"species/{name}", path / MANIFEST)
     for name, entry in manifest["files"].items():
-        file = path / name
+        file = inside(path, name, path / MANIFEST)
         found = file.stat().st_size if file.exists() else None
         if found != entry["bytes"]:
             state = "is missing" if found is None else f"has {found:,} bytes"

@@ -47,7 +47,7 @@ class ProfileCourse(PartCourse):
         assert isinstance(recipe.objective, Objective)
         training = recipe.training
         self.recipe = recipe
-        self.store = ProfileStore.open(recipe.store)
+        self.store = ProfileStore.open(recipe.store, tracks=recipe.objective.tracks)
         self.start = start_of(recipe, self.store, encoder)
         self.model = self.start.model
         self.objective: ProfileObjective = _objective(recipe, self.store, self.model)
