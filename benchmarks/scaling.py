@@ -23,16 +23,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import yaml
+from scaling_unit import Sleepy
 
-from cislens.engines import Worker
-from cislens.files import write_atomic
 from cislens.genome.reference import open_genome
 from cislens.signal.bigwig import write_bigwig
 from cislens.signal.build import build_planned
@@ -174,21 +172,6 @@ def train_by(recipe: Path, run: Path, processes: int) -> float:
     subprocess.run([*command, "--out", str(run)], check=True, capture_output=True)
     table = pl.read_parquet(run / "performance.parquet").filter(metric="seconds_per_step")
     return float(table["value"][1:].median())
-
-
-@dataclass(frozen=True)
-class Sleepy:
-    """A unit that takes `seconds` and writes a small file."""
-
-    folder: Path
-    seconds: float
-
-    def __call__(self, worker: Worker) -> Callable[[int], None]:
-        return self.work
-
-    def work(self, number: int) -> None:
-        time.sleep(self.seconds)
-        write_atomic(self.folder / f"{number}.txt", str(number))
 
 
 def engines(folder: Path, repeats: int) -> dict[str, Any]:
