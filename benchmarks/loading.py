@@ -18,7 +18,7 @@ from profile_peers import DataSet, Peer, data_sets, median_seconds, memory_copy_
 
 from cislens.signal import store as stores
 from cislens.signal.build import build_profile_store
-from cislens.signal.layout import Shape, array_layouts, schema_version
+from cislens.signal.layout import Shape, Values, array_layouts, schema_version
 from cislens.signal.loader import ProfileLoader
 from cislens.signal.shards import create_array, write_shard
 from cislens.signal.tracks import Track, track_table
@@ -134,12 +134,12 @@ def measure_wide(folder: Path) -> list[dict[str, object]]:
     return results
 
 
-def write_wide(path: Path, windows: int, tracks: int) -> None:
+def write_wide(path: Path, windows: int, tracks: int, values: Values = "float16") -> None:
     """A store with the layout of a real one and random counts."""
     shape = Shape(131_072, 128, 64, 8)
     species = stores.species_folder(path, "synthetic")
     rng = np.random.default_rng(0)
-    for name, layout in array_layouts(shape, windows, tracks, shard_rows=64).items():
+    for name, layout in array_layouts(shape, windows, tracks, 64, values).items():
         create_array(species / name, layout)
         for shard in range(layout.shards):
             first, last = layout.span(shard)
@@ -153,8 +153,15 @@ def write_wide(path: Path, windows: int, tracks: int) -> None:
     track_table(rows).frame.write_parquet(species / "tracks.parquet")
     manifest = {
         "format": stores.FORMAT,
-        "schema_version": schema_version("float16"),
-        "params": {"length": 131_072, "bin_size": 128, "crop": 64, "margin": 8, "shard_rows": 64},
+        "schema_version": schema_version(values),
+        "params": {
+            "length": 131_072,
+            "bin_size": 128,
+            "crop": 64,
+            "margin": 8,
+            "shard_rows": 64,
+            "values": values,
+        },
         "species": {"synthetic": {"windows": windows, "tracks": tracks, "chrom_sizes": {}}},
         "files": {},
     }
