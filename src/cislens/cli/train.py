@@ -60,9 +60,12 @@ def command(
     if dry_run:
         answer(plan(read), as_json)
         return
+    from cislens.training.devices import is_first
     from cislens.training.fit import fit
 
     run = fit(read, out)
+    if not is_first():  # of the processes that have trained together
+        return
     answer(
         {"run": str(run.folder), "model_folder": str(run.model_folder), **run.manifest},
         as_json,

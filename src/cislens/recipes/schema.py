@@ -29,6 +29,12 @@ class Training(Section):
     batches: Literal["mixed", "alternate"] = "mixed"
     compile: bool = False
     checkpointing: bool = False  # activations are computed twice and half of them never kept
+    # The batch of a step is computed in so many parts, one after another, whose gradients are
+    # added: memory for one part. Statistics of a batch (of experts, of batch normalization, of
+    # contrasts) are then those of a part.
+    accumulate: int = Field(default=1, ge=1)
+    # On several devices: every one has all weights, or a share of weights, gradients and moments.
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     loggers: list[Literal["tensorboard", "wandb", "mlflow"]] = []
 
 

@@ -1,9 +1,41 @@
 """The checkpoints of a run, in a folder that may be moved while the run is interrupted."""
 
+import io
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
+
+from cislens.files import atomic_path
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint whole, and to the disk, before it takes the place of the one before."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with atomic_path(path) as aside:
+            aside.write_bytes(content.getbuffer())
+
+
+def newest(folder: Path) -> Path | None:
+    """The checkpoint of a run folder from which the fewest steps are lost, if there is one.
+
+    Beside the last validation's there may be one that Lightning writes when SLURM says that it is
+    going to stop the job.
+    """
+    found = [folder / "checkpoints" / "last.ckpt", *folder.glob("hpc_ckpt_*.ckpt")]
+    steps = {
+        path: torch.load(path, weights_only=True, map_location="meta")["global_step"]
+        for path in found
+        if path.exists()
+    }
+    return max(steps, key=steps.__getitem__) if steps else None
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -9,6 +9,7 @@ from torch import nn
 
 from cislens.errors import CislensError
 from cislens.objectives.contract import Objective
+from cislens.recipes.schema import TrainRecipe
 from cislens.training.stream import EpochLoader
 
 
@@ -23,6 +24,7 @@ class Course(ABC):
     """A recipe's data, objective and bookkeeping; `course_of` picks the class.
 
     Attributes:
+        recipe: that it follows.
         objective: with the model that is trained.
         loader: of the training part.
         selection: name of the validation metric that weights are chosen by; lower is better. None
@@ -37,6 +39,7 @@ class Course(ABC):
         windows, bases: that a training step reads.
     """
 
+    recipe: TrainRecipe
     objective: Objective
     loader: EpochLoader
     selection: str | None
@@ -56,12 +59,13 @@ class Course(ABC):
 
         Args:
             position: the number of steps done; asked at the start of each pass.
-            rank, world: of `world` devices each gets every `world`-th row of a batch.
+            rank, world: of `world` devices each gets every `world`-th row of a batch, in as many
+                parts as `training.accumulate` says.
         """
 
     @abstractmethod
     def passes(self, rank: int = 0, world: int = 1) -> Iterable[Any]:
-        """One pass over the validation part."""
+        """One pass over the validation part; of `world` devices each takes whole batches of it."""
 
     @abstractmethod
     def save(self, folder: Path, model: nn.Module, manifest: dict[str, Any]) -> None:

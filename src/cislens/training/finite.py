@@ -48,7 +48,7 @@ class FiniteGuard(Callback):
         self.loader = loader
         self.places = places
         self._losses: list[Tensor] = []
-        self._first = 0
+        self._steps: list[int] = []
         self._saved = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -57,8 +57,7 @@ class FiniteGuard(Callback):
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
-        if not self._losses:
-            self._first = trainer.global_step
+        self._steps.append(trainer.global_step)
         self._losses.append(loss.detach())
         if not loss.is_cuda or len(self._losses) == EVERY:
             self._look(trainer, pl_module)
@@ -71,13 +70,14 @@ class FiniteGuard(Callback):
 
     def _look(self, trainer: Trainer, pl_module: LightningModule) -> None:
         losses, self._losses = self._losses, []
+        steps, self._steps = self._steps, []
         if losses:
             values_SR, _ = gather_rows(torch.stack(losses).float()[None])
             values_SR = values_SR.T.cpu()
             if not values_SR.isfinite().all():
                 bad, rank = values_SR.isfinite().logical_not().nonzero()[0].tolist()
                 value = float(values_SR[bad, rank])
-                raise self._found(trainer, pl_module, self._first + bad, rank, value)
+                raise self._found(trainer, pl_module, steps[bad], rank, value)
 
     def _found(
         self, trainer: Trainer, pl_module: LightningModule, step: int, rank: int, value: float

@@ -24,16 +24,18 @@ from cislens.logs import LOG, logged, told
 from cislens.recipes.reading import check_claim, claim_folder
 from cislens.recipes.schema import TrainRecipe
 from cislens.training.averaging import RunningMean
-from cislens.training.checkpoint import BestCheckpoint
+from cislens.training.checkpoint import BestCheckpoint, WholeFiles, newest
 from cislens.training.collapse import refuse_collapsed
 from cislens.training.course import Course
 from cislens.training.courses import course_of
+from cislens.training.devices import Devices, held, is_first, requeued, require_even
 from cislens.training.finite import FiniteGuard
 from cislens.training.ledger import step_flops
 from cislens.training.manifest import Spent, run_manifest
 from cislens.training.module import ObjectiveModule
 from cislens.training.monitor import Monitor
 from cislens.training.performance import Performance
+from cislens.training.sharding import Sharded, WholeValidation
 
 logger = logging.getLogger("cislens")
 
@@ -77,6 +79,8 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
             store, or a loss is not finite.
         CollapseError: if the model collapses, or the run in `folder` did.
     """
+    devices = Devices.found()
+    require_even(recipe.training, devices.world)
     check_claim(folder, recipe)
     if finished := Run.open(folder):
         logger.info("training: %s is already finished", folder)
@@ -84,9 +88,11 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     refuse_collapsed(folder)
     course = course_of(recipe)
     course.say()
-    claim_folder(folder, recipe)
-    with logged(folder / LOG), told("train"):
-        return _train(recipe, folder, course)
+    with held(folder):
+        if is_first():
+            claim_folder(folder, recipe)
+        with logged(folder / LOG), told("train"):
+            return _train(recipe, folder, course)
 
 
 def _train(recipe: TrainRecipe, folder: Path, course: Course) -> Run:
@@ -95,25 +101,23 @@ def _train(recipe: TrainRecipe, folder: Path, course: Course) -> Run:
     performance = Performance(folder / "performance.parquet", course)
     best = BestCheckpoint(folder / "checkpoints", course.selection)
     means = [RunningMean(training.ema_decay)] if course.averaged else []
+    gathered = [WholeValidation()] if training.strategy == "fsdp" else []
     finite = FiniteGuard(folder, course.loader, course.places)
     guards = (finite, *course.guards(folder))
     trainer = _trainer(
-        recipe, folder, [*means, *course.watches, monitor, performance, *guards, best]
+        recipe, folder, [*means, *gathered, *course.watches, monitor, performance, *guards, best]
     )
     place = (trainer.global_rank, trainer.world_size)
-    if training.batch_size < trainer.world_size:
-        raise CislensError(
-            f"batch_size {training.batch_size} is less than the {trainer.world_size} devices that "
-            "share a batch; raise it."
-        )
     seed_everything(recipe.seed, verbose=False)
     # Counted once, by the process that will write it down: all of them start on the same device.
-    flops = performance.step_flops = step_flops(course) if trainer.is_global_zero else 0
+    flops = performance.step_flops = 0
+    if trainer.is_global_zero:
+        flops = performance.step_flops = step_flops(course, trainer.world_size)
     module = ObjectiveModule(course.objective, training, recipe.seed, course.frozen, course.origin)
     if training.compile:
         compile_modules(course.compiled)
-    last = folder / "checkpoints" / "last.ckpt"
-    if last.exists():
+    resume = newest(folder)
+    if resume is not None:
         logger.info("training: resuming %s", folder)
     stream = course.stream(lambda: trainer.global_step, *place)
     with warnings.catch_warnings():
@@ -122,7 +126,6 @@ def _train(recipe: TrainRecipe, folder: Path, course: Course) -> Run:
             "not empty", "could not find the monitored key", "LeafSpec", "in eval mode",
         ):  # fmt: skip
             warnings.filterwarnings("ignore", message=f".*{message}")
-        resume = last if last.exists() else None
         trainer.fit(module, stream, course.passes(*place), ckpt_path=resume)
     if trainer.global_step < training.steps:
         raise KeyboardInterrupt
@@ -146,13 +149,21 @@ def compile_modules(modules: Sequence[nn.Module], backend: str = "inductor") -> 
 
 def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[Any]) -> Trainer:
     training = recipe.training
-    gpu = torch.cuda.is_available()
+    devices = Devices.found()
+    gpu = devices.accelerator == "gpu"
     bf16 = training.precision == "bf16" or (training.precision == "auto" and gpu)
+    sharded = training.strategy == "fsdp" and devices.world > 1
     interactive = sys.stderr.isatty()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return Trainer(
-        accelerator="gpu" if gpu else "cpu",
+        accelerator=devices.accelerator,
+        devices=devices.per_node,
+        num_nodes=devices.nodes,
+        strategy=Sharded() if sharded else "auto",
+        plugins=[WholeFiles(), *requeued(training)],
+        accumulate_grad_batches=training.accumulate,
+        inference_mode=not sharded,
         precision="bf16-mixed" if bf16 else "32-true",
         max_steps=training.steps,
         max_epochs=-1,
@@ -164,7 +175,8 @@ def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[Any]) -> Trainer
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        sync_batchnorm=True,
+        # Torch has it for GPUs only; elsewhere `cislens.nn.batch_norm` does the same.
+        sync_batchnorm=gpu,
         log_every_n_steps=training.validate_every,
     )
 
@@ -186,6 +198,8 @@ def _finish(
     """Keep the weights that were chosen, then write the model and the manifest."""
     best = folder / "checkpoints" / "best.ckpt"
     state = torch.load(best, map_location="cpu", weights_only=True)
+    if isinstance(module.trainer.strategy, Sharded):  # which this process has a share of
+        module = ObjectiveModule(course_of(recipe).objective, recipe.training, recipe.seed)
     module.load_state_dict(state["state_dict"])
     # A copy, because copies are not compiled.
     model: Any = copy.deepcopy(module.objective.kept).cpu().eval()

@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cislens.objectives.multimodal.objective import MultimodalObjective, term_gradients
+from cislens.training.sharding import is_shared
 
 logger = logging.getLogger("cislens")
 
@@ -27,13 +28,18 @@ class GradientWatch(Callback):
         self.every = every
         self.norms: dict[str, float] = {}
         self.since: dict[str, int] = {}
+        self._measured = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *rest: Any
     ) -> None:
         step = trainer.global_step
-        if step % self.every and step != trainer.max_steps:
+        due = step % self.every == 0 or step == trainer.max_steps
+        if is_shared(pl_module):  # no process can ask for gradients of weights it has a share of
             return
+        if not due or step == self._measured:  # parts of a step all end with the same number
+            return
+        self._measured = step
         with trainer.precision_plugin.forward_context():
             norms = term_gradients(self.objective, batch)
         # Each device measures its share of the batch; the first one's is reported.

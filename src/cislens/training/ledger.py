@@ -1,6 +1,7 @@
 """What a run costs, counted rather than timed, so that runs can be held against each other."""
 
 import copy
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,16 +17,27 @@ from cislens.objectives.contract import Objective
 from cislens.training.course import Course
 
 
-def step_flops(course: Course) -> int:
+def step_flops(course: Course, world: int = 1) -> int:
     """Count the FLOPs of the course's first training step, on a copy of its objective.
 
     Products of matrices, convolutions and attention are counted, forward and backward, as many as
     the formulas have: fused attention costs what plain attention does. A product of (M, K) and
     (K, N) has 2 MKN. Element-wise work is not counted, nor is the optimizer, nor are convolutions
     of single channels, which on some devices are element-wise work: every device counts the same.
+
+    Args:
+        course: of which the batch is counted in as many shares as it is trained in.
+        world: devices that share a batch.
     """
-    batch = next(iter(course.stream(lambda: 0)))
-    return flops_of(course.objective, batch.to("cuda" if torch.cuda.is_available() else "cpu"))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = 0
+    for rank in range(world):
+        parts = iter(course.stream(lambda: 0, rank, world))
+        found += sum(
+            flops_of(course.objective, part.to(device))
+            for part in itertools.islice(parts, course.recipe.training.accumulate)
+        )
+    return found
 
 
 def flops_of(objective: Objective, batch: Any) -> int:
