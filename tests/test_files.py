@@ -1,4 +1,6 @@
+import errno
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,37 @@ def test_what_killed_processes_left_in_a_folder_is_cleared(tmp_path: Path) -> No
         (tmp_path / name).write_text("whole")
     clear_partial(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+WITHOUT_ROOM = {
+    "of the system": OSError(errno.ENOSPC, "No space left on device"),
+    "of a quota": OSError(errno.EDQUOT, "Disk quota exceeded"),
+    "of a library in Rust": RuntimeError("underlying IO error: No space left (os error 28)"),
+}
+
+
+@pytest.mark.parametrize("said", WITHOUT_ROOM.values(), ids=WITHOUT_ROOM)
+def test_a_full_disk_is_one_error_that_names_the_file(tmp_path: Path, said: Exception) -> None:
+    with pytest.raises(OSError, match="No space left") as caught, atomic_path(tmp_path / "table"):
+        raise said
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "table"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_of_a_write_stay_what_they_are(tmp_path: Path) -> None:
+    for said in (OSError("100 requested and 10 written"), PermissionError(13, "denied")):
+        with pytest.raises(type(said)) as caught, atomic_path(tmp_path / "table"):
+            raise said
+        assert caught.value is said
+
+
+def test_a_short_write_is_of_a_full_disk_where_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=4096)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OSError, match="No space left"), atomic_path(tmp_path / "table"):
+        raise OSError("100 requested and 10 written")
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Files are written whole or not at all."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -9,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cislens.errors import CislensError, MissingFileError
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     import polars as pl
 
 _BLOCK = 1 << 20
+_NO_ROOM = 1 << 16  # bytes
+
+# What the system says of a write for which there is no room.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def require_file(path: str | os.PathLike[str], what: str) -> Path:
@@ -65,12 +70,58 @@ def read_parquet(path: str | os.PathLike[str], what: str) -> "pl.DataFrame":
         raise CislensError(f"{what} {path} is no readable parquet file: {error}.") from None
 
 
+def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
+    """A JSON object; `what` names its role in the error.
+
+    Raises:
+        MissingFileError: if nothing is at `path`.
+        CislensError: if it is damaged, or holds something else than an object.
+    """
+    path = require_file(path, what)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise CislensError(f"{what} {path} is not JSON ({error}); restore the file.") from None
+    if not isinstance(found, dict):
+        raise CislensError(f"{what} {path} is no JSON object; restore the file.")
+    return found
+
+
+@contextmanager
+def undamaged(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
+    """Around the reading of a folder that cislens wrote, by somebody who believes its manifest.
+
+    Raises:
+        CislensError: that `what` at `path` is damaged, in place of what a key that is missing or
+            a value of another type comes out as.
+    """
+    import polars as pl
+
+    try:
+        yield
+    except CislensError:
+        raise
+    except (
+        LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
+        OSError, pl.exceptions.PolarsError,
+    ) as error:  # fmt: skip
+        why = " ".join(str(error).split())
+        raise CislensError(
+            f"{what} {path} is damaged: its manifest or a table lacks something or holds something "
+            f"else than was written ({type(error).__name__}: {why}); copy or make it again."
+        ) from None
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` when the block succeeds.
 
     Works for a file and for a folder. If the block raises, what was written aside is removed
     and an earlier `path` is untouched.
+
+    Raises:
+        OSError: ENOSPC that names `path`, if the disk is full, whatever the library that wrote
+            makes of that.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,8 +136,21 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(path)
         aside.replace(path)
         sync(path.parent)
+    except Exception as error:
+        if not isinstance(error, CislensError) and _of_full_disk(error, path.parent):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         _remove(aside)
+
+
+def _of_full_disk(error: Exception, folder: Path) -> bool:
+    """Whether a write failed for lack of room; NumPy only says that less was written than asked."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in FULL
+    if any(f"os error {number}" in str(error) for number in FULL):
+        return True
+    return shutil.disk_usage(folder).free < _NO_ROOM
 
 
 def _remove(path: Path) -> None:

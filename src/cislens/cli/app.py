@@ -26,6 +26,7 @@ from cislens.cli import (
     variants,
 )
 from cislens.errors import CislensError, CollapseError
+from cislens.files import FULL
 from cislens.logs import logged, told
 
 app = typer.Typer(
@@ -88,9 +89,12 @@ def main() -> None:
         sys.exit(3 if isinstance(error, CollapseError) else 2)
     except OSError as error:
         # A folder where a file should be, a path below a file, no permission, no space.
-        if error.filename is None:
+        full = error.errno in FULL
+        if error.filename is None and not full:
             raise
-        typer.echo(f"error: {error.filename}: {error.strerror}.", err=True)
+        where = error.filename or "a disk that is written to"
+        what = " Make room and run the same command again, it goes on." if full else ""
+        typer.echo(f"error: {where}: {error.strerror}.{what}", err=True)
         sys.exit(2)
 
 

@@ -4,6 +4,7 @@ Dimensions: n region, 4 channel A, C, G, T, L base.
 """
 
 import json
+import os
 import shutil
 import zipfile
 import zlib
@@ -164,7 +165,10 @@ def _create(folder: Path, settings: Mapping[str, Any], shape: tuple[int, int, in
         "scores.npy": (np.float32, (shape[0], 2)),
     }
     for name, (kind, size) in kinds.items():
-        np.lib.format.open_memmap(folder / name, mode="w+", dtype=kind, shape=size)
+        values = np.lib.format.open_memmap(folder / name, mode="w+", dtype=kind, shape=size)
+        with (folder / name).open("r+b") as file:
+            # A mapped file with holes ends the process where the disk is full.
+            os.posix_fallocate(file.fileno(), 0, values.offset + values.nbytes)
         sync(folder / name)
     write_atomic(folder / _SETTINGS, json.dumps(settings))
 
