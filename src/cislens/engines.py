@@ -78,9 +78,7 @@ class Engine(Protocol):
     @property
     def workers(self) -> int: ...
 
-    def run(
-        self, job: Job[Unit], units: Sequence[Unit], doing: str, *, gpu: bool = False
-    ) -> None:
+    def run(self, job: Job[Unit], units: Sequence[Unit], doing: str, *, gpu: bool = False) -> None:
         """Do every unit, in any order; a worker that dies is replaced and its unit done again.
 
         Args:
@@ -100,9 +98,7 @@ class LocalEngine:
     workers: int = 1
     name: str = "local"
 
-    def run(
-        self, job: Job[Unit], units: Sequence[Unit], doing: str, *, gpu: bool = False
-    ) -> None:
+    def run(self, job: Job[Unit], units: Sequence[Unit], doing: str, *, gpu: bool = False) -> None:
         """As `Engine.run`; which GPU is its own, a worker knows by its number."""
         if self.workers == 1 or len(units) < 2:
             work = job(Worker()) if units else None
@@ -150,6 +146,9 @@ class LocalEngine:
             except BaseException:
                 leash.close()
                 raise
+
+
+HERE = LocalEngine()  # this process alone
 
 
 def packed(job: Job[Unit], doing: str) -> bytes:

@@ -16,6 +16,7 @@ from cislens.effects.track_model import TrackModel
 from cislens.effects.track_plan import plan_prediction
 from cislens.effects.track_run import Prediction
 from cislens.effects.tracks import predict
+from cislens.engines import HERE
 from cislens.errors import CislensError
 from cislens.files import claimed
 from cislens.genome.reference import Genome
@@ -382,7 +383,7 @@ def test_memory_does_not_grow_with_the_values(plan: Plan, tmp_path: Path) -> Non
         prediction = plan(f"out-{times}", genome=genome, models=[tmp_path / "wide"], average="none")
         genome.chromosome("chr1")
         tracemalloc.start()
-        prediction._predict()
+        prediction._predict(HERE)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         windows.append(prediction.tiling.windows)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cislens.cli.options import AsJson, DryRun, Out, answer, given
+from cislens.cli.options import AsJson, DryRun, EngineName, Out, Workers, answer, given
 from cislens.errors import CislensError
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def command(
     device: Device = "auto",
     precision: PrecisionName = "fp32",
     batch_size: BatchSize = 8,
+    engine: EngineName = "local",
+    workers: Workers = 1,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +70,9 @@ def command(
     """
     from cislens.effects.track_plan import plan_prediction
     from cislens.genome.reference import open_genome
+    from cislens.scale.engines import engine_of
 
+    by = engine_of(engine, workers)
     if precision not in ("fp32", "bf16"):
         raise CislensError(f"--precision {precision!r} is neither fp32 nor bf16.")
     prediction = plan_prediction(
@@ -89,7 +93,7 @@ def command(
     if dry_run:
         answer(prediction.plan(), as_json)
         return
-    files = prediction.run()
+    files = prediction.run(by)
     found = {
         "bins": prediction.tiling.rows,
         "windows": prediction.tiling.windows,

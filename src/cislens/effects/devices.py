@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from cislens.engines import Worker
 from cislens.errors import CislensError
 
 Precision = Literal["fp32", "bf16"]
@@ -29,6 +30,25 @@ def resolve_device(name: str = "auto") -> torch.device:
             "that torch can use; give cpu or auto."
         )
     return torch.device(name)
+
+
+def device_of(worker: Worker, name: str) -> str:
+    """The device of one of a machine's workers: they take its GPUs in turn, unless one is named."""
+    place = resolve_device(name)
+    if place.type == "cpu" or place.index is not None or worker.workers == 1:
+        return name
+    return f"cuda:{worker.number % torch.cuda.device_count()}"
+
+
+@contextmanager
+def same_bits() -> Iterator[None]:
+    """One core within the block, because how many share a sum on the CPU decides its last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

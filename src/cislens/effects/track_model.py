@@ -1,14 +1,18 @@
 """A trained model of measured tracks with what must be known to use it on any genome."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from cislens.errors import CislensError
+from cislens.files import file_digest
 from cislens.models.profile import ProfileModel
 from cislens.models.saving import load_profile_model
-from cislens.signal.datacard import DataCard
+from cislens.signal.datacard import FILE_NAME, DataCard
 from cislens.signal.tracks import TrackTable, track_table
+
+_FILES = ("config.json", "model.safetensors", FILE_NAME)
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,15 @@ class TrackModel:
 def as_track_model(model: "TrackModel | str | os.PathLike[str]") -> TrackModel:
     """A model as it is, or the one of a folder."""
     return model if isinstance(model, TrackModel) else TrackModel.load(model)
+
+
+def model_digest(folder: str | os.PathLike[str]) -> str:
+    """sha256 that changes with the files of a model, given as for `TrackModel.load`."""
+    path = Path(folder)
+    if (path / "model" / "config.json").exists():
+        path = path / "model"
+    digests = [file_digest(path / name) for name in _FILES]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def head_order(model: ProfileModel, species: str, tracks: TrackTable) -> TrackTable:

@@ -16,13 +16,11 @@ from cislens.effects.devices import Precision, resolve_device
 from cislens.effects.ensemble import Ensemble
 from cislens.effects.tiling import Tiling, as_regions, tile_regions
 from cislens.effects.track_files import FORMATS
+from cislens.effects.track_model import model_digest
 from cislens.effects.track_run import FORMAT, MANIFEST, PARTS, SETTINGS, TRACKS, Prediction
+from cislens.engines import Reopened
 from cislens.errors import CislensError, nearest
-from cislens.files import file_digest
 from cislens.genome.reference import Genome
-from cislens.signal.datacard import FILE_NAME
-
-_MODEL_FILES = ("config.json", "model.safetensors", FILE_NAME)
 
 
 def plan_prediction(
@@ -54,13 +52,14 @@ def plan_prediction(
     averaging = read_averaging(average)
     place = resolve_device(device)
     kinds = _formats(formats)
-    ensemble = Ensemble.of(list(models), species, tracks, trim)
+    opened = Reopened(Ensemble.of, list(models), species, tracks, trim)
+    ensemble = opened.thing
     where = as_regions(regions, genome)
     tiling = tile_regions(
         genome, where.frame, bin_size=ensemble.bin_size, length=ensemble.length, trim=ensemble.trim
     )
     settings = {
-        "models": [_model_digest(Path(model)) for model in models],
+        "models": [model_digest(model) for model in models],
         "genome": genome.digest,
         "bins": _tiling_digest(tiling),
         "species": ensemble.species,
@@ -73,7 +72,7 @@ def plan_prediction(
         "formats": list(kinds),
     }
     prediction = Prediction(
-        ensemble, genome, where, tiling, averaging, Path(out), kinds, place, precision,
+        opened, genome, where, tiling, averaging, Path(out), kinds, device, precision,
         batch_size, settings,
     )  # fmt: skip
     _require_place(prediction)
@@ -153,13 +152,6 @@ def _require_same(out: Path, found: Any, settings: dict[str, Any]) -> None:
             f"{out} holds a prediction with other {', '.join(other)}; choose another folder, or "
             "remove this one to begin anew."
         )
-
-
-def _model_digest(folder: Path) -> str:
-    if (folder / "model" / "config.json").exists():
-        folder = folder / "model"
-    digests = [file_digest(folder / name) for name in _MODEL_FILES]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _tiling_digest(tiling: Tiling) -> str:

@@ -10,21 +10,22 @@ Dimensions: R bin of a stretch, T track.
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 
 from cislens.effects.averaging import Averaging
-from cislens.effects.devices import Precision
+from cislens.effects.devices import Precision, device_of, resolve_device, same_bits
 from cislens.effects.ensemble import Ensemble
 from cislens.effects.tiling import Regions, Tiling
 from cislens.effects.track_files import Predicted, Stretch, output_names, write_files
+from cislens.effects.track_model import model_digest
 from cislens.effects.tracks import Values, predicted_batches
+from cislens.engines import HERE, Engine, Reopened, Worker
 from cislens.errors import CislensError
 from cislens.files import atomic_path, claimed, write_atomic
 from cislens.genome.codes import decode
@@ -45,24 +46,32 @@ _STRETCH_WINDOWS = 512
 class Prediction:
     """A checked prediction; `run` does it.
 
+    It is also the job of an engine, whose units are the numbers of stretches.
+
     Attributes:
+        opened: the models.
         out: folder to write to.
         formats: see `track_files.FORMATS`.
-        device: where it runs.
+        device: where it runs, as `resolve_device` knows it.
         settings: what decides the bytes of the files.
     """
 
-    ensemble: Ensemble
+    opened: Reopened[Ensemble]
     genome: Genome
     regions: Regions
     tiling: Tiling
     averaging: Averaging
     out: Path
     formats: tuple[str, ...]
-    device: torch.device
+    device: str
     precision: Precision
     batch_size: int
     settings: dict[str, Any]
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """The models, opened."""
+        return self.opened.thing
 
     @property
     def spread(self) -> bool:
@@ -95,15 +104,18 @@ class Prediction:
             "windows": self.tiling.windows,
             "windows_padded_with_n": self.tiling.padded,
             "views": self.averaging.views,
-            "device": str(self.device),
+            "device": str(resolve_device(self.device)),
             "bytes": self.bytes,
             "files": len(self.files),
             "parts_done": len(self._done()),
             "parts": len(self._stretches()),
         }
 
-    def run(self) -> list[Path]:
+    def run(self, engine: Engine = HERE) -> list[Path]:
         """Predict what is not there yet and write the files.
+
+        Args:
+            engine: who predicts; the bytes do not depend on it.
 
         Returns:
             The files, in the order of formats and tracks.
@@ -120,7 +132,7 @@ class Prediction:
         with claimed(parts, "predicting into"):
             self._clean()
             self._settle()
-            self._predict()
+            self._predict(engine)
             write_files(self._predicted(), self.out, self.formats, parts)
             self._write_tracks()
             manifest = {
@@ -171,24 +183,39 @@ class Prediction:
             return []
         return [n for n in range(len(self._stretches())) if self._part(n).exists()]
 
-    def _predict(self) -> None:
+    def _predict(self, engine: Engine) -> None:
         stretches, done = self._stretches(), set(self._done())
         if done:
             logger.info("%d of %d parts are there from an earlier run", len(done), len(stretches))
         missing = [number for number in range(len(stretches)) if number not in done]
-        batches = [
-            slice(first, min(first + self.batch_size, stretches[number].stop))
-            for number in missing
-            for first in range(stretches[number].start, stretches[number].stop, self.batch_size)
-        ]
-        if not batches:
-            return
-        with self.ensemble.running(self.device, self.precision) as place:
-            found = predicted_batches(
-                self.ensemble, self.genome, self.tiling, batches, self.averaging, place
-            )
-            for number in missing:
-                self._save(number, self._filled(stretches[number], found))
+        gpu = resolve_device(self.device).type == "cuda"
+        with self.ensemble.running(None):  # as they were before, once it has run
+            engine.run(self, missing, f"predict {self.ensemble.species}", gpu=gpu)
+
+    def __call__(self, worker: Worker) -> Callable[[int], None]:
+        """As `engines.Job`.
+
+        Raises:
+            CislensError: if a model is no longer what the prediction began with.
+        """
+        device = device_of(worker, self.device)
+        for model, digest in zip(self.ensemble.models, self.settings["models"], strict=True):
+            if model_digest(model.name) != digest:
+                raise CislensError(f"{model.name} was changed since the prediction began.")
+            model.net.to(resolve_device(device))
+        stretches = self._stretches()
+
+        def predict(number: int) -> None:
+            windows = stretches[number]
+            firsts = range(windows.start, windows.stop, self.batch_size)
+            batches = [slice(at, min(at + self.batch_size, windows.stop)) for at in firsts]
+            with same_bits(), self.ensemble.running(device, self.precision) as place:
+                found = predicted_batches(
+                    self.ensemble, self.genome, self.tiling, batches, self.averaging, place
+                )
+                self._save(number, self._filled(windows, found))
+
+        return predict
 
     def _filled(
         self, windows: slice, found: Iterator[tuple[slice, Values, Values | None]]

@@ -8,7 +8,7 @@ Dimensions: R bin, B window, W base pair with margin, N bin of a window, T track
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -173,7 +173,7 @@ def _predict(
     ]
     with ensemble.running(device, precision) as place:
         for rows, values_TR, spread_TR in predicted_batches(
-            ensemble, genome, tiling, batches, averaging, place
+            ensemble, genome, tiling, batches, averaging, place, show=True
         ):
             values_RT[rows] = values_TR.T
             if spread_RT is not None and spread_TR is not None:
@@ -209,6 +209,7 @@ def predicted_batches(
     batches: Sequence[slice],
     averaging: Averaging,
     place: torch.device,
+    show: bool = False,
 ) -> Iterator[tuple[slice, Values, Values | None]]:
     """Rows, (T, R) values and (T, R) spread of each batch of windows, in order.
 
@@ -216,10 +217,13 @@ def predicted_batches(
 
     Args:
         place: where the ensemble is `running`.
+        show: draw a bar.
     """
     windows = _Windows(genome, tiling, batches, averaging.margin)
-    shown = progress(windows.epoch(0), f"predict {ensemble.species}", len(batches))
-    for part, codes_BW in zip(batches, shown, strict=True):
+    cut: Iterable[Codes] = windows.epoch(0)
+    if show:
+        cut = progress(cut, f"predict {ensemble.species}", len(batches))
+    for part, codes_BW in zip(batches, cut, strict=True):
         values_TBN, spread_TBN = ensemble.values(codes_BW, averaging, place)
         window_R, bin_R = tiling.places(part)
         rows = slice(int(tiling.row_W[part.start]), int(tiling.row_W[part.stop]))
