@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from profile_peers import DataSet, Peer, data_sets, median_seconds
 
+from cislens.engines import LocalEngine
 from cislens.signal.build import build_planned, build_profile_store
 from cislens.signal.plan import plan_profile_store
 from cislens.signal.store import ProfileStore
@@ -44,7 +45,7 @@ def measure(data: DataSet, folder: Path) -> dict[str, object]:
 
     def arrays(workers: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
-        build_planned(path, plan, workers=workers)
+        build_planned(path, plan, LocalEngine(workers))
 
     work: dict[str, Callable[[], object]] = {
         "peer": lambda: peer_arrays(data, store, folder),

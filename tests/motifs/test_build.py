@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from cislens.engines import LocalEngine
 from cislens.errors import CislensError
 from cislens.genome.codes import decode
 from cislens.genome.reference import open_genome
@@ -149,7 +150,7 @@ def test_row_order_and_workers_make_no_difference(project):
     for path in folder.glob("*.bed"):
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join(rng.permutation(lines).tolist()))
-    build_regions(recipe(), folder / "two", workers=3)
+    build_regions(recipe(), folder / "two", LocalEngine(3))
     assert content(folder / "two") == expected
 
 

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 import zarr
 
+from cislens.engines import LocalEngine
 from cislens.errors import CislensError, MissingFileError
 from cislens.genome.codes import N, decode
 from cislens.genome.reference import open_genome
@@ -138,7 +139,7 @@ def test_bytes_depend_on_neither_workers_nor_interruptions(recipe, genome, tmp_p
     split = SequenceSplit(valid={"toy": ["v"], "other": ["v"]}, test={"toy": ["t"], "other": ["t"]})
     both = recipe(genomes={"toy": genome, "other": tmp_path / "other.fa"}, split=split)
     first = build_sequences(both, tmp_path / "first")
-    assert build_sequences(both, tmp_path / "second", workers=2).digest == first.digest
+    assert build_sequences(both, tmp_path / "second", LocalEngine(2)).digest == first.digest
     with monkeypatch.context() as patch:
         # Ends after the first species is done, half through the second.
         written = []
@@ -248,7 +249,7 @@ def test_a_disk_needs_room_for_haplotypes_too(recipe, tmp_path, monkeypatch):
     free = sum(SIZES.values()) + 1  # a byte less than bases and two variants need
     assert plan.total_bytes == free + 1
     usage = shutil.disk_usage(tmp_path)._replace(free=free)
-    monkeypatch.setattr(build.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(CislensError, match=f"needs {free + 1:,} more bytes, {free:,} are free"):
         build.build_planned(tmp_path / "store", plan)
 

@@ -7,17 +7,20 @@ import signal
 import subprocess
 import sys
 import textwrap
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyBigWig
 import pytest
 
+from cislens.engines import LocalEngine
 from cislens.errors import CislensError
 from cislens.files import claimed
-from cislens.signal import build, shards
-from cislens.signal.build import build_planned, build_profile_store
+from cislens.signal import build, resuming, shards, sharing
+from cislens.signal.build import build_part, build_planned, build_profile_store
 from cislens.signal.plan import plan_profile_store
+from cislens.signal.resuming import UnitsLeft
+from cislens.signal.sharing import WHOLE, Part
 from cislens.signal.store import ProfileStore
 
 
@@ -61,14 +64,11 @@ def test_sequences_are_those_of_the_genome_and_n_beyond_it(toy):
     assert (found[0, :8] == 4).all()
 
 
-def test_bytes_are_the_same_for_any_number_of_workers_threads_or_processes(toy, monkeypatch):
+def test_bytes_are_the_same_for_any_number_of_workers(toy):
     plan = planned(toy)
-    build_planned(toy.folder / "one", plan, workers=1)
-    build_planned(toy.folder / "two", plan, workers=2)
-    monkeypatch.setattr(build, "_PROCESSES_PAY", 0)
-    build_planned(toy.folder / "processes", plan, workers=2)
+    build_planned(toy.folder / "one", plan, LocalEngine(1))
+    build_planned(toy.folder / "two", plan, LocalEngine(2))
     assert content(toy.folder / "one") == content(toy.folder / "two")
-    assert content(toy.folder / "one") == content(toy.folder / "processes")
     assert not (toy.folder / "one.partial").exists()
 
 
@@ -222,17 +222,10 @@ def test_a_disk_that_is_full_from_the_start_is_the_same_message(toy, monkeypatch
         build_planned(toy.folder / "store", planned(toy))
 
 
-def test_a_worker_ended_by_the_system_is_one_message(toy, monkeypatch):
-    def ended(*_):
-        raise BrokenProcessPool("a child process terminated abruptly")
-
-    monkeypatch.setattr(build, "_run", ended)
-    with pytest.raises(CislensError, match=r"lack of memory.*fewer than 4 workers, it resumes"):
-        build_planned(toy.folder / "store", planned(toy), workers=4)
-
-
 def test_too_little_space_is_noticed_before_any_unit(toy, monkeypatch):
-    monkeypatch.setattr(build.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr(
+        resuming.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})()
+    )
     with pytest.raises(CislensError, match=r"more bytes, 1,000 are free"):
         build_planned(toy.folder / "store", planned(toy))
     assert not list((toy.folder / "store.partial" / "done").iterdir())
@@ -246,6 +239,51 @@ def test_other_errors_of_the_system_are_not_taken_for_a_full_disk(toy, monkeypat
     with pytest.raises(OSError, match="input/output") as caught:
         build_planned(toy.folder / "store", planned(toy))
     assert caught.value.errno == errno.EIO
+
+
+def test_parts_that_build_at_the_same_time_give_the_bytes_of_one_build(toy):
+    """Whoever ends last finishes, as in a SLURM array."""
+    plan, out = planned(toy), toy.folder / "store"
+    build_planned(toy.folder / "whole", plan)
+    first = build_part(out, plan, part=Part(2, 3))
+    assert first == UnitsLeft(3, 5), "of units 0 to 4, the second of three parts does 1 and 4"
+    assert not out.exists()
+    with pytest.raises(CislensError, match="did not finish"):
+        ProfileStore.open(out)
+    with ThreadPoolExecutor(2) as executor:
+        ended = list(executor.map(lambda i: build_part(out, plan, part=Part(i, 3)), (1, 3)))
+    assert None in ended
+    assert all(left is None or left.units > 0 for left in ended)
+    assert content(out) == content(toy.folder / "whole")
+    assert not (toy.folder / "store.partial").exists()
+    assert build_part(out, plan, part=Part(1, 3)) is None, "what is built stays"
+
+
+def test_parts_and_a_build_of_the_whole_refuse_each_other(toy, monkeypatch):
+    plan, out = planned(toy), toy.folder / "store"
+    partial = toy.folder / "store.partial"
+    monkeypatch.setattr(sharing, "_PREPARED_WITHIN", 0.1)
+    with (
+        claimed(partial, "building"),
+        pytest.raises(CislensError, match="another process is building all of"),
+    ):
+        build_part(out, plan, part=Part(1, 2))
+    build_part(out, plan, part=Part(1, 2))
+    with sharing.shared(partial, Part(1, 2), lambda: None):
+        for part, message in ((WHOLE, "is building .*partial;"), (Part(1, 2), "1-of-2")):
+            with pytest.raises(CislensError, match=message):
+                build_part(out, plan, part=part)
+        other = plan_profile_store(toy.genomes, toy.tracks, **(toy.settings | {"bin_size": 64}))
+        with pytest.raises(CislensError, match="is being built of other inputs"):
+            build_part(out, other, part=Part(2, 2))
+        assert len(list((partial / "done").iterdir())) == 3
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "1/0", "-1/2", "a/b", "1/2/3", ""])
+def test_a_part_that_is_none_is_refused(text):
+    assert sharing.read_part("3/8") == Part(3, 8)
+    with pytest.raises(CislensError, match="is not of the form I/N"):
+        sharing.read_part(text)
 
 
 def test_two_builds_of_one_store_do_not_meet(toy):

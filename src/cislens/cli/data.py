@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cislens.cli import data_basenji, data_regions, data_sequence, task
-from cislens.cli.options import AsJson, DryRun, Seed, Workers, answer
+from cislens.cli.options import AsJson, DryRun, EngineName, PartOf, Seed, Workers, answer
 from cislens.errors import CislensError, nearest
 from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.profiles import DataRecipe
@@ -34,20 +34,27 @@ def profile(
         typer.Argument(help=f"Recipe (YAML), or a packaged one: {', '.join(_NAMES)}."),
     ],
     out: Annotated[Path, typer.Option("--out", help="Store to write (a folder).")],
+    engine: EngineName = "local",
     workers: Workers = 1,
+    part: PartOf = "1/1",
     dry_run: DryRun = False,
     as_json: AsJson = False,
     seed: Seed = None,
 ) -> None:
     """Genomes and a track table -> ProfileStore. Resumes a build that was interrupted."""
-    from cislens.signal.build import build_planned
+    from cislens.scale.engines import engine_of
+    from cislens.signal.build import build_part
+    from cislens.signal.sharing import read_part
+    from cislens.signal.store import ProfileStore
 
+    by, share = engine_of(engine, workers), read_part(part)
     read = read_recipe(recipe_path(_PACKAGED, recipe), DataRecipe)
     plan = plan_store(read if seed is None else read.model_copy(update={"seed": seed}))
-    if not dry_run:
-        store = build_planned(out, plan, workers=workers)
     result: dict[str, Any] = {"store": str(out), **plan.describe(workers)}
-    answer(result if dry_run else {**result, "digest": store.digest}, as_json)
+    if not dry_run:
+        left = build_part(out, plan, by, share)
+        result |= {"units_left": left.units} if left else {"digest": ProfileStore.open(out).digest}
+    answer(result, as_json)
 
 
 def plan_store(recipe: DataRecipe) -> "ProfilePlan":

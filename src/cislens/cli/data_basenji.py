@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cislens.cli.options import AsJson, DryRun, answer
+from cislens.cli.options import AsJson, DryRun, EngineName, Workers, answer
 from cislens.errors import CislensError
 
 if TYPE_CHECKING:
@@ -45,13 +45,17 @@ def command(
         int | None, typer.Option(min=0, help="Bins of a record without target at either side.")
     ] = None,
     margin: Annotated[int, typer.Option(min=0, help="bp kept at either side, for shifts.")] = 3,
+    engine: EngineName = "local",
+    workers: Workers = 1,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """TFRecord folders of calico/basenji -> ProfileStore. Resumes an import that was interrupted.
 
-    For several species repeat --species, --targets and --genome in the order of the folders.
+    For several species repeat --species, --targets and --genome in the order of the folders;
+    each species is the work of one worker.
     """
+    from cislens.scale.engines import engine_of
     from cislens.signal.basenji_import import import_basenji
     from cislens.signal.basenji_plan import plan_import
 
@@ -59,7 +63,7 @@ def command(
     plan = plan_import(sources, bin_size=bin_size, crop=crop, length=length, margin=margin)
     result = {"store": str(out), **plan.describe()}
     if not dry_run:
-        store = import_basenji(out, plan)
+        store = import_basenji(out, plan, engine_of(engine, workers))
         windows = {name: store.windows(name).height for name in store.species}
         result |= {"windows": windows, "digest": store.digest}
     answer(result, as_json)

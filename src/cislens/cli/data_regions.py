@@ -1,11 +1,12 @@
 """`cislens data regions`: what is open in cell types, and which motifs are there, into a store."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cislens.cli.options import AsJson, DryRun, Seed, Workers, answer
+from cislens.cli.options import AsJson, DryRun, EngineName, PartOf, Seed, Workers, answer
 from cislens.errors import CislensError
 from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import read_recipe
@@ -27,7 +28,9 @@ def command(
         str, typer.Argument(help=f"Recipe (YAML), or a packaged one: {', '.join(_NAMES)}.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Store to write (a folder).")],
+    engine: EngineName = "local",
     workers: Workers = 1,
+    part: PartOf = "1/1",
     device: Annotated[
         str, typer.Option("--device", help="Where motifs are scanned: cpu, or cuda.")
     ] = "cpu",
@@ -36,21 +39,29 @@ def command(
     seed: Seed = None,
 ) -> None:
     """Peaks of cell types, a genome and motifs -> RegionStore. Resumes an interrupted build."""
-    from cislens.motifs.build import build_regions
+    from cislens.motifs.build import build_part, finished_store, scan_of
     from cislens.motifs.plan import describe_store, plan_regions
+    from cislens.motifs.store import RegionStore
+    from cislens.scale.engines import engine_of
+    from cislens.signal.sharing import read_part
 
+    by, share = engine_of(engine, workers), read_part(part)
     read = read_recipe(recipe_path(_PACKAGED, recipe), RegionRecipe)
     if seed is not None:
         read = read.model_copy(update={"seed": seed})
     result: dict[str, Any] = {"store": str(out)}
     if dry_run:
-        result |= plan_regions(read).describe()
-    else:
-        scan = {} if device == "cpu" else {"scan": scan_on(device)}
-        store = build_regions(read, out, workers=workers, **scan)
-        result |= describe_store(store)
-        result |= {"digest": store.digest, "constants": store.constants_digest}
-    answer(result, as_json)
+        answer(result | plan_regions(read).describe(), as_json)
+        return
+    if finished_store(read, out) is None:
+        scan = scan_of if device == "cpu" else scan_on(device)
+        left = build_part(out, plan_regions(read), by, share, scan)
+        if left:
+            answer(result | {"units_left": left.units}, as_json)
+            return
+    store = RegionStore.open(out)
+    result |= describe_store(store)
+    answer(result | {"digest": store.digest, "constants": store.constants_digest}, as_json)
 
 
 def scan_on(device: str) -> "ScanOf":
@@ -61,17 +72,24 @@ def scan_on(device: str) -> "ScanOf":
     """
     import torch
 
-    from cislens.motifs.scan import log_odds
-    from cislens.nn.motif_scan import MotifScan, scan_codes
-
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise CislensError(
             f"--device {device}: motifs are scanned on cpu, or on cuda where there is a GPU; this "
             f"machine has {torch.cuda.device_count()}."
         )
 
-    def scan_of(motifs: "Sequence[Motif]") -> "Scan":
-        module = MotifScan([log_odds(motif) for motif in motifs]).to(device)
-        return lambda codes_RL: scan_codes(module, codes_RL, device)
+    return _ScanOn(device)
 
-    return scan_of
+
+@dataclass(frozen=True)
+class _ScanOn:
+    """Scans on a device; can be sent to workers."""
+
+    device: str
+
+    def __call__(self, motifs: "Sequence[Motif]") -> "Scan":
+        from cislens.motifs.scan import log_odds
+        from cislens.nn.motif_scan import MotifScan, scan_codes
+
+        module = MotifScan([log_odds(motif) for motif in motifs]).to(self.device)
+        return lambda codes_RL: scan_codes(module, codes_RL, self.device)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cislens.cli.options import AsJson, DryRun, Seed, Workers, answer
+from cislens.cli.options import AsJson, DryRun, EngineName, PartOf, Seed, Workers, answer
 from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.sequence import SequenceRecipe, SequenceSplit
@@ -28,15 +28,21 @@ def command(
             "over.",
         ),
     ] = None,
+    engine: EngineName = "local",
     workers: Workers = 1,
+    part: PartOf = "1/1",
     dry_run: DryRun = False,
     as_json: AsJson = False,
     seed: Seed = None,
 ) -> None:
     """Whole genomes, and where windows may be cut -> SequenceStore. Resumes an interrupted one."""
-    from cislens.sequence.build import build_sequences
+    from cislens.scale.engines import engine_of
+    from cislens.sequence.build import build_part, finished_store
     from cislens.sequence.plan import plan_sequences
+    from cislens.sequence.store import SequenceStore
+    from cislens.signal.sharing import read_part
 
+    by, share = engine_of(engine, workers), read_part(part)
     read = read_recipe(recipe_path(_PACKAGED, recipe), SequenceRecipe)
     if seed is not None:
         read = read.model_copy(update={"seed": seed})
@@ -45,8 +51,12 @@ def command(
         read = read.model_copy(update={"split": split})
     result: dict[str, Any] = {"store": str(out)}
     if dry_run:
-        result |= plan_sequences(read, workers).describe()
-    else:
-        store = build_sequences(read, out, workers=workers)
-        result |= store.describe() | {"digest": store.digest}
-    answer(result, as_json)
+        answer(result | plan_sequences(read, workers).describe(), as_json)
+        return
+    if finished_store(read, out) is None:
+        left = build_part(out, plan_sequences(read, workers), by, share)
+        if left:
+            answer(result | {"units_left": left.units}, as_json)
+            return
+    store = SequenceStore.open(out)
+    answer(result | store.describe() | {"digest": store.digest}, as_json)

@@ -18,6 +18,7 @@ from cislens.cli.bench import judge, with_seed
 from cislens.cli.data import plan_store
 from cislens.cli.options import AsJson, DryRun, Seed, Workers, answer
 from cislens.cli.report import show_verdicts
+from cislens.engines import LocalEngine
 from cislens.files import write_atomic
 from cislens.recipes.profiles import DataRecipe
 from cislens.recipes.reading import read_recipe
@@ -97,7 +98,7 @@ def _main_job(
     from cislens.training.fit import fit
 
     logger.info("1/4 data: genomes and tracks to a profile store")
-    build_planned(out / "store", plan_store(data), workers=workers)
+    build_planned(out / "store", plan_store(data), LocalEngine(workers))
     logger.info("2/4 train: %s for %d steps", train.model, train.training.steps)
     with _one_thread():
         fit(train, out / "run")

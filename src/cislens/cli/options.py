@@ -15,6 +15,14 @@ Workers = Annotated[int, typer.Option(min=1, help="How many work at the same tim
 EngineName = Annotated[
     str, typer.Option("--engine", help="local (processes) or ray (a cluster; extra scale).")
 ]
+PartOf = Annotated[
+    str,
+    typer.Option(
+        "--part",
+        metavar="I/N",
+        help="Do this share of the units, beside other processes; the last one finishes.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
 
 

@@ -1,18 +1,14 @@
-"""Building a region store: in parallel, resumable, the same bytes for any number of workers.
+"""Building a region store: in parallel, resumable, the same bytes whoever does it.
 
-The store grows in `<out>.partial/store`. A unit of work is one shard of regions; when its arrays
-are on disk, a marker in `<out>.partial/done` says so. Constants follow when all shards are there,
-then the manifest, and the store is renamed to `<out>`.
+A unit of work is one shard of regions. Constants follow when all shards are there, then the
+manifest. How units are shared, marked and resumed is in `cislens.signal.resuming`.
 
 Dimensions: R region, L base pair, T motif.
 """
 
-import json
-import logging
 import os
-import shutil
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 import cislens
-from cislens.errors import CislensError
+from cislens.engines import Engine
 from cislens.files import write_atomic
 from cislens.genome.codes import Codes
 from cislens.genome.splits import TRAIN
@@ -41,15 +37,12 @@ from cislens.motifs.store import (
     SEQUENCE,
     RegionStore,
 )
-from cislens.progress import track
 from cislens.recipes.regions import RegionRecipe
 from cislens.signal.checks import Written, write_checks
-from cislens.signal.resuming import accepted, begin, building, keeps
+from cislens.signal.resuming import DoUnit, UnitsLeft, accepted, build
 from cislens.signal.shards import RowArray, create_array, write_shard
+from cislens.signal.sharing import WHOLE, Part
 from cislens.signal.store import MANIFEST, file_entries, manifest_text
-
-logger = logging.getLogger("cislens")
-
 
 # Regions (R, L) to occupancies (R, M), and what makes that of M motifs, once for a whole build.
 Scan = Callable[[Codes], npt.NDArray[np.float32]]
@@ -64,20 +57,20 @@ def scan_of(motifs: Sequence[Motif]) -> Scan:
 def build_regions(
     recipe: RegionRecipe,
     out: str | os.PathLike[str],
-    workers: int = 1,
+    engine: Engine | None = None,
     scan: ScanOf = scan_of,
 ) -> RegionStore:
     """Plan and build the store of a recipe; one that is finished is opened instead, unplanned.
 
     Args:
         scan: makes what computes occupancies; one for another device may differ in the last bit
-            of a value.
+            of a value. Workers of an engine are sent it.
 
     Raises:
         CislensError: as `finished_store`, `plan_regions` and `build_planned`.
     """
     store = finished_store(recipe, out)
-    return store or build_planned(out, plan_regions(recipe), workers=workers, scan=scan)
+    return store or build_planned(out, plan_regions(recipe), engine, scan)
 
 
 def finished_store(recipe: RegionRecipe, out: str | os.PathLike[str]) -> RegionStore | None:
@@ -95,62 +88,82 @@ def finished_store(recipe: RegionRecipe, out: str | os.PathLike[str]) -> RegionS
 
 
 def build_planned(
-    out: str | os.PathLike[str], plan: RegionPlan, *, workers: int = 1, scan: ScanOf = scan_of
+    out: str | os.PathLike[str],
+    plan: RegionPlan,
+    engine: Engine | None = None,
+    scan: ScanOf = scan_of,
 ) -> RegionStore:
     """Build what was planned; a store of the same plan that exists already is opened instead.
 
-    A build that was interrupted goes on where it stopped when it is started again with the same
-    plan. The bytes do not depend on `workers`, on interruptions, or on the order of rows in the
-    inputs. Memory does not grow with regions x motifs.
+    The bytes do not depend on the order of rows in the inputs. Memory does not grow with regions
+    x motifs.
 
     Raises:
-        CislensError: if `out` is something else, another build of it is running, a motif has one
-            value in all training regions, or the disk is full.
+        CislensError: as `resuming.build`, if `out` is something else, or if a motif has one value
+            in all training regions.
+    """
+    build_part(out, plan, engine, scan=scan)
+    return RegionStore.open(out)
+
+
+def build_part(
+    out: str | os.PathLike[str],
+    plan: RegionPlan,
+    engine: Engine | None = None,
+    part: Part = WHOLE,
+    scan: ScanOf = scan_of,
+) -> UnitsLeft | None:
+    """Build a share of what was planned; what is left to others, None if the store is whole.
+
+    Raises:
+        CislensError: as `build_planned`.
     """
     out = Path(out)
     if out.exists():
         store = RegionStore.open(out)
-        return accepted(store, store.manifest["plan_digest"] == plan.digest, "region")
-    with building(out, plan.total_bytes) as partial:
-        _prepare(partial, plan)
-        _require_space(out, partial, plan)
-        _scan_shards(partial, plan, workers, scan)
-        _finish(partial, plan)
-    return RegionStore.open(out)
+        accepted(store, store.manifest["plan_digest"] == plan.digest, "region")
+        return None
+    return build(out, RegionBuilder(plan, scan), engine, part)
 
 
-def _prepare(partial: Path, plan: RegionPlan) -> None:
-    """Keep what an earlier run of this plan left, or start anew."""
-    if keeps(partial, plan.digest):
-        done = len(list((partial / "done").glob("*.json")))
-        logger.info("resuming %s: %d shards are done", partial, done)
-        return
-    for name, layout in plan.sizes.layouts().items():
-        create_array(partial / "store" / name, layout)
-    begin(partial, plan.digest, plan.settings)
+@dataclass(frozen=True)
+class RegionBuilder:
+    """How a planned region store is made; see `cislens.signal.resuming.Builder`."""
+
+    plan: RegionPlan
+    scan: ScanOf
+    doing: str = "scanning motifs"
+
+    @property
+    def digest(self) -> str:
+        return self.plan.digest
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self.plan.settings
+
+    def units(self) -> Sequence[str]:
+        return [str(shard) for shard in range(self.plan.sizes.layouts()[SEQUENCE].shards)]
+
+    def unit_bytes(self, unit: str) -> int:
+        layouts = self.plan.sizes.layouts().values()
+        return sum(layout.shard_bytes(int(unit)) for layout in layouts)
+
+    def begin(self, store: Path) -> None:
+        for name, layout in self.plan.sizes.layouts().items():
+            create_array(store / name, layout)
+
+    def worker(self, store: Path) -> DoUnit:
+        scan = self.scan([row.motif for row in self.plan.rows])
+        return lambda unit: _build_shard(store, self.plan, int(unit), scan)
+
+    def finish(self, store: Path, markers: Mapping[str, Mapping[str, Any]]) -> None:
+        """Constants, tables, checksums, and last the manifest."""
+        _finish(store, self.plan, markers)
 
 
-def _scan_shards(partial: Path, plan: RegionPlan, workers: int, scan_of: ScanOf) -> None:
-    """Threads do it: the scan leaves the interpreter's lock."""
-    todo = _unfinished(partial, plan)
-    scan = scan_of([row.motif for row in plan.rows])
-    with ThreadPoolExecutor(workers) as executor:
-        futures = [executor.submit(_build_shard, partial, plan, shard, scan) for shard in todo]
-        try:
-            for future in track(as_completed(futures), "scanning motifs", total=len(futures)):
-                future.result()
-        except BaseException:
-            executor.shutdown(cancel_futures=True)
-            raise
-
-
-def _unfinished(partial: Path, plan: RegionPlan) -> list[int]:
-    shards = range(plan.sizes.layouts()[SEQUENCE].shards)
-    return [shard for shard in shards if not _marker(partial, shard).exists()]
-
-
-def _build_shard(partial: Path, plan: RegionPlan, shard: int, scan: Scan) -> None:
-    """Write all arrays of a shard, then the marker with their digests."""
+def _build_shard(store: Path, plan: RegionPlan, shard: int, scan: Scan) -> dict[str, Written]:
+    """Write all arrays of a shard; returns what is known of each file."""
     layouts = plan.sizes.layouts()
     first, last = layouts[SEQUENCE].span(shard)
     codes_RL = region_codes(plan.genome, plan.regions[first:last], plan.recipe.margin)
@@ -160,14 +173,12 @@ def _build_shard(partial: Path, plan: RegionPlan, shard: int, scan: Scan) -> Non
         ACCESS: plan.access_RC[first:last],
         OPEN: plan.open_RC[first:last],
     }
-    store = partial / "store"
-    written = {
+    return {
         str(layouts[name].shard_file(Path(name), shard)): write_shard(
             store / name, layouts[name], shard, rows
         )
         for name, rows in arrays.items()
     }
-    write_atomic(_marker(partial, shard), json.dumps(written))
 
 
 def _values(plan: RegionPlan, codes_RL: Codes, scan: Scan) -> npt.NDArray[np.float16]:
@@ -177,12 +188,10 @@ def _values(plan: RegionPlan, codes_RL: Codes, scan: Scan) -> npt.NDArray[np.flo
     return scan(codes_RL).astype(np.float16)
 
 
-def _constants(partial: Path, plan: RegionPlan) -> Constants:
+def _constants(store: Path, plan: RegionPlan) -> Constants:
     """Regress the scanned values of the training regions, a shard at a time."""
     layouts = plan.sizes.layouts()
-    scanned, sequence = (
-        RowArray(partial / "store" / name, layouts[name]) for name in (OCCUPANCY, SEQUENCE)
-    )
+    scanned, sequence = (RowArray(store / name, layouts[name]) for name in (OCCUPANCY, SEQUENCE))
     train_R = (plan.regions["split"] == TRAIN).to_numpy()
     covariates_RF = covariates(plan.regions["gc"], plan.regions["cpg"])
     widths_T = np.array(plan.motifs["width"], np.int64)
@@ -197,10 +206,8 @@ def _constants(partial: Path, plan: RegionPlan) -> Constants:
     return Constants(beta_TF, sd_T, plan.reference_Q, plan.access_2, plan.expression_2)
 
 
-def _finish(partial: Path, plan: RegionPlan) -> None:
-    """Constants, tables, and last the manifest: the store is whole when it exists."""
-    store = partial / "store"
-    constants = _constants(partial, plan)
+def _finish(store: Path, plan: RegionPlan, markers: Mapping[str, Mapping[str, Any]]) -> None:
+    constants = _constants(store, plan)
     constants.write(store / CONSTANTS)
     if plan.expression_TC is not None:
         np.save(store / EXPRESSION, plan.expression_TC)
@@ -209,8 +216,8 @@ def _finish(partial: Path, plan: RegionPlan) -> None:
     ):  # fmt: skip
         table.write_parquet(store / f"{name}.parquet")
     written: dict[str, Written] = {}
-    for shard in range(plan.sizes.layouts()[SEQUENCE].shards):
-        written |= json.loads(_marker(partial, shard).read_text())
+    for marker in markers.values():
+        written |= marker
     digests = write_checks(store, written)
     constants_digest = constants.digest(plan.motifs["motif_id"].to_list(), plan.regions, plan.cells)
     manifest = _manifest(plan, constants_digest, file_entries(store, digests))
@@ -249,20 +256,3 @@ def _manifest(plan: RegionPlan, constants_digest: str, files: dict[str, Any]) ->
 def _inner(codes_RL: Codes, margin: int) -> Codes:
     """The regions without their margins."""
     return codes_RL[:, margin : codes_RL.shape[1] - margin]
-
-
-def _marker(partial: Path, shard: int) -> Path:
-    return partial / "done" / f"{shard}.json"
-
-
-def _require_space(out: Path, partial: Path, plan: RegionPlan) -> None:
-    layouts = plan.sizes.layouts().values()
-    needed = sum(
-        layout.shard_bytes(shard) for shard in _unfinished(partial, plan) for layout in layouts
-    )
-    free = shutil.disk_usage(out.parent).free
-    if needed > free:
-        raise CislensError(
-            f"{out} needs {needed:,} more bytes, {free:,} are free on its disk; free some space or "
-            "choose another path."
-        )

@@ -61,7 +61,7 @@ class RegionPlan:
         """The table of regions, in the order of the arrays' rows."""
         return self.parted.regions
 
-    @property
+    @cached_property
     def sizes(self) -> Sizes:
         return Sizes(
             regions=self.regions.height,

@@ -1,27 +1,24 @@
-"""Building a sequence store: streaming, the same bytes for any number of workers.
+"""Building a sequence store: streaming, the same bytes whoever does it.
 
-The store grows in `<out>.partial/store`. When the bases of a species are on disk, a marker in
-`<out>.partial/done` says so. Tables follow when all species are there, then the manifest, and the
-store is renamed to `<out>`.
+A unit of work is the bases of one species. Tables follow when all species are there, then the
+manifest. How units are shared, marked and resumed is in `cislens.signal.resuming`.
 """
 
 import hashlib
 import json
-import logging
 import os
-import shutil
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import cislens
-from cislens.errors import CislensError
+from cislens.engines import Engine, LocalEngine
 from cislens.files import atomic_path, write_atomic
 from cislens.genome.codes import N
 from cislens.genome.reference import Genome
-from cislens.progress import track
 from cislens.recipes.sequence import SequenceRecipe
 from cislens.sequence.plan import SequencePlan, SpeciesPlan, inputs, plan_sequences, settings
 from cislens.sequence.store import (
@@ -37,7 +34,8 @@ from cislens.sequence.store import (
     SequenceStore,
     bases_file,
 )
-from cislens.signal.resuming import accepted, begin, building, keeps
+from cislens.signal.resuming import DoUnit, UnitsLeft, accepted, build
+from cislens.signal.sharing import WHOLE, Part
 from cislens.signal.store import (
     MANIFEST,
     file_entries,
@@ -45,13 +43,11 @@ from cislens.signal.store import (
     species_folder,
 )
 
-logger = logging.getLogger("cislens")
-
 _PIECE = 1 << 22  # bp read and written at a time
 
 
 def build_sequences(
-    recipe: SequenceRecipe, out: str | os.PathLike[str], workers: int = 1
+    recipe: SequenceRecipe, out: str | os.PathLike[str], engine: Engine | None = None
 ) -> SequenceStore:
     """Plan and build the store of a recipe; one that is finished is opened instead, unplanned.
 
@@ -59,7 +55,8 @@ def build_sequences(
         CislensError: as `finished_store`, `plan_sequences` and `build_planned`.
     """
     store = finished_store(recipe, out)
-    return store or build_planned(out, plan_sequences(recipe, workers), workers=workers)
+    engine = engine or LocalEngine()
+    return store or build_planned(out, plan_sequences(recipe, engine.workers), engine)
 
 
 def finished_store(recipe: SequenceRecipe, out: str | os.PathLike[str]) -> SequenceStore | None:
@@ -80,47 +77,75 @@ def finished_store(recipe: SequenceRecipe, out: str | os.PathLike[str]) -> Seque
 
 
 def build_planned(
-    out: str | os.PathLike[str], plan: SequencePlan, *, workers: int = 1
+    out: str | os.PathLike[str], plan: SequencePlan, engine: Engine | None = None
 ) -> SequenceStore:
     """Build what was planned; a store of the same plan that exists already is opened instead.
 
-    A build that was interrupted goes on with the species that are not done when it is started
-    again with the same plan. Of a genome 4 Mb are in memory at a time.
+    Of a genome 4 Mb are in memory at a time.
 
     Raises:
-        CislensError: if `out` is something else, another build of it is running, or the disk is
-            full.
+        CislensError: as `resuming.build`, or if `out` is something else.
+    """
+    build_part(out, plan, engine)
+    return SequenceStore.open(out)
+
+
+def build_part(
+    out: str | os.PathLike[str],
+    plan: SequencePlan,
+    engine: Engine | None = None,
+    part: Part = WHOLE,
+) -> UnitsLeft | None:
+    """Build a share of what was planned; what is left to others, None if the store is whole.
+
+    Raises:
+        CislensError: as `build_planned`.
     """
     out = Path(out)
     if out.exists():
         store = SequenceStore.open(out)
-        return accepted(store, store.manifest["plan_digest"] == plan.digest, "sequence")
-    with building(out, plan.total_bytes) as partial:
-        if not keeps(partial, plan.digest):
-            begin(partial, plan.digest, plan.settings)
-        _require_space(out, partial, plan)
-        _write_species(partial, plan, workers)
-        _finish(partial, plan)
-    return SequenceStore.open(out)
+        accepted(store, store.manifest["plan_digest"] == plan.digest, "sequence")
+        return None
+    return build(out, SequenceBuilder(plan), engine, part)
 
 
-def _write_species(partial: Path, plan: SequencePlan, workers: int) -> None:
-    todo = [name for name in plan.species if not _marker(partial, name).exists()]
-    with ThreadPoolExecutor(workers) as executor:
-        jobs = [executor.submit(_write, partial, name, plan.species[name]) for name in todo]
-        try:
-            for job in track(jobs, "writing genomes", total=len(jobs)):
-                job.result()
-        except BaseException:
-            executor.shutdown(cancel_futures=True)
-            raise
+@dataclass(frozen=True)
+class SequenceBuilder:
+    """How a planned sequence store is made; see `cislens.signal.resuming.Builder`."""
+
+    plan: SequencePlan
+    doing: str = "writing genomes"
+
+    @property
+    def digest(self) -> str:
+        return self.plan.digest
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self.plan.settings
+
+    def units(self) -> Sequence[str]:
+        return list(self.plan.species)
+
+    def unit_bytes(self, unit: str) -> int:
+        return self.plan.species[unit].bytes
+
+    def begin(self, store: Path) -> None:
+        """Nothing: all there is belongs to a species, or needs every one."""
+
+    def worker(self, store: Path) -> DoUnit:
+        return lambda unit: _write(store, unit, self.plan.species[unit])
+
+    def finish(self, store: Path, markers: Mapping[str, Mapping[str, Any]]) -> None:
+        """Tables, and last the manifest."""
+        _finish(store, self.plan, markers)
 
 
-def _write(partial: Path, name: str, part: SpeciesPlan) -> None:
-    """Write the arrays of a species, then the marker with the digest of its bases."""
+def _write(store: Path, name: str, part: SpeciesPlan) -> dict[str, str]:
+    """Write the arrays of a species; returns the digest of its bases by their file."""
     import zarr
 
-    folder = species_folder(partial / "store", name)
+    folder = species_folder(store, name)
     zarr.create_array(
         folder / BASES, shape=(part.bases,), dtype="uint8", chunks=(part.bases,),
         compressors=None, filters=None, fill_value=N, overwrite=True,
@@ -137,8 +162,7 @@ def _write(partial: Path, name: str, part: SpeciesPlan) -> None:
     if part.haplotypes is not None:
         part.haplotypes.variants.write_parquet(folder / VARIANTS)
         np.save(folder / CARRIED, part.haplotypes.carried_VW)
-    file = str(bases_file(folder).relative_to(partial / "store"))
-    write_atomic(_marker(partial, name), json.dumps({file: digest.hexdigest()}))
+    return {str(bases_file(folder).relative_to(store)): digest.hexdigest()}
 
 
 def _marked(genome: Genome, chrom: str, start: int, end: int) -> bytes:
@@ -148,14 +172,12 @@ def _marked(genome: Genome, chrom: str, start: int, end: int) -> bytes:
     return codes.tobytes()
 
 
-def _finish(partial: Path, plan: SequencePlan) -> None:
-    """Tables, and last the manifest: the store is whole when it exists."""
-    store = partial / "store"
+def _finish(store: Path, plan: SequencePlan, markers: Mapping[str, Mapping[str, Any]]) -> None:
     plan.starts.write_parquet(store / STARTS)
     plan.tiles.write_parquet(store / TILES)
     digests: dict[str, str] = {}
-    for name in plan.species:
-        digests |= json.loads(_marker(partial, name).read_text())
+    for marker in markers.values():
+        digests |= marker
     manifest = _manifest(plan, file_entries(store, digests))
     write_atomic(store / MANIFEST, manifest_text(manifest))
 
@@ -181,19 +203,3 @@ def _manifest(plan: SequencePlan, files: dict[str, Any]) -> dict[str, Any]:
         "inputs": plan.inputs,
         "files": files,
     }
-
-
-def _marker(partial: Path, species: str) -> Path:
-    return partial / "done" / f"{species}.json"
-
-
-def _require_space(out: Path, partial: Path, plan: SequencePlan) -> None:
-    needed = sum(
-        part.bytes for name, part in plan.species.items() if not _marker(partial, name).exists()
-    )
-    free = shutil.disk_usage(out.parent).free
-    if needed > free:
-        raise CislensError(
-            f"{out} needs {needed:,} more bytes, {free:,} are free on its disk; free some space or "
-            "choose another path."
-        )

@@ -1,15 +1,14 @@
 """Basenji's records into a profile store: one pass, a shard at a time, resumable.
 
-The store grows in `<out>.partial/store`. When both shards of some windows are on disk a marker in
-`<out>.partial/done/<species>` says so, and how many records of each file were read by then; an
-import that was interrupted goes on behind them.
+A unit of work is one species; see `cislens.signal.resuming`. Within it, when both shards of some
+windows are on disk, `<out>.partial/done/<species>/last.json` says so, and how many records of each
+file were read by then; an import that was interrupted goes on behind them.
 """
 
-import errno
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,16 @@ import numpy.typing as npt
 import polars as pl
 
 import cislens
+from cislens.engines import Engine
 from cislens.errors import CislensError
-from cislens.files import claimed, write_atomic
+from cislens.files import write_atomic
 from cislens.genome.codes import Codes, N
 from cislens.progress import track as progress
 from cislens.signal.basenji import SPLITS, UNPLACED, decode_record
 from cislens.signal.basenji_plan import BasenjiSource, ImportPlan
 from cislens.signal.checks import Written, write_checks
 from cislens.signal.layout import schema_version
-from cislens.signal.resuming import begin, keeps, open_finished, publish
+from cislens.signal.resuming import DoUnit, accepted, build
 from cislens.signal.shards import create_array, write_shard
 from cislens.signal.store import (
     FORMAT,
@@ -35,7 +35,6 @@ from cislens.signal.store import (
     ProfileStore,
     file_entries,
     manifest_text,
-    partial_folder,
     species_folder,
     write_tables,
 )
@@ -44,38 +43,61 @@ from cislens.signal.tfrecord import read_records
 logger = logging.getLogger("cislens")
 
 
-def import_basenji(out: str | os.PathLike[str], plan: ImportPlan) -> ProfileStore:
+def import_basenji(
+    out: str | os.PathLike[str], plan: ImportPlan, engine: Engine | None = None
+) -> ProfileStore:
     """Import what was planned; a store of the same plan that exists already is opened instead.
 
-    An import that was killed, or ended by a full disk, goes on where it stopped when it is
-    started again with the same plan; what another plan left behind is discarded with a warning
-    in the log. The bytes do not depend on interruptions.
-
     Raises:
-        CislensError: if `out` exists and is something else, another import of it is running, the
-            disk is full, or for a record: a wrong checksum, another shape than the first one's, a
-            value that is not finite, a sequence that is not the genome's, or more or fewer
-            records than the folder says. File and record are named.
+        CislensError: as `resuming.build`, if `out` exists and is something else, or for a record:
+            a wrong checksum, another shape than the first one's, a value that is not finite, a
+            sequence that is not the genome's, or more or fewer records than the folder says. File
+            and record are named.
     """
     out = Path(out)
-    partial = partial_folder(out)
     if out.exists():
-        return open_finished(out, plan.digest)
-    with claimed(partial, "building"):
-        try:
-            if not keeps(partial, plan.digest):
-                begin(partial, plan.digest, plan.recipe)
-            for source in plan.sources:
-                _Import(partial, plan, source).run()
-            _finish(partial, plan)
-        except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-                raise
-            raise CislensError(
-                f"the disk is full: what was imported is kept in {partial}; free some space and "
-                "run the same command again."
-            ) from error
-        return publish(partial, out)
+        store = ProfileStore.open(out)
+        return accepted(store, store.manifest["plan_digest"] == plan.digest, "profile")
+    build(out, BasenjiBuilder(plan), engine)
+    return ProfileStore.open(out)
+
+
+@dataclass(frozen=True)
+class BasenjiBuilder:
+    """How a planned import is done; see `cislens.signal.resuming.Builder`."""
+
+    plan: ImportPlan
+    doing: str = "importing"
+
+    @property
+    def digest(self) -> str:
+        return self.plan.digest
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self.plan.recipe
+
+    def units(self) -> Sequence[str]:
+        return [source.species for source in self.plan.sources]
+
+    def unit_bytes(self, unit: str) -> int:
+        """As far as the folder says how many records it has."""
+        source = self._source(unit)
+        rows = sum((source.folder.expected() or {}).values())
+        return sum(layout.total_bytes for layout in self.plan.layouts(source, rows).values())
+
+    def begin(self, store: Path) -> None:
+        """Nothing: all there is belongs to a species, or needs every one."""
+
+    def worker(self, store: Path) -> DoUnit:
+        return lambda unit: asdict(_Import(store, self.plan, self._source(unit)).run())
+
+    def finish(self, store: Path, markers: Mapping[str, Mapping[str, Any]]) -> None:
+        """The checksums of rows, and last the manifest."""
+        _finish(store, self.plan, markers)
+
+    def _source(self, species: str) -> BasenjiSource:
+        return next(source for source in self.plan.sources if source.species == species)
 
 
 @dataclass
@@ -94,21 +116,19 @@ class _Progress:
 class _Import:
     """The import of one species."""
 
-    def __init__(self, partial: Path, plan: ImportPlan, source: BasenjiSource) -> None:
+    def __init__(self, store: Path, plan: ImportPlan, source: BasenjiSource) -> None:
         self.plan, self.source = plan, source
         self.record = plan.record_of(source)
-        self.store = partial / "store"
+        self.store = store
         self.folder = species_folder(self.store, source.species)
-        self.done = partial / "done" / source.species
+        self.last = store.parent / "done" / source.species / "last.json"
         self.windows = source.folder.windows
         layouts = plan.layouts(source, plan.shard_rows)
         self.codes = np.empty((plan.shard_rows, *layouts["sequence"].row_shape), np.uint8)
         self.targets = np.empty((plan.shard_rows, *layouts["targets"].row_shape), np.float16)
 
-    def run(self) -> None:
-        """Read all records that no marker has, then write the tables and the arrays' metadata."""
-        if (self.done / "all.json").exists():
-            return
+    def run(self) -> _Progress:
+        """Read all records that were not read, then write the tables and the arrays' metadata."""
         at = self._resumed()
         held = 0
         total = sum((self.source.folder.expected() or {}).values()) or None
@@ -125,7 +145,7 @@ class _Import:
             held += 1
             if held == self.plan.shard_rows:
                 self._write(at, held)
-                self._mark("last", at)
+                write_atomic(self.last, json.dumps(asdict(at)))
                 held = 0
         if held:
             self._write(at, held)
@@ -136,7 +156,7 @@ class _Import:
             (self.folder / name / "zarr.json").unlink(missing_ok=True)
             create_array(self.folder / name, layout)
         write_tables(self.folder, self.source.tracks, self._windows(at))
-        self._mark("all", at)
+        return at
 
     def _records(self, counts: list[int]) -> Iterator[tuple[int, str, bytes]]:
         """File, name and data of each record behind the first `counts` ones of the files."""
@@ -186,15 +206,10 @@ class _Import:
             at.written[str(file)] = write_shard(folder, layout, at.shards, values[:rows])
         at.shards += 1
 
-    def _mark(self, name: str, at: _Progress) -> None:
-        """Say what is on disk, in whole shards or, by the name `all`, in all."""
-        write_atomic(self.done / f"{name}.json", json.dumps(asdict(at)))
-
     def _resumed(self) -> _Progress:
-        last = self.done / "last.json"
-        if not last.exists():
+        if not self.last.exists():
             return _Progress(0, {}, [])
-        at = _Progress(**json.loads(last.read_text()))
+        at = _Progress(**json.loads(self.last.read_text()))
         logger.info("resuming %s behind %d records", self.source.species, at.rows)
         return at
 
@@ -254,13 +269,11 @@ def _blocks(windows: pl.DataFrame) -> npt.NDArray[np.int64]:
     return runs.sort("row")["run"].to_numpy()
 
 
-def _finish(partial: Path, plan: ImportPlan) -> None:
-    """Write the manifest: the store is whole when it exists."""
-    store = partial / "store"
+def _finish(store: Path, plan: ImportPlan, markers: Mapping[str, Mapping[str, Any]]) -> None:
     written: dict[str, Written] = {}
     species = {}
     for source in plan.sources:
-        marker = json.loads((partial / "done" / source.species / "all.json").read_text())
+        marker = markers[source.species]
         written |= marker["written"]
         species[source.species] = _entry(store, plan, source, marker["counts"])
     digests = write_checks(store, written)

@@ -1,19 +1,11 @@
-"""Building a profile store: in parallel, resumable, the same bytes for any number of workers.
+"""Building a profile store: in parallel, resumable, the same bytes whoever does it.
 
-The store grows in `<out>.partial/store`. A unit of work is one shard of one species; when its
-shards are on disk, a marker in `<out>.partial/done` says so. The last step writes the manifest
-and renames the store to `<out>`, so that nothing half-written ever has that name.
+A unit of work is one shard of one species: its sequences and its targets. How units are shared,
+marked and resumed is in `cislens.signal.resuming`.
 """
 
-import errno
-import json
-import logging
-import multiprocessing
 import os
-import shutil
-from collections.abc import Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,36 +14,31 @@ import numpy as np
 import numpy.typing as npt
 
 import cislens
+from cislens.engines import Engine, LocalEngine
 from cislens.errors import CislensError
-from cislens.files import claimed, write_atomic
+from cislens.files import write_atomic
 from cislens.genome.codes import Codes
 from cislens.genome.reference import Genome
-from cislens.progress import track as progress
 from cislens.signal.bigwig import read_windows
 from cislens.signal.blacklist import Blacklist, calm
 from cislens.signal.checks import Written, write_checks
 from cislens.signal.layout import Values
 from cislens.signal.plan import ProfilePlan, SplitSpec, plan_profile_store
 from cislens.signal.quantization import quantize
-from cislens.signal.resuming import begin, keeps, open_finished, publish
+from cislens.signal.resuming import DoUnit, UnitsLeft, accepted, build
 from cislens.signal.shards import ArrayLayout, create_array, write_shard
+from cislens.signal.sharing import WHOLE, Part
 from cislens.signal.store import (
     FORMAT,
     MANIFEST,
     ProfileStore,
     file_entries,
     manifest_text,
-    partial_folder,
     species_folder,
     write_tables,
 )
 from cislens.signal.tracks import Track, TrackTable
 from cislens.signal.transforms import LOWEST, NotFiniteError, to_float16, transform
-
-# Below this many values to read, threads are done before new processes have started.
-_PROCESSES_PAY = 4_000_000_000
-
-logger = logging.getLogger("cislens")
 
 
 def build_profile_store(
@@ -79,43 +66,38 @@ def build_profile_store(
         genomes, tracks, length=length, bin_size=bin_size, crop=crop, margin=margin,
         stride=stride, split=split, seed=seed, blacklist=blacklist, values=values,
     )  # fmt: skip
-    return build_planned(out, plan, workers=workers)
+    return build_planned(out, plan, LocalEngine(workers))
 
 
 def build_planned(
-    out: str | os.PathLike[str], plan: ProfilePlan, *, workers: int = 1
+    out: str | os.PathLike[str], plan: ProfilePlan, engine: Engine | None = None
 ) -> ProfileStore:
     """Build what was planned; a store of the same plan that exists already is opened instead.
 
-    A build that was killed, or ended by a full disk, goes on where it stopped when it is started
-    again with the same plan; what another plan left behind is discarded with a warning in the
-    log. The bytes do not depend on `workers` or on interruptions.
+    Raises:
+        CislensError: as `resuming.build`, or if `out` exists and is something else.
+    """
+    build_part(out, plan, engine)
+    return ProfileStore.open(out)
+
+
+def build_part(
+    out: str | os.PathLike[str],
+    plan: ProfilePlan,
+    engine: Engine | None = None,
+    part: Part = WHOLE,
+) -> UnitsLeft | None:
+    """Build a share of what was planned; what is left to others, None if the store is whole.
 
     Raises:
-        CislensError: if `out` exists and is something else, another build of it is running, or
-            the disk is full.
+        CislensError: as `build_planned`.
     """
     out = Path(out)
-    partial = partial_folder(out)
     if out.exists():
-        return open_finished(out, plan.digest)
-    with claimed(partial, "building"):
-        try:
-            _prepare(partial, plan)
-            todo = _unfinished(partial, plan)
-            _require_space(out, plan, todo)
-            _run(partial, plan, todo, workers)
-            _finish(partial, plan)
-        except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-                raise
-            raise _disk_full(out, plan, partial) from error
-        except BrokenProcessPool as error:
-            raise CislensError(
-                f"a worker that built {out} was ended by the system, perhaps for lack of memory; "
-                f"run the same command again with fewer than {workers} workers, it resumes."
-            ) from error
-        return publish(partial, out)
+        store = ProfileStore.open(out)
+        accepted(store, store.manifest["plan_digest"] == plan.digest, "profile")
+        return None
+    return build(out, ProfileBuilder(plan), engine, part)
 
 
 @dataclass(frozen=True)
@@ -125,11 +107,62 @@ class _Unit:
 
 
 @dataclass(frozen=True)
+class ProfileBuilder:
+    """How a planned profile store is made; see `cislens.signal.resuming.Builder`."""
+
+    plan: ProfilePlan
+    doing: str = "building"
+
+    @property
+    def digest(self) -> str:
+        return self.plan.digest
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self.plan.recipe()
+
+    def units(self) -> Sequence[str]:
+        return [
+            f"{name}.{shard}"
+            for name in self.plan.species
+            for shard in range(self.plan.layouts(name)["targets"].shards)
+        ]
+
+    def unit_bytes(self, unit: str) -> int:
+        one = _unit(unit)
+        return sum(
+            layout.shard_bytes(one.shard) for layout in self.plan.layouts(one.species).values()
+        )
+
+    def begin(self, store: Path) -> None:
+        for name, part in self.plan.species.items():
+            folder = species_folder(store, name)
+            for key, layout in self.plan.layouts(name).items():
+                create_array(folder / key, layout)
+            write_tables(folder, part.tracks, part.windows)
+
+    def worker(self, store: Path) -> DoUnit:
+        return lambda unit: _build_unit(store, _job(store, self.plan, _unit(unit)))
+
+    def finish(self, store: Path, markers: Mapping[str, Mapping[str, Any]]) -> None:
+        """The checksums of rows, and last the manifest."""
+        written: dict[str, Written] = {}
+        for marker in markers.values():
+            written |= marker
+        files = file_entries(store, write_checks(store, written))
+        write_atomic(store / MANIFEST, manifest_text(_manifest(self.plan, files)))
+
+
+def _unit(name: str) -> _Unit:
+    species, shard = name.rsplit(".", 1)
+    return _Unit(species, int(shard))
+
+
+@dataclass(frozen=True)
 class _Job:
     """All that a worker needs for one unit; small enough to send to a process."""
 
     folder: Path
-    marker: Path
     shard: int
     layouts: dict[str, ArrayLayout]
     genome: Genome
@@ -144,37 +177,12 @@ class _Job:
     blacklist: Blacklist | None
 
 
-def _units(plan: ProfilePlan) -> list[_Unit]:
-    return [
-        _Unit(name, shard)
-        for name in plan.species
-        for shard in range(plan.layouts(name)["targets"].shards)
-    ]
-
-
-def _unfinished(partial: Path, plan: ProfilePlan) -> list[_Unit]:
-    return [unit for unit in _units(plan) if not _marker(partial, unit).exists()]
-
-
-def _unit_bytes(plan: ProfilePlan, units: list[_Unit]) -> int:
-    return sum(
-        layout.shard_bytes(unit.shard)
-        for unit in units
-        for layout in plan.layouts(unit.species).values()
-    )
-
-
-def _marker(partial: Path, unit: _Unit) -> Path:
-    return partial / "done" / f"{unit.species}.{unit.shard}.json"
-
-
-def _job(partial: Path, plan: ProfilePlan, unit: _Unit) -> _Job:
+def _job(store: Path, plan: ProfilePlan, unit: _Unit) -> _Job:
     part, layouts = plan.species[unit.species], plan.layouts(unit.species)
     first, last = layouts["targets"].span(unit.shard)
     windows = part.windows[first:last]
     return _Job(
-        folder=species_folder(partial / "store", unit.species),
-        marker=_marker(partial, unit),
+        folder=species_folder(store, unit.species),
         shard=unit.shard,
         layouts=layouts,
         genome=part.genome,
@@ -190,12 +198,15 @@ def _job(partial: Path, plan: ProfilePlan, unit: _Unit) -> _Job:
     )
 
 
-def _build_unit(job: _Job) -> None:
-    """Write both shards of a unit, then the marker with their digests."""
+def _build_unit(store: Path, job: _Job) -> dict[str, Written]:
+    """Write both shards of a unit; returns what is known of each file."""
     written = {}
     for name, rows in (("sequence", _sequence(job)), ("targets", _targets(job))):
-        written[name] = write_shard(job.folder / name, job.layouts[name], job.shard, rows)
-    write_atomic(job.marker, json.dumps(written))
+        file = job.layouts[name].shard_file(job.folder / name, job.shard)
+        written[str(file.relative_to(store))] = write_shard(
+            job.folder / name, job.layouts[name], job.shard, rows
+        )
+    return written
 
 
 def _sequence(job: _Job) -> Codes:
@@ -249,56 +260,6 @@ def _refuse_negatives(
         )
 
 
-def _run(partial: Path, plan: ProfilePlan, todo: list[_Unit], workers: int) -> None:
-    if not todo:
-        return
-    with _executor(plan, min(workers, len(todo))) as executor:
-        futures = [executor.submit(_build_unit, _job(partial, plan, unit)) for unit in todo]
-        try:
-            for future in progress(as_completed(futures), "building", total=len(futures)):
-                future.result()
-        except BaseException:
-            executor.shutdown(cancel_futures=True)
-            raise
-
-
-def _executor(plan: ProfilePlan, workers: int) -> Executor:
-    """Processes for large builds, threads for small ones: reading and pooling leave the GIL.
-
-    Processes are spawned, as forking a process that has threads can hang.
-    """
-    if workers == 1 or plan.track_bases < _PROCESSES_PAY:
-        return ThreadPoolExecutor(workers)
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-
-
-def _prepare(partial: Path, plan: ProfilePlan) -> None:
-    """Keep what an earlier run of this plan left, or start anew."""
-    if keeps(partial, plan.digest):
-        done = len(list((partial / "done").glob("*.json")))
-        logger.info("resuming %s: %d of %d units are done", partial, done, len(_units(plan)))
-        return
-    for name, part in plan.species.items():
-        folder = species_folder(partial / "store", name)
-        for key, layout in plan.layouts(name).items():
-            create_array(folder / key, layout)
-        write_tables(folder, part.tracks, part.windows)
-    begin(partial, plan.digest, plan.recipe())
-
-
-def _finish(partial: Path, plan: ProfilePlan) -> None:
-    """Write the manifest: the store is whole when it exists."""
-    store = partial / "store"
-    written: dict[str, Written] = {}
-    for unit in _units(plan):
-        for name, entry in json.loads(_marker(partial, unit).read_text()).items():
-            layout = plan.layouts(unit.species)[name]
-            folder = species_folder(store, unit.species) / name
-            written[str(layout.shard_file(folder, unit.shard).relative_to(store))] = entry
-    digests = write_checks(store, written)
-    write_atomic(store / MANIFEST, manifest_text(_manifest(plan, file_entries(store, digests))))
-
-
 def _manifest(plan: ProfilePlan, files: dict[str, Any]) -> dict[str, Any]:
     recipe, described = plan.recipe(), plan.describe()
     return {
@@ -318,23 +279,3 @@ def _manifest(plan: ProfilePlan, files: dict[str, Any]) -> dict[str, Any]:
         },
         "files": files,
     }  # fmt: skip
-
-
-def _require_space(out: Path, plan: ProfilePlan, todo: list[_Unit]) -> None:
-    needed = _unit_bytes(plan, todo)
-    free = shutil.disk_usage(out.parent).free
-    if needed > free:
-        raise CislensError(
-            f"{out} needs {needed:,} more bytes, {free:,} are free on its disk; free some space "
-            "or choose another path."
-        )
-
-
-def _disk_full(out: Path, plan: ProfilePlan, partial: Path) -> CislensError:
-    units, left = _units(plan), _unfinished(partial, plan)
-    needed = _unit_bytes(plan, left)
-    return CislensError(
-        f"the disk is full: {out} needs {plan.total_bytes:,} bytes, {needed:,} of them are still "
-        f"to be written. {len(units) - len(left)} of {len(units)} units are done and kept in "
-        f"{partial}; free some space and run the same command again."
-    )

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ class ProfilePlan:
             **coded,
         }
 
-    @property
+    @cached_property
     def shard_rows(self) -> int:
         """Windows in a shard, the unit of work."""
         return max(1, min(_UNIT_WINDOWS, _UNIT_BASES // self.shape.length))
