@@ -68,6 +68,16 @@ def test_species_keep_the_order_of_the_store(store):
     assert ProfileStore.open(store.path, species=["other"]).species == ("other",)
 
 
+def test_a_part_of_a_part_is_the_part_of_both(store):
+    first = ProfileStore.open(store.path, chroms=["chrB", "chrC"], species=["toy"])
+    found = first.part(chroms=["chrC"]).part(tracks=["atac"])
+    both = ProfileStore.open(store.path, tracks=["atac"], chroms=["chrC"])
+    assert found.windows("toy").equals(both.windows("toy"))
+    rows = np.arange(both.windows("toy").height)
+    np.testing.assert_array_equal(found.targets("toy", rows), both.targets("toy", rows))
+    np.testing.assert_array_equal(found.sequence("toy", rows), both.sequence("toy", rows))
+
+
 def test_rows_of_other_windows_are_never_read(store, monkeypatch):
     read = []
     gather, cut = RowArray.gather, RowArray.cut

@@ -17,6 +17,7 @@ from cislens.files import read_parquet, require_file
 from cislens.genome.annotation import read_genes
 from cislens.genome.intervals import read_intervals
 from cislens.genome.reference import open_genome
+from cislens.models.profile import ProfileModel
 from cislens.models.saving import load_profile_model
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import BenchRecipe, Loci
@@ -102,13 +103,20 @@ def _loci(recipe: BenchRecipe, run: Run, store: ProfileStore) -> list[Locus]:
         found += held_out_loci(
             model,
             open_genome(wanted.genome, species),
-            store,
+            _predicted(store, species, model),
             species,
             wanted.count,
             _annotations(wanted),
             wanted.annotated_as,
         )
     return found
+
+
+def _predicted(store: ProfileStore, species: str, model: ProfileModel) -> ProfileStore:
+    """The store with those of the species' tracks that the model has learned."""
+    learned = set(model.config.tracks.get(species, ()))
+    ids = [name for name in store.tracks(species).frame["id"] if name in learned]
+    return store.part(tracks=ids, species=[species]) if ids else store
 
 
 def _annotations(wanted: Loci) -> pl.DataFrame | None:

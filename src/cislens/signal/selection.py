@@ -30,7 +30,9 @@ class ArrayPart:
     beside each other in every bin.
     """
 
-    def __init__(self, whole: RowArray, rows_N: Index, columns_T: Index | None = None) -> None:
+    def __init__(
+        self, whole: "RowArray | ArrayPart", rows_N: Index, columns_T: Index | None = None
+    ) -> None:
         *others, columns = whole.layout.row_shape
         self.whole = whole
         self.layout = replace(
@@ -80,7 +82,7 @@ class ArrayPart:
 
 def whole_of(array: RowArray | ArrayPart) -> RowArray:
     """The array that some rows are of."""
-    return array.whole if isinstance(array, ArrayPart) else array
+    return whole_of(array.whole) if isinstance(array, ArrayPart) else array
 
 
 def tracks_of(

@@ -42,9 +42,7 @@ class _Species:
     chrom_sizes: dict[str, int]
 
     def part(self, rows_N: Index, columns_T: Index) -> "_Species":
-        """Some of the windows and some of the tracks, of a species that is there as a whole."""
-        assert isinstance(self.sequence, RowArray)
-        assert isinstance(self.targets, RowArray)
+        """Some of the windows and some of the tracks."""
         return replace(
             self,
             windows=self.windows[rows_N],
@@ -107,18 +105,26 @@ class ProfileStore:
         path = Path(path)
         manifest, digest = checked_manifest(path, "profile", *SCHEMA_VERSIONS)
         store = cls(path, manifest, digest)
-        if tracks is None and chroms is None and species is None:
-            return store
-        return store._part_of(tracks, chroms, store.species if species is None else species)
+        whole = tracks is None and chroms is None and species is None
+        return store if whole else store.part(tracks=tracks, chroms=chroms, species=species)
 
-    def _part_of(
+    def part(
         self,
-        tracks: str | Sequence[str] | None,
-        chroms: Sequence[str] | None,
-        species: Sequence[str],
+        *,
+        tracks: str | Sequence[str] | None = None,
+        chroms: Sequence[str] | None = None,
+        species: Sequence[str] | None = None,
     ) -> "ProfileStore":
-        require_known(species, self.species, "species", self.path)
-        parts = {name: part for name, part in self._parts.items() if name in species}
+        """A part of the store as `open` gives it; nothing is read for it.
+
+        Raises:
+            CislensError: if what is asked for is not there or is one strand without the other.
+        """
+        if species is not None:
+            require_known(species, self.species, "species", self.path)
+        parts = {
+            name: part for name, part in self._parts.items() if species is None or name in species
+        }
         if chroms is not None:
             known = [chrom for part in parts.values() for chrom in part.windows["chrom"].unique()]
             require_known(chroms, known, "window on chromosome", self.path)
