@@ -40,14 +40,14 @@ class Prefetched(ABC, Generic[Batch]):
         epoch, self.next_epoch = self.next_epoch, self.next_epoch + 1
         return self.epoch(epoch)
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step `first` on, made ahead by another thread."""
+    def epoch(self, epoch: int, first: int = 0, every: int = 1) -> Iterator[Batch]:
+        """Every `every`-th batch from step `first` on, made ahead by another thread."""
         with ThreadPoolExecutor(1, thread_name_prefix="cislens-loader") as ahead:
             pending: deque[Future[Batch]] = deque()
-            for step in range(first, len(self) + _AHEAD):
+            for step in range(first, len(self) + _AHEAD * every, every):
                 if step < len(self):
                     pending.append(ahead.submit(self.batch, epoch, step))
-                if step - first >= _AHEAD and pending:
+                if step - first >= _AHEAD * every and pending:
                     start = time.perf_counter()
                     batch = pending.popleft().result()
                     self.wait_seconds += time.perf_counter() - start

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -186,13 +187,18 @@ def test_encoder_may_be_told_another_species() -> None:
 
 
 @pytest.mark.parametrize("species", [[0, 0], [1, 1], [0, 1]])
-def test_every_parameter_is_in_the_graph_of_every_batch(species: list[int]) -> None:
+def test_every_parameter_is_in_the_graph_of_every_batch(species: list[int], tmp_path: Path) -> None:
     """Data-parallel training without the search for unused parameters needs this."""
     published = objective("space-paper-tiny", PAPER_TRACKS, bins=6)
-    for net in (published, objective()):
-        net.loss(random_batch(species)).total.backward()
-        trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
-        assert [name for name, p in trained.items() if p.grad is None] == []
+    meet = f"file://{tmp_path / 'group'}"
+    torch.distributed.init_process_group("gloo", init_method=meet, rank=0, world_size=1)
+    try:
+        for net in (published, objective()):
+            net.loss(random_batch(species)).total.backward()
+            trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
+            assert [name for name, p in trained.items() if p.grad is None] == []
+    finally:
+        torch.distributed.destroy_process_group()
     if species == [0, 0]:
         assert net.model.heads[1].weight.grad.eq(0).all()
 

@@ -1,116 +1,142 @@
-"""One step on two CPU processes against the same step on one.
+"""Whole runs on two processes against the same runs on one: every objective, uneven shares.
 
-The file is both the test and the program of each process.
+The file is both the test and the program of each process, which `torchrun` would start.
 """
 
-import json
+import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+from safetensors.torch import load_file
 
-from cislens.models.presets import HeadTracks, preset_config
-from cislens.models.profile import build_model
-from cislens.objectives.profile import ProfileObjective, TorchProfileBatch
-from cislens.recipes.profiles import Objective, PlusTerms
+from cislens.motifs.store import RegionStore
+from cislens.recipes.schema import TrainRecipe
+from cislens.sequence.store import SequenceStore
+from cislens.signal.store import ProfileStore
+from cislens.training.fit import fit
 
-SHAPE = {"dim": 24, "stem_dim": 8, "depth": 1, "heads": 2, "dropout": 0.0}
-PRESETS: dict[str, dict[str, Any]] = {
-    "space-plus-tiny": {"species_dropout": 0.0},
-    "space-paper-tiny": {"bins": 4},
-    "enformer-tiny": {},
+SHAPE = {"dim": 16, "stem_dim": 8, "depth": 1, "heads": 2, "dropout": 0.0}
+PLUS = {"preset": "space-plus-tiny", **SHAPE, "species_dropout": 0.0}
+REGIONS = {"regions": {"dim": 16, "depth": 1, "heads": 2, "dropout": 0.0}, "joint_dim": 16}
+SMALL = {"dim": 16, "depth": 1, "heads": 2}
+DISTILLATION = {
+    "name": "distillation", "held_out": 11, "on_collapse": "warn", "prototypes": 16, "ramp": 0.0,
+    "views": {"length": 128, "count": 2, "local_length": 64, "local_count": 1},
+    "masked": 0.5, "latent": 0.5, "pooled": 0.5, "koleo": 0.1, "contrast": 0.1, "noise": 0.0,
+}  # fmt: skip
+MASKED = {"name": "masked", "view": {"length": 128}, "held_out": 11, "on_collapse": "warn"}
+MULTIMODAL = {"name": "multimodal", "context": 4, "next": 0.5}
+# The second share of three windows is one window: of two species it has but one.
+PROFILES: dict[str, dict[str, Any]] = {
+    "enformer": {"model": {"preset": "enformer-tiny", **SHAPE}},
+    "basenji": {"model": {"preset": "basenji-tiny", "dropout": 0.0}},
+    "space-plus": {
+        "model": PLUS,
+        "objective": {"name": "profile", "experts": {"kind": "plus", "mutual_information": 0.5}},
+    },
+    "space-paper": {
+        "model": {"preset": "space-paper-tiny", **SHAPE},
+        "objective": {"name": "profile", "experts": {"kind": "published"}},
+    },
 }
-# Each process gets every other window: both see every species that a batch has.
-BATCHES = {"mixed": [0, 0, 1, 1], "second alone": [1] * 4, "first alone": [0] * 4}
+SEQUENCES: dict[str, dict[str, Any]] = {
+    "masked": {"model": PLUS, "objective": MASKED},
+    "center": {"model": PLUS, "objective": {**DISTILLATION, "target": "center"}},
+    "sinkhorn": {"model": PLUS, "objective": {**DISTILLATION, "target": "sinkhorn"}},
+}
+NAMES = (*PROFILES, *SEQUENCES, "multimodal", "mixture")
 
 
-class Step(nn.Module):
-    """The loss as a forward pass, which is what data-parallel training wraps."""
-
-    def __init__(self, preset: str) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        tracks = {
-            "yeast": HeadTracks(["a", "b"], ["accessibility", "TF"]),
-            "fly": HeadTracks(["c"], ["CAGE"]),
-        }
-        model = build_model(preset_config(preset, tracks, **SHAPE, **PRESETS[preset]))
-        terms = PlusTerms(mutual_information=0.5)
-        self.objective = ProfileObjective(model, Objective(experts=terms))
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm1d):
-                module.eval()  # statistics over processes want a GPU
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
-
-    def forward(self, batch: TorchProfileBatch) -> Tensor:
-        return self.objective.loss(batch).total
-
-
-def batch_of(species: list[int], rank: int, world: int) -> TorchProfileBatch:
-    generator = torch.Generator().manual_seed(2)
-    codes = torch.randint(4, (4, 512), generator=generator, dtype=torch.uint8)
-    counts = torch.rand(4, 4, 2, generator=generator)
-    mine = torch.arange(4) % world == rank
-    species_B = torch.tensor(species)
-    targets = {}
-    for number, (name, tracks) in enumerate((("yeast", 2), ("fly", 1))):
-        here = mine & (species_B == number)
-        if here.any():
-            targets[name] = counts[here][..., :tracks]
-    return TorchProfileBatch(codes[mine], species_B[mine], targets)
+def recipe_of(name: str, profiles: str, sequences: str, regions: str) -> TrainRecipe:
+    training = {
+        "steps": 4, "batch_size": 7, "validate_every": 2, "ema_decay": 0.5, "learning_rate": 1e-3,
+    }  # fmt: skip
+    if name in PROFILES:
+        recipe = {"store": profiles, **PROFILES[name]}
+        training |= {"batch_size": 3}
+    elif name in SEQUENCES:
+        recipe = {"store": sequences, **SEQUENCES[name]}
+    elif name == "multimodal":
+        model = {"preset": "genebert-plus-tiny", "encoder": SMALL, **REGIONS}
+        recipe = {"store": regions, "model": model, "objective": MULTIMODAL}
+    else:
+        parts = [
+            {"objective": {"name": "profile"}},
+            {"objective": MASKED, "store": sequences, "batch_size": 5, "weight": 0.5},
+            {"objective": MULTIMODAL, "store": regions, "model": REGIONS},
+        ]
+        recipe = {
+            "store": profiles, "model": PLUS, "objective": {"name": "mixture", "parts": parts},
+        }  # fmt: skip
+    return TrainRecipe.model_validate({**recipe, "training": training})
 
 
-def losses_and_gradients(
-    preset: str, rank: int, world: int, wrap: Callable[[Step], nn.Module]
-) -> dict[str, list[float]]:
-    found = {}
-    step = Step(preset)
-    module = wrap(step)
-    for name, species in BATCHES.items():
-        step.zero_grad()
-        loss = module(batch_of(species, rank, world))
-        loss.backward()
-        norms = [float(p.grad.norm()) for p in step.parameters() if p.grad is not None]
-        found[f"{preset}, {name}"] = [loss.item(), *norms]
-    return found
+def train(folder: Path, names: list[str], stores: list[str]) -> None:
+    for name in names:
+        fit(recipe_of(name, *stores), folder / name)
 
 
-def run(rank: int, world: int, folder: Path) -> None:
-    """One process: the losses of its own share, and gradients that are means over processes."""
-    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=world)
-    found = {}
-    for preset in PRESETS:
-        wrap = nn.parallel.DistributedDataParallel
-        found |= losses_and_gradients(preset, rank, world, wrap)
-    (folder / f"{rank}.json").write_text(json.dumps(found))
-    dist.destroy_process_group()
+@pytest.fixture(scope="module")
+def runs(
+    small_store: ProfileStore,
+    sequence_store: SequenceStore,
+    region_store: RegionStore,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Path, Path]]:
+    """Folders of the runs on one process and on two."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    stores = [str(store.path) for store in (small_store, sequence_store, region_store)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = {
+        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "none", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    command = [sys.executable, __file__, str(two), *stores]
+    started = [
+        subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **job, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        train(one, list(NAMES), stores)
+        for process in started:
+            _, errors = process.communicate(timeout=200)
+            assert process.returncode == 0, errors.decode()[-3000:]
+    finally:
+        for process in started:
+            process.kill()
+    yield one, two
+
+
+def metrics_of(folder: Path) -> dict[tuple[Any, ...], float]:
+    rows = pl.read_parquet(folder / "metrics.parquet").iter_rows()
+    return {tuple(row[:3]): row[3] for row in rows}
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
-    command = [sys.executable, __file__, str(tmp_path)]
-    started = [subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE) for rank in (0, 1)]
-    for process in started:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors.decode()[-2000:]
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
-    whole = {}
-    for preset in PRESETS:
-        whole |= losses_and_gradients(preset, 0, 1, lambda step: step)
-    assert whole.keys() == first.keys()
-    for name, expected in whole.items():
-        loss = (first[name][0] + second[name][0]) / 2
-        assert loss == pytest.approx(expected[0], rel=1e-5), name
-        assert first[name][1:] == second[name][1:]
-        assert first[name][1:] == pytest.approx(expected[1:], rel=1e-3, abs=1e-6), name
+@pytest.mark.parametrize("name", NAMES)
+def test_two_processes_train_as_one(name: str, runs: tuple[Path, Path]) -> None:
+    """Each term and metric of each validation within 1e-4, each weight at the end within 1e-4."""
+    one, two = (metrics_of(folder / name) for folder in runs)
+    assert one.keys() == two.keys()
+    for key, expected in one.items():
+        assert two[key] == pytest.approx(expected, rel=1e-4, abs=1e-5, nan_ok=True), key
+    one_state, two_state = (load_file(run / name / "model" / "model.safetensors") for run in runs)
+    for weight, expected in one_state.items():
+        assert torch.allclose(two_state[weight], expected, rtol=1e-3, atol=1e-4), weight
 
 
 if __name__ == "__main__":
-    run(int(sys.argv[2]), 2, Path(sys.argv[1]))
+    train(Path(sys.argv[1]), list(NAMES), sys.argv[2:])

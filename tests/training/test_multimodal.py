@@ -199,7 +199,10 @@ def test_devices_share_a_batch_and_together_hold_all_of_it(recipe: TrainRecipe, 
         mine = np.arange(8)[rank::world]
         for name in ("row_B", "cell_B", "target_BL", "codes_BL", "hidden_BL", "next_B", "gc_B"):
             assert torch.equal(getattr(share, name), getattr(whole, name)[mine]), name
-        assert torch.equal(share.apart_BB, whole.apart_BB[mine][:, mine])
+        assert torch.equal(share.apart_BB, whole.apart_BB[mine])
+        assert share.place_B is not None
+        assert share.place_B.tolist() == mine.tolist()
+        assert torch.equal(share.apart(), whole.apart_BB[mine][:, mine])
         for part in ("context", "other"):
             of_share, of_whole = getattr(share, part), getattr(whole, part)
             for name in ("row_BR", "motif_BRT", "access_BR", "offset_BR", "pad_BR", "center_B",

@@ -25,12 +25,12 @@ class Numbers:
         self.made += 1
         return epoch, step
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[int, int]]:
-        yield from (self.batch(epoch, step) for step in range(first, 5))
+    def epoch(self, epoch: int, first: int = 0, every: int = 1) -> Iterator[tuple[int, int]]:
+        yield from (self.batch(epoch, step) for step in range(first, 5, every))
 
 
 def seen(done: int, steps: int, interval: int) -> list[tuple[int, int]]:
-    return list(StepStream(Numbers(), lambda batch: batch, steps, interval, lambda: done))
+    return list(StepStream(Numbers(), [lambda batch: batch], steps, interval, lambda: done))
 
 
 @pytest.mark.parametrize("done", range(13))
@@ -49,20 +49,25 @@ def test_a_finished_run_gets_none() -> None:
 
 def test_nothing_beyond_the_end_is_made() -> None:
     loader = Numbers()
-    assert len(list(StepStream(loader, lambda batch: batch, 7, 7, lambda: 0))) == 7
+    assert len(list(StepStream(loader, [lambda batch: batch], 7, 7, lambda: 0))) == 7
     assert loader.made == 7
 
 
-def test_a_pass_leaves_out_what_this_device_has_no_row_of() -> None:
-    passed = SplitPass(Numbers(), lambda batch: batch if batch[1] % 2 == 0 else None)
-    assert list(passed) == list(passed) == [(0, 0), (0, 2), (0, 4)]
+def test_devices_share_the_batches_of_a_pass() -> None:
+    def passed(rank: int, world: int) -> list[tuple[int, int]]:
+        return list(SplitPass(Numbers(), lambda batch: batch, rank, world))
+
+    whole = passed(0, 1)
+    assert whole == [(0, step) for step in range(5)]
+    assert (passed(0, 2), passed(1, 2)) == (whole[::2], whole[1::2])
+    assert passed(6, 7) == []
 
 
 def test_an_interrupted_run_sees_the_regions_it_would_have_seen(region_store: RegionStore) -> None:
     def rows(done: int, steps: int, interval: int) -> list[list[int]]:
         terms = MultimodalTerms(context=4)
         loader = RegionLoader(region_store, "train", 64, seed=3, terms=terms)
-        stream = StepStream(loader, lambda batch: batch, steps, interval, lambda: done)
+        stream = StepStream(loader, [lambda batch: batch], steps, interval, lambda: done)
         return [batch.row_B.tolist() for batch in stream]
 
     whole = rows(0, 9, 9)

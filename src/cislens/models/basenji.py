@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cislens.models.contract import Embedding, Encoder, LocalEncoder, whole_bins
 from cislens.models.enformer import Pointwise
 from cislens.models.local import LocalBlocks, LocalConvolutions, LocalTower
+from cislens.nn.batch_norm import BatchNorm
 from cislens.nn.convolution import SLOPE, ConvBlock, Convolution, position_mask
 from cislens.recipes.reading import Section
 
@@ -114,7 +115,7 @@ class DilatedBlock(nn.Module):
     def __init__(self, dim: int, hidden: int, dilation: int, dropout: float) -> None:
         super().__init__()
         self.dilation = dilation
-        self.norm = nn.BatchNorm1d(dim)
+        self.norm = BatchNorm(dim)
         self.conv = nn.Conv1d(dim, hidden, 3, padding=dilation, dilation=dilation)
         self.widen = ConvBlock(hidden, dim, 1)
         self.dropout = nn.Dropout(dropout)

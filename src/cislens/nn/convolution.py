@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from cislens.nn.batch_norm import BatchNorm
 from cislens.nn.checkpointing import spare_buffers
 
 SLOPE = 1.702
@@ -69,7 +70,7 @@ class ConvBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, width: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(inputs)
+        self.norm = BatchNorm(inputs)
         self.conv = Convolution(inputs, outputs, width)
 
     def forward(self, x_BLC: Tensor, mask_BL1: Tensor | None = None) -> Tensor:

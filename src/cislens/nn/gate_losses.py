@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cislens.nn.gathering import ratio_over_devices, sum_over_devices
 from cislens.nn.routing import Routing, joint_of_mass
 
 # "mass" divides sums of gates by what they add up to, at any length and batch; "published" by
@@ -45,7 +46,7 @@ def squared_logits(routing: Routing, species: int) -> Tensor:
         return torch.stack([logits.square().mean() for logits in routing.gate_logits]).sum()
     square_T = routing.logits_TE.square().mean(dim=1)
     weight_TS = _weight_by_species(routing, species)
-    return ((square_T @ weight_TS) / weight_TS.sum(dim=0).clamp_min(1.0)).sum()
+    return ratio_over_devices(square_T @ weight_TS, weight_TS.sum(dim=0)).sum()
 
 
 def gate_variation(routing: Routing, species: int) -> Tensor:
@@ -56,10 +57,11 @@ def gate_variation(routing: Routing, species: int) -> Tensor:
     """
     weight_TS = _weight_by_species(routing, species)
     experts = routing.gates_TE.shape[1]
-    entries_S = (weight_TS.sum(dim=0) * experts).clamp_min(1.0)
-    mean_S = routing.gates_TE.sum(dim=1) @ weight_TS / entries_S
+    gates_T = routing.gates_TE.sum(dim=1)
+    entries_S = (sum_over_devices(weight_TS.sum(dim=0)) * experts).clamp_min(1.0)
+    mean_S = sum_over_devices(gates_T @ weight_TS) / entries_S
     deviation_TES = (routing.gates_TE[..., None] - mean_S).square() * weight_TS[:, None, :]
-    variance_S = deviation_TES.sum(dim=(0, 1)) / (entries_S - 1).clamp_min(1.0)
+    variance_S = sum_over_devices(deviation_TES.sum(dim=(0, 1))) / (entries_S - 1).clamp_min(1.0)
     return (variance_S / (mean_S.square() + _EPSILON)).sum()
 
 
@@ -91,7 +93,7 @@ def species_information(
             divides by `windows * tokens`.
         windows: of all species in the batch (2 B as published); "published" needs it.
     """
-    mass_SE = routing.species_mass(species)
+    mass_SE = sum_over_devices(routing.species_mass(species))
     if normalizer == "mass":
         return information(joint_of_mass(mass_SE))
     return information(mass_SE / _published_total(windows * tokens))
@@ -106,7 +108,7 @@ def task_mass(routings: Sequence[Routing], species: int, groups: int) -> Tensor:
         known_TP = task_T[:, None] == torch.arange(species * groups, device=task_T.device)
         weight_TP = known_TP.to(routing.gates_TE.dtype) * routing.weight_T[:, None]
         parts.append(weight_TP.T @ routing.gates_TE)
-    return torch.stack(parts).sum(dim=0)
+    return sum_over_devices(torch.stack(parts).sum(dim=0))
 
 
 def task_information(
@@ -151,15 +153,20 @@ def decoder_terms(
     groups: int,
     normalizer: Normalizer = "mass",
     windows: int = 0,
+    shares: Sequence[Tensor] = (),
 ) -> dict[str, Tensor]:
     """The same terms of the decoder, over all heads that the batch used.
 
     Args:
         windows: of one species in the batch; "published" needs it.
+        shares: what each head's z counts, where this process holds a part of its windows.
     """
+    squares = [squared_logits(r, species) for r in routings]
+    if shares:
+        squares = [share * square for share, square in zip(shares, squares, strict=True)]
     mass_PE = task_mass(routings, species, groups)
     return {
-        "z": torch.stack([squared_logits(r, species) for r in routings]).sum(),
+        "z": torch.stack(squares).sum(),
         "variation": expert_variation(mass_PE),
         "mutual_information": task_information(mass_PE, normalizer, windows),
     }

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cislens.nn.gathering import ratio_over_devices, sum_over_devices
+
 
 @dataclass(frozen=True)
 class Routing:
@@ -48,9 +50,14 @@ class Routing:
     @property
     def load(self) -> Tensor:
         """Share of the routed slots that each expert received, (E,); sums to 1."""
+        slots_E = self.slots
+        return slots_E / slots_E.sum().clamp_min(1.0)
+
+    @property
+    def slots(self) -> Tensor:
+        """Routed slots of each expert, (E,)."""
         slots_TE = torch.zeros_like(self.gates_TE).scatter(1, self.kept_TK, 1.0)
-        counts_E = self.weight_T @ slots_TE
-        return (counts_E / counts_E.sum().clamp_min(1.0)).detach()
+        return (self.weight_T @ slots_TE).detach()
 
     def species_mass(self, species: int) -> Tensor:
         """Sum of the gates of each known species' valid tokens, (S, E)."""
@@ -79,23 +86,26 @@ class Routing:
         return (mean / math.log(self.logits_TE.shape[1])).detach()
 
 
-def balance_loss(routing: Routing, load_E: Tensor | None = None) -> Tensor:
+def balance_loss(routing: Routing) -> Tensor:
     """`n * sum_e f_e P_e` (Switch Transformer): 1 when balanced, n/k when collapsed on k experts.
 
-    f is the share of routed slots (`load_E`, averaged over devices, if given) and carries no
-    gradient; P is the mean router probability.
+    f is the share of routed slots and carries no gradient; P is the mean router probability. Both
+    are over the tokens of all devices that train together.
     """
     p_TE = routing.logits_TE.softmax(dim=-1)
-    weight_T = routing.weight_T
-    mean_E = (weight_T @ p_TE) / weight_T.sum().clamp_min(1.0)
-    load_E = routing.load if load_E is None else load_E
-    return p_TE.shape[1] * (load_E * mean_E).sum()
+    weight_T, experts = routing.weight_T, p_TE.shape[1]
+    sums = torch.cat([weight_T @ p_TE, weight_T.sum()[None], routing.slots])
+    sums = sum_over_devices(sums)
+    p_E, tokens, slots_E = sums[:experts], sums[experts], sums[experts + 1 :]
+    load_E = slots_E / slots_E.sum().clamp_min(1.0)
+    loss: Tensor = experts * (load_E * p_E / tokens.clamp_min(1.0)).sum()
+    return loss
 
 
 def z_loss(routing: Routing) -> Tensor:
-    """Mean squared log-sum-exp of the router logits: keeps them small."""
+    """Mean squared log-sum-exp of the router logits over all devices' tokens: keeps them small."""
     z_T = routing.logits_TE.logsumexp(dim=-1).square()
-    return (z_T * routing.weight_T).sum() / routing.weight_T.sum().clamp_min(1.0)
+    return ratio_over_devices((z_T * routing.weight_T).sum(), routing.weight_T.sum())
 
 
 def joint_of_mass(mass_SE: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Dimensions: B window, L base pair.
 import torch.nn.functional as F
 from torch import Tensor
 
+from cislens.nn.gathering import ratio_over_devices
 from cislens.nn.precision import full_precision
 
 _UNKNOWN_BASE = 4
@@ -17,7 +18,8 @@ def masked_term(
 ) -> Tensor:
     """Mean cross-entropy of the scored bases in nats, in fp32; N is never scored.
 
-    The gradient is exactly zero at all other bases. 0 where nothing is scored.
+    The bases are those of all devices that train together. 0 where nothing is scored; the gradient
+    is exactly zero at all other bases.
 
     Args:
         weight_BL: what each base counts in the mean; all alike unless given.
@@ -25,11 +27,8 @@ def masked_term(
     loss_BL = base_nats(logits_BL4, target_BL, scored_BL)
     with full_precision(logits_BL4.device):
         asked_BL = scored_bases(target_BL, scored_BL)
-        if weight_BL is None:
-            return loss_BL.sum() / asked_BL.sum().clamp_min(1)
-        weight_BL = weight_BL.where(asked_BL, 0.0)
-        total = weight_BL.sum()
-        return (weight_BL * loss_BL).sum() / total.where(total > 0, 1.0)
+        weight_BL = asked_BL.float() if weight_BL is None else weight_BL.where(asked_BL, 0.0)
+        return ratio_over_devices((weight_BL * loss_BL).sum(), weight_BL.sum())
 
 
 def base_nats(logits_BL4: Tensor, target_BL: Tensor, scored_BL: Tensor) -> Tensor:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from cislens.models.profile import ProfileModel, ProfileOutput
 from cislens.nn.gate_losses import decoder_terms, encoder_terms
-from cislens.nn.gathering import mean_over_devices, sum_over_devices, world_size
+from cislens.nn.gathering import sum_over_devices, world_size
 from cislens.nn.routing import Routing, balance_loss, joint_of_mass, mutual_information, z_loss
 from cislens.recipes.profiles import PlusTerms, PublishedTerms
 
 _MI_MEMORY = 0.9
+_TINY = 1e-12
 
 
 class ExpertTerms(nn.Module, ABC):
@@ -63,9 +64,8 @@ class BalancedTerms(ExpertTerms):
         everything = [*layers, *joined(output.decoder_routing)]
         if not everything:
             return {}
-        balance = [balance_loss(routing, self._load(routing)) for routing in everything]
         terms = {
-            "balance": torch.stack(balance).mean(),
+            "balance": torch.stack([balance_loss(routing) for routing in everything]).mean(),
             "z": torch.stack([z_loss(routing) for routing in everything]).mean(),
         }
         if layers and (self.training or _several_species(layers[0], self.species)):
@@ -73,26 +73,19 @@ class BalancedTerms(ExpertTerms):
             terms["mutual_information"] = torch.stack(information).mean()
         return terms
 
-    def _load(self, routing: Routing) -> Tensor:
-        # Not in validation, where devices may see different numbers of batches.
-        return mean_over_devices(routing.load) if self.training else routing.load
-
     def _information(self, layer: int, routing: Routing) -> Tensor:
         """MI of the running joint, with the current batch's gradient (straight-through)."""
-        mass_SE = routing.species_mass(self.species)
+        mass_SE = sum_over_devices(routing.species_mass(self.species))
         if not self.training:
             return mutual_information(joint_of_mass(mass_SE))
-        everywhere_SE = sum_over_devices(mass_SE.detach())
         before_SE = self.mass_XSE[layer]
         memory = _MI_MEMORY * (before_SE.sum() > 0)
-        running_SE = memory * before_SE + (1 - memory) * everywhere_SE
+        running_SE = memory * before_SE + (1 - memory) * mass_SE.detach()
         self.mass_XSE[layer] = running_SE
-        # Data-parallel training averages gradients, and this is one of a sum over devices.
-        own_SE = (mass_SE - mass_SE.detach()) * world_size()
-        now_SE = joint_of_mass(everywhere_SE + own_SE)
+        now_SE = joint_of_mass(mass_SE)
         information = mutual_information(joint_of_mass(running_SE) + now_SE - now_SE.detach())
         # A batch of one species says nothing about how experts differ between species.
-        return information * ((everywhere_SE.sum(dim=1) > 0).sum() > 1)
+        return information * ((mass_SE.detach().sum(dim=1) > 0).sum() > 1)
 
 
 class GateTerms(ExpertTerms):
@@ -103,7 +96,9 @@ class GateTerms(ExpertTerms):
 
     def __init__(self, model: ProfileModel, settings: PublishedTerms) -> None:
         super().__init__()
+        self.names = model.species
         self.species = len(model.species)
+        self.heads = tuple(head.species for head in model.config.heads)
         self.groups = 0 if model.decoder is None else len(model.decoder.groups)
         self.normalizer = settings.normalizer
         self.weights = {
@@ -113,16 +108,34 @@ class GateTerms(ExpertTerms):
         }
 
     def forward(self, output: ProfileOutput) -> dict[str, Tensor]:
+        own_S = windows_by_species(output, self.names)
+        all_S = sum_over_devices(own_S)
         windows = output.embedding.values_BND.shape[0]
+        of_one = windows // len(output.tracks)
+        if world_size() > 1:
+            windows = int(all_S.sum())
+            of_one = windows // int((all_S > 0).sum())
         parts = []
         if output.embedding.routing:
             routing = output.embedding.routing
             parts.append(encoder_terms(routing, self.species, self.normalizer, windows))
         if output.decoder_routing:
-            of_one = windows // len(output.tracks)
+            # Of the mean over a species' windows that one process has, as of any mean over its own
+            # windows: weighted by their number, the sum over processes is the mean over all.
+            share_S = (own_S / own_S.sum()) / (all_S / all_S.sum()).clamp_min(_TINY)
+            shares = [
+                share_S[self.names.index(name)]
+                for name in output.tracks
+                for _ in range(self.heads.count(name))
+            ]
             parts.append(
                 decoder_terms(
-                    output.decoder_routing, self.species, self.groups, self.normalizer, of_one
+                    output.decoder_routing,
+                    self.species,
+                    self.groups,
+                    self.normalizer,
+                    of_one,
+                    shares if world_size() > 1 else (),
                 )
             )
         if not parts:
@@ -135,6 +148,12 @@ def expert_terms(model: ProfileModel, settings: PlusTerms | PublishedTerms) -> E
     if isinstance(settings, PublishedTerms):
         return GateTerms(model, settings)
     return BalancedTerms(model, settings)
+
+
+def windows_by_species(output: ProfileOutput, species: tuple[str, ...]) -> Tensor:
+    """Number of windows of each of the model's species in a batch, (S,) fp32."""
+    counts = [len(output.tracks[name]) if name in output.tracks else 0 for name in species]
+    return torch.tensor(counts, dtype=torch.float32, device=output.embedding.values_BND.device)
 
 
 def _several_species(routing: Routing, species: int) -> bool:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from cislens.models.sequence import SequenceModel
-from cislens.nn.gathering import reaching_all
+from cislens.nn.gathering import share_of_loss
 from cislens.objectives.bases import masked_term, repeat_weights
 from cislens.objectives.collapse import SequenceMetrics
 from cislens.objectives.contract import Losses, Objective
@@ -40,7 +40,7 @@ class MaskedObjective(Objective):
             pooled_2BD = both_strands(self.model.encoder, batch)
             seen = of_bases(logits_RL4, whole) | of_windows(pooled_2BD, batch)
         return Losses(
-            total=reaching_all(term, self.model),
+            total=share_of_loss(term, self.model, batch.windows()),
             terms={"masked": term.detach(), "loss": term.detach()},
             predictions={name: value.detach() for name, value in seen.items()},
         )

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from cislens.errors import CislensError
 from cislens.models.profile import ProfileModel, ProfileOutput
+from cislens.nn.gathering import share_of_loss, sum_over_devices
 from cislens.nn.losses import poisson_by_track, poisson_multinomial_by_track
 from cislens.nn.precision import full_precision
 from cislens.objectives.contract import Losses, Objective
-from cislens.objectives.expert_terms import ExpertTerms, expert_terms
+from cislens.objectives.expert_terms import ExpertTerms, expert_terms, windows_by_species
 from cislens.objectives.metrics import ProfileMetrics
 from cislens.recipes.profiles import Objective as ObjectiveSettings
 from cislens.recipes.profiles import PublishedTerms
@@ -101,12 +102,10 @@ class ProfileObjective(Objective):
             one_hot(batch.codes_BL), batch.species_B, windows, batch.shown_B
         )
         rates = {name: self.columns.select(name, rate) for name, rate in output.tracks.items()}
-        # The published loss is the sum over the species of a batch.
-        published = isinstance(self.settings.experts, PublishedTerms)
-        scale = len(rates) if published else 1
+        scale = self._scale(output)
         final, auxiliary = (scale * weight for weight in self.model.loss_weights)
         terms = self._likelihood(rates, batch.targets)
-        total = final * terms["poisson"] + 0.0 * self._absent(output)
+        total = final * terms["poisson"]
         if output.auxiliary:
             second = {n: self.columns.select(n, rate) for n, rate in output.auxiliary.items()}
             terms["auxiliary"] = self._likelihood(second, batch.targets)["poisson"]
@@ -115,7 +114,7 @@ class ProfileObjective(Objective):
             experts = self.experts(output)
         total = total + self.experts.weighted(experts)
         return Losses(
-            total=total,
+            total=share_of_loss(total, self.model, batch.windows()),
             terms={name: term.detach() for name, term in {**terms, **experts}.items()},
             predictions={name: rate.detach() for name, rate in rates.items()},
         )
@@ -139,17 +138,11 @@ class ProfileObjective(Objective):
             return poisson_by_track(rate_BNT, target_BNT)
         return poisson_multinomial_by_track(rate_BNT, target_BNT, self.settings.total_weight)
 
-    def _absent(self, output: ProfileOutput) -> Tensor | float:
-        """What keeps absent species and groups in the graph, as data-parallel training wants it."""
-        parts = [
-            head
-            for head, config in zip(self.model.heads, self.model.config.heads, strict=True)
-            if config.species not in output.tracks
-        ]
-        parts += [] if self.model.decoder is None else [self.model.decoder]
-        return sum(
-            weight.sum() for part in parts for weight in part.parameters() if weight.requires_grad
-        )
+    def _scale(self, output: ProfileOutput) -> Tensor | int:
+        """As often as the mean over windows makes the published sum over species of a batch."""
+        if not isinstance(self.settings.experts, PublishedTerms):
+            return 1
+        return (sum_over_devices(windows_by_species(output, self.model.species)) > 0).sum()
 
 
 def _weights(given: Sequence[float], tracks: int, species: str) -> Tensor:

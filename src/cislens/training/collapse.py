@@ -20,9 +20,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cislens.errors import CislensError, CollapseError
 from cislens.files import atomic_path, write_atomic
+from cislens.nn.gathering import alone
 from cislens.recipes.schema import Training
-from cislens.training.module import ObjectiveModule, TermMeans
+from cislens.training.module import ObjectiveModule
 from cislens.training.monitor import Monitor, merged
+from cislens.training.sharding import whole
 
 REPORT = "collapse_report.json"
 GOOD = "good.ckpt"
@@ -183,12 +185,13 @@ class CollapseGuard(Callback):
         assert isinstance(pl_module, ObjectiveModule)
         metrics = pl_module.objective.metrics()
         pl_module.eval()
-        with torch.no_grad(), trainer.precision_plugin.val_step_context():
+        context = trainer.precision_plugin.val_step_context()
+        with whole(pl_module), alone(), torch.no_grad(), context:
             for batch in trainer.val_dataloaders or ():
                 losses = pl_module.objective.loss(batch.to(pl_module.device))
                 metrics.update(losses.predictions, getattr(batch, "targets", None))
         pl_module.train()
-        metrics, _ = merged(trainer, (metrics, TermMeans()))
+        (metrics,) = merged(trainer, (metrics,))
         markov = {
             f"{part}{MARKOV}": own.markov
             for part, own in self.parts.items()

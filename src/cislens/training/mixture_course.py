@@ -204,8 +204,8 @@ class _Loaders:
             name: loader.batch(*divmod(done, len(loader))) for name, loader in self.parts.items()
         }
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[dict[str, Any]]:
-        return (self.batch(epoch, step) for step in range(first, len(self)))
+    def epoch(self, epoch: int, first: int = 0, every: int = 1) -> Iterator[dict[str, Any]]:
+        return (self.batch(epoch, step) for step in range(first, len(self), every))
 
 
 class _Streams:

@@ -10,7 +10,9 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from cislens.errors import CislensError
+from cislens.nn.gathering import alone
 from cislens.objectives.contract import Metrics, Objective
+from cislens.objectives.mixture import MixtureBatch
 from cislens.randomness import seed_of
 from cislens.recipes.schema import Training
 
@@ -18,9 +20,10 @@ _VECTOR = re.compile(r"bias|\bb_(in|out)\b|tokens?\b")
 
 
 class TermMeans:
-    """Means of loss terms over the windows of a pass: the formulas of training, on other windows.
+    """Means of loss terms over windows, in training those since the last validation.
 
-    A term `<name>/<part>` counts the windows of that part, any other one those of the batch.
+    A term `<name>/<part>` counts the windows of that part, any other one those of the batch; in a
+    mixture, of the batch of its objective. That of a process is weighed by its own windows.
     """
 
     def __init__(self) -> None:
@@ -30,8 +33,7 @@ class TermMeans:
     def add(self, terms: Mapping[str, Tensor], batch: Any) -> None:
         """Take in the terms of a batch."""
         for name, value in terms.items():
-            part = name.partition("/")[2]
-            windows = batch.windows(part)
+            windows = _windows(name, batch)
             self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value * windows
             self.windows[name] = self.windows.get(name, 0) + windows
 
@@ -57,7 +59,8 @@ class ObjectiveModule(LightningModule):
     """Trains an `Objective` with AdamW, warm-up and a cosine schedule.
 
     Dropout is seeded by (seed, step, rank) before every step, so that an interrupted run that is
-    resumed draws the same masks as one that was not.
+    resumed draws the same masks as one that was not. On several devices the masks are others than
+    on one; without dropout and noise the losses are the same.
 
     Args:
         frozen: modules that stay in eval mode.
@@ -106,18 +109,26 @@ class ObjectiveModule(LightningModule):
                 )
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        torch.manual_seed(seed_of(self.seed, "dropout", self.global_step, self.global_rank))
+        part = batch_idx % self.recipe.accumulate
+        share = self.global_rank + self.trainer.world_size * part
+        torch.manual_seed(seed_of(self.seed, "dropout", self.global_step, share))
         losses = self.objective.loss(batch)
         self.train_terms.add(losses.terms, batch)
         return losses.total
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        # Weights that a batch had no use for decay on one device too: on several they must.
+        for weight in self.objective.parameters():
+            if weight.requires_grad and weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
 
     def optimizer_step(self, *given: Any, **more: Any) -> None:
         super().optimizer_step(*given, **more)
         self.objective.after_step()
 
-    def take_terms(self) -> dict[str, float]:
-        """Mean of each loss term over the windows since the last call."""
-        means, self.train_terms = self.train_terms.compute(), TermMeans()
+    def take_terms(self) -> TermMeans:
+        """Means of the loss terms since the last call."""
+        means, self.train_terms = self.train_terms, TermMeans()
         return means
 
     def on_validation_epoch_start(self) -> None:
@@ -126,7 +137,8 @@ class ObjectiveModule(LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         assert self.valid_metrics is not None
-        losses = self.objective.loss(batch)
+        with alone():
+            losses = self.objective.loss(batch)
         self.valid_metrics.update(losses.predictions, getattr(batch, "targets", None))
         self.valid_terms.add(losses.terms, batch)
 
@@ -143,6 +155,14 @@ class ObjectiveModule(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def _windows(term: str, batch: Any) -> int:
+    """Windows that a term of a batch is a mean of."""
+    if isinstance(batch, MixtureBatch):
+        part, _, term = term.partition(".")
+        return _windows(term, batch.parts[part])
+    return int(batch.windows(term.partition("/")[2]))
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

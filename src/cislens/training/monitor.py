@@ -11,9 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from cislens.errors import CislensError
 from cislens.files import atomic_path
 from cislens.logs import note
-from cislens.objectives.contract import Metrics
 from cislens.training.course import Course
-from cislens.training.module import ObjectiveModule, TermMeans
+from cislens.training.module import ObjectiveModule
 
 SCHEMA = {"step": pl.Int64, "split": pl.String, "metric": pl.String, "value": pl.Float64}
 
@@ -37,11 +36,11 @@ class Monitor(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, ObjectiveModule)
         step = trainer.global_step
-        terms = pl_module.take_terms()
+        assert pl_module.valid_metrics is not None
+        seen = (pl_module.valid_metrics, pl_module.valid_terms.cpu(), pl_module.take_terms().cpu())
+        metrics, means, trained = merged(trainer, seen)
+        terms = trained.compute()
         self._add(step, "train", terms)
-        metrics = pl_module.valid_metrics
-        assert metrics is not None
-        metrics, means = merged(trainer, (metrics, pl_module.valid_terms.cpu()))
         likelihoods = means.compute()
         self._add(step, "valid", likelihoods | metrics.summary())
         for watch in self.course.watches:
@@ -104,16 +103,16 @@ class Monitor(Callback):
         note(logging.INFO, message, "validation", step=step, steps=steps, **latest)
 
 
-def merged(trainer: Trainer, seen: tuple[Metrics, TermMeans]) -> tuple[Metrics, TermMeans]:
-    """The metrics and terms of all devices together."""
+def merged(trainer: Trainer, seen: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Metrics and means of terms, each of all devices together."""
     if trainer.world_size == 1:
         return seen
     import torch.distributed as dist
 
     gathered: list[Any] = [None] * trainer.world_size
     dist.all_gather_object(gathered, seen)
-    (metrics, means), *others = gathered
-    for other_metrics, other_means in others:
-        metrics.merge(other_metrics)
-        means.merge(other_means)
-    return metrics, means
+    first, *others = gathered
+    for other in others:
+        for mine, theirs in zip(first, other, strict=True):
+            mine.merge(theirs)
+    return tuple(first)

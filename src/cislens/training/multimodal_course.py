@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from cislens.models.genebert.card import about
 from cislens.models.genebert.contract import RegionContext
 from cislens.models.genebert.multimodal import MultimodalModel
 from cislens.models.genebert.presets import ENCODERS, multimodal_config
+from cislens.models.limits import require_room
 from cislens.models.mixture import part_of_kind, share_encoder
 from cislens.models.presets import PRESETS, encoder_config
 from cislens.models.saving import load_model
@@ -35,7 +35,7 @@ from cislens.training.ancestor import model_folder
 from cislens.training.course import recompute_activations
 from cislens.training.gradients import GradientWatch
 from cislens.training.part_course import PartCourse
-from cislens.training.stream import SplitPass, StepStream
+from cislens.training.stream import SplitPass, StepStream, shares
 
 logger = logging.getLogger("cislens")
 
@@ -124,11 +124,11 @@ class MultimodalCourse(PartCourse):
 
     def stream(self, position: Callable[[], int], rank: int = 0, world: int = 1) -> StepStream:
         training = self.recipe.training
-        convert = partial(to_tensors, rank=rank, world=world)
-        return StepStream(self.loader, convert, training.steps, training.validate_every, position)
+        converts = shares(to_tensors, rank, world, training.accumulate)
+        return StepStream(self.loader, converts, training.steps, training.validate_every, position)
 
     def passes(self, rank: int = 0, world: int = 1) -> SplitPass:
-        return SplitPass(self.valid, partial(to_tensors, rank=rank, world=world))
+        return SplitPass(self.valid, to_tensors, rank, world)
 
     def about(self, model: MultimodalModel) -> str:
         return f"{about(model.config)}\n\n## Data\n{_data(self.store)}"
@@ -181,8 +181,9 @@ def to_tensors(batch: RegionBatch, rank: int = 0, world: int = 1) -> TorchRegion
         if isinstance(part, motif_batch.RegionContext):
             tensors[each.name] = RegionContext.from_numpy(part)
         elif part is not None:
-            part = part[:, mine] if each.name == "apart_BB" else part
             tensors[each.name] = torch.from_numpy(np.ascontiguousarray(part))
+    if world > 1:
+        tensors["place_B"] = torch.from_numpy(mine.nonzero()[0])
     return TorchRegionBatch(**{"next_B": None, "other": None, **tensors})
 
 
@@ -206,6 +207,7 @@ def _fresh(recipe: TrainRecipe, terms: MultimodalTerms, store: RegionStore) -> M
         preset, store.motif_ids, store.width, terms.context,
         store.expression is not None, store.constants_digest, **changes,
     )  # fmt: skip
+    require_room(f"model {preset}", lambda: MultimodalModel(config))
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(recipe.seed, "weights"))
         return MultimodalModel(config)

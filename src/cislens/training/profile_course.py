@@ -22,7 +22,7 @@ from cislens.training.data import SpeciesLabels, to_tensors
 from cislens.training.experts import expert_use
 from cislens.training.part_course import PartCourse
 from cislens.training.start import start_of
-from cislens.training.stream import SplitPass, StepStream
+from cislens.training.stream import SplitPass, StepStream, shares
 from cislens.training.watch import ExpertWatch
 
 logger = logging.getLogger("cislens")
@@ -71,13 +71,11 @@ class ProfileCourse(PartCourse):
 
     def stream(self, position: Callable[[], int], rank: int = 0, world: int = 1) -> StepStream:
         training = self.recipe.training
-        convert = partial(to_tensors, labels=self.labels, rank=rank, world=world)
-        return StepStream(self.loader, convert, training.steps, training.validate_every, position)
+        converts = shares(partial(to_tensors, labels=self.labels), rank, world, training.accumulate)
+        return StepStream(self.loader, converts, training.steps, training.validate_every, position)
 
     def passes(self, rank: int = 0, world: int = 1) -> SplitPass:
-        return SplitPass(
-            self.valid, partial(to_tensors, labels=self.labels, rank=rank, world=world)
-        )
+        return SplitPass(self.valid, partial(to_tensors, labels=self.labels), rank, world)
 
     def about(self, model: ProfileModel) -> str:
         return _about(self.store)

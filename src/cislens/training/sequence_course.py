@@ -13,6 +13,7 @@ from cislens.errors import CislensError
 from cislens.files import file_digest, require_file
 from cislens.genome.codes import decode
 from cislens.models.contract import Encoder
+from cislens.models.limits import require_room
 from cislens.models.mixture import share_encoder
 from cislens.models.presets import encoder_config
 from cislens.models.saving import load_model
@@ -33,7 +34,7 @@ from cislens.training.collapse import CollapseGuard
 from cislens.training.course import recompute_activations
 from cislens.training.finite import places_of
 from cislens.training.part_course import PartCourse
-from cislens.training.stream import SplitPass, StepStream
+from cislens.training.stream import SplitPass, StepStream, shares
 
 logger = logging.getLogger("cislens")
 
@@ -82,12 +83,13 @@ class SequenceCourse(PartCourse):
 
     def stream(self, position: Callable[[], int], rank: int = 0, world: int = 1) -> StepStream:
         training = self.recipe.training
-        convert = partial(to_tensors, species_S=self.species_S, rank=rank, world=world)
-        return StepStream(self.loader, convert, training.steps, training.validate_every, position)
+        converts = shares(
+            partial(to_tensors, species_S=self.species_S), rank, world, training.accumulate
+        )
+        return StepStream(self.loader, converts, training.steps, training.validate_every, position)
 
     def passes(self, rank: int = 0, world: int = 1) -> SplitPass:
-        convert = partial(to_tensors, species_S=self.species_S, rank=rank, world=world)
-        return SplitPass(self.valid, convert)
+        return SplitPass(self.valid, partial(to_tensors, species_S=self.species_S), rank, world)
 
     def guards(self, folder: Path) -> list[Any]:
         return [CollapseGuard(folder, self.recipe.training, self.terms.on_collapse, self.markov)]
@@ -132,7 +134,9 @@ class SequenceCourse(PartCourse):
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(recipe.seed, "weights"))
             if self.ancestor is None:
-                return _around(encoder, SequenceModel(_config(recipe, self.store)))
+                config = _config(recipe, self.store)
+                require_room("the recipe's model", lambda: SequenceModel(config))
+                return _around(encoder, SequenceModel(config))
             found = load_model(self.ancestor["path"])
             if not isinstance(found, SequenceModel):
                 fresh = SequenceModel(SequenceModelConfig(encoder=found.config.encoder))

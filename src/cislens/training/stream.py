@@ -1,8 +1,11 @@
 """A loader as a stream of training steps, and as one pass over a split."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
+
+from cislens.errors import CislensError
 
 
 class EpochLoader(Protocol):
@@ -18,8 +21,23 @@ class EpochLoader(Protocol):
     def batch(self, epoch: int, step: int) -> Any:
         """One batch."""
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
-        """The batches of an epoch from one on."""
+    def epoch(self, epoch: int, first: int = 0, every: int = 1) -> Iterator[Any]:
+        """The batches of an epoch from one on, or every so many-th of them."""
+
+
+def shares(
+    convert: Callable[..., Any], rank: int, world: int, parts: int
+) -> tuple[Callable[[Any], Any], ...]:
+    """The `parts` shares of a batch that one of `world` devices takes one after another.
+
+    Together they are the rows that it would take at once, every `world`-th.
+
+    Args:
+        convert: gives share `rank` of `world` of a batch as tensors.
+    """
+    return tuple(
+        partial(convert, rank=rank + world * part, world=world * parts) for part in range(parts)
+    )
 
 
 class StepStream:
@@ -29,7 +47,7 @@ class StepStream:
     interrupted run that is resumed sees the batches that it would have seen.
 
     Args:
-        convert: a batch as tensors.
+        converts: each gives a part of a batch as tensors; a step takes all of them in turn.
         steps: of the whole run.
         interval: steps between validations.
         position: the number of steps done; asked at the start of each pass, since what was
@@ -39,13 +57,13 @@ class StepStream:
     def __init__(
         self,
         loader: EpochLoader,
-        convert: Callable[[Any], Any],
+        converts: Sequence[Callable[[Any], Any]],
         steps: int,
         interval: int,
         position: Callable[[], int],
     ) -> None:
         self.loader = loader
-        self.convert = convert
+        self.converts = converts
         self.steps = steps
         self.interval = interval
         self.position = position
@@ -57,22 +75,32 @@ class StepStream:
             epoch, first = divmod(step, len(self.loader))
             for batch in itertools.islice(self.loader.epoch(epoch, first), end - step):
                 step += 1
-                yield self.convert(batch)
+                for convert in self.converts:
+                    if (part := convert(batch)) is None:
+                        raise CislensError(
+                            "The training part has fewer windows than devices share a batch (times "
+                            "training.accumulate); train on fewer."
+                        )
+                    yield part
 
 
 class SplitPass:
     """One pass over a split in store order, without augmentation.
 
+    Of `world` devices each takes every `world`-th batch as a whole: what is measured within a
+    batch is the same on any number of them.
+
     Args:
-        convert: a batch as tensors; None for one of which this device has no row.
+        convert: a batch as tensors.
     """
 
-    def __init__(self, loader: EpochLoader, convert: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, loader: EpochLoader, convert: Callable[[Any], Any], rank: int = 0, world: int = 1
+    ) -> None:
         self.loader = loader
         self.convert = convert
+        self.rank = rank
+        self.world = world
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in self.loader.epoch(0):
-            converted = self.convert(batch)
-            if converted is not None:
-                yield converted
+        return map(self.convert, self.loader.epoch(0, self.rank, self.world))

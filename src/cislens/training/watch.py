@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from cislens.models.profile import ProfileOutput
+from cislens.nn.gathering import sum_over_devices
 from cislens.objectives.profile import ProfileObjective
 from cislens.training.experts import Use, add_uses, expert_layers
 
@@ -90,7 +91,8 @@ class ExpertWatch(Callback):
             add_uses(self.uses, layers, self.objective.model)
             return
         for name, routing in layers.items():
-            load_E = routing.load
+            slots_E = sum_over_devices(routing.slots)
+            load_E = slots_E / slots_E.sum().clamp_min(1.0)
             loads = self.loads.get(name)
             if loads is None:
                 loads = self.loads[name] = _Loads(load_E.new_zeros(MEMORY, len(load_E)))
@@ -98,17 +100,15 @@ class ExpertWatch(Callback):
             loads.add(load_E)
 
     def _everywhere(self) -> tuple[dict[str, Use], dict[str, Tensor]]:
-        """Sums and mean loads over all devices, on the CPU."""
+        """Sums over all devices and the loads, which are those of all devices, on the CPU."""
         uses = {layer: use.cpu() for layer, use in self.uses.items()}
         loads = {layer: loads.mean().cpu() for layer, loads in self.loads.items()}
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return uses, loads
         parts: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, (uses, loads))
+        torch.distributed.all_gather_object(parts, uses)
         uses = {}
-        for theirs, _ in parts:
+        for theirs in parts:
             for layer, use in theirs.items():
                 uses[layer] = uses[layer].plus(use) if layer in uses else use
-        return uses, {
-            layer: torch.stack([part[layer] for _, part in parts]).mean(dim=0) for layer in loads
-        }
+        return uses, loads

@@ -126,7 +126,7 @@ def test_the_terms_are_those_of_what_student_and_teacher_read() -> None:
     share = torch.stack([(net.teacher_head(pooled) / 0.04).softmax(1) for pooled in taught])
     parts = {
         "pooled": prototypes.pooled_term(logits, share, 0.1),
-        "koleo": (spread.koleo_term(student[0], False) + spread.koleo_term(student[1], False)) / 2,
+        "koleo": (spread.koleo_term(student[0]) + spread.koleo_term(student[1])) / 2,
         "contrast": sum(
             spread.contrast_term(student[at], taught[1 - at], torch.zeros(4, 4).bool(), 0.1)
             for at in range(2)

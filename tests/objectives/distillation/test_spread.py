@@ -14,14 +14,14 @@ def test_koleo_is_minus_the_mean_log_of_the_nearest_distance() -> None:
     unit = F.normalize(pooled.double(), dim=1)
     gaps = torch.cdist(unit, unit) + torch.diag(torch.full((6,), torch.inf).double())
     expected = -gaps.min(1).values.log().mean().item()
-    assert koleo_term(pooled, gathered=True).item() == pytest.approx(expected, rel=1e-5)
-    assert koleo_term(9 * pooled, gathered=False).item() == pytest.approx(expected, rel=1e-5)
+    assert koleo_term(pooled).item() == pytest.approx(expected, rel=1e-5)
+    assert koleo_term(9 * pooled).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_its_gradient_pushes_the_nearest_pair_apart() -> None:
     angle = torch.tensor([0.0, 0.1, 2.0, 4.0])
     pooled = torch.stack([angle.cos(), angle.sin()], 1).requires_grad_()
-    koleo_term(pooled, gathered=False).backward()
+    koleo_term(pooled).backward()
     assert pooled.grad is not None
     moved = (pooled - 0.01 * pooled.grad).detach()
 
@@ -33,11 +33,11 @@ def test_its_gradient_pushes_the_nearest_pair_apart() -> None:
 
 def test_equal_vectors_and_a_vector_alone_are_finite() -> None:
     pooled = torch.ones(3, 4, requires_grad=True)
-    loss = koleo_term(pooled, gathered=False)
+    loss = koleo_term(pooled)
     loss.backward()
     assert loss.item() == pytest.approx(-math.log(1e-8), rel=1e-3)
     assert pooled.grad is not None and pooled.grad.isfinite().all()
-    assert koleo_term(torch.ones(1, 4), gathered=False).item() == 0
+    assert koleo_term(torch.ones(1, 4)).item() == 0
 
 
 def test_contrast_is_the_cross_entropy_of_the_own_window() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cislens.models.contract import Embedding, Encoder
 from cislens.nn.convolution import Convolution
+from cislens.nn.gathering import ratio_over_devices
 from cislens.nn.precision import full_precision
 from cislens.objectives.distillation.alignment import hidden_shares, same_bins
 from cislens.objectives.sequence_batch import Views
@@ -131,7 +132,7 @@ def latent_term(told_RND: Tensor, targets: Iterable[tuple[Tensor, Tensor]]) -> T
 
     Args:
         targets: vectors (R, N, D), and the weights (R, N) of these bins; the mean is over all of
-            them together. 0 where nothing has a weight.
+            them on all devices together. 0 where nothing has a weight.
     """
     with full_precision(told_RND.device):
         loss = told_RND.new_zeros((), dtype=torch.float32)
@@ -140,4 +141,4 @@ def latent_term(told_RND: Tensor, targets: Iterable[tuple[Tensor, Tensor]]) -> T
             gap_RND = F.smooth_l1_loss(told_RND.float(), target_RND, reduction="none")
             loss = loss + (gap_RND.mean(dim=2) * weight_RN).sum()
             total = total + weight_RN.sum()
-        return loss / total.where(total > 0, 1.0)
+        return ratio_over_devices(loss, total)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cislens.models.contract import Embedding, Encoder
 from cislens.models.reading import Reading
 from cislens.models.sequence import SequenceModel
-from cislens.nn.gathering import reaching_all
+from cislens.nn.gathering import share_of_loss
 from cislens.objectives.collapse import SequenceMetrics
 from cislens.objectives.contract import Losses, Objective
 from cislens.objectives.distillation import teacher
@@ -154,7 +154,7 @@ class DistillationObjective(Objective):
         ]
         total = torch.stack(weighted).sum()
         return Losses(
-            total=reaching_all(total, self),
+            total=share_of_loss(total, self, batch.windows()),
             terms={
                 **{name: term.detach() for name, term in terms.items()},
                 "loss": total.detach(),
@@ -230,13 +230,13 @@ class DistillationObjective(Objective):
             terms["pooled"] = pooled_term(student_SBK, share_VBK, self.settings.temperature)
             seen["teacher"] = share_RK
         if "koleo" in self.weights:
-            parts = [koleo_term(pooled_BD, self.training) for pooled_BD in pooled_VBD]
+            parts = [koleo_term(pooled_BD) for pooled_BD in pooled_VBD]
             terms["koleo"] = torch.stack(parts).mean()
         if "contrast" in self.weights and taught is not None:
             taught_VBD = _by_view(taught.pooled_RD, views)
-            near_BB = may_overlap(batch.chrom_B, batch.start_B, batch.parent_BP.shape[1])
+            near_BA = may_overlap(batch.chrom_B, batch.start_B, batch.parent_BP.shape[1])
             parts = [
-                contrast_term(pooled_VBD[at], taught_VBD[other], near_BB, self.settings.temperature)
+                contrast_term(pooled_VBD[at], taught_VBD[other], near_BA, self.settings.temperature)
                 for at in range(views)
                 for other in range(views)
                 if at != other

@@ -1,6 +1,7 @@
 """Which contexts a sequence is matched against.
 
-Dimensions: B locus, R region, E channel.
+Dimensions: B locus of this process, A of all processes in the order of the batch, R region, E
+channel.
 """
 
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cislens.models.genebert.contract import RegionTokens
+from cislens.nn.gathering import gather_rows
 from cislens.nn.precision import full_precision
 
 # GC content within which a sequence and a context count as alike.
@@ -33,7 +35,7 @@ def gc_gap(gc_B: Tensor, context_gc_B: Tensor) -> Tensor:
 
 
 def most_alike(
-    q_BE: Tensor, m_BE: Tensor, apart_BB: Tensor, gc_B: Tensor, context_gc_B: Tensor
+    q_BE: Tensor, m_BE: Tensor, apart_BA: Tensor, gc_B: Tensor, context_gc_B: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Every third sequence of the batch and its context, two and two, to exchange their contexts.
 
@@ -43,33 +45,41 @@ def most_alike(
     same few, and these would be told by themselves, whatever the sequence.
 
     Returns:
-        The row of the context, and whether there is one, (B,) each.
+        The row of the context in the whole batch, and whether there is one, (B,) each.
     """
-    rows = len(q_BE)
     with torch.no_grad(), full_precision(q_BE.device):
-        turn_B = torch.arange(rows, device=q_BE.device) % _EVERY == 0
-        allowed_BB = apart_BB & (gc_gap(gc_B[:, None], context_gc_B[None, :]) == 0)
-        allowed_BB = allowed_BB & allowed_BB.T & (turn_B[:, None] & turn_B)
-        like_BB = q_BE.float() @ m_BE.float().T
-        left_BB = (like_BB + like_BB.T).masked_fill(~allowed_BB, -torch.inf)
-        own_B = torch.arange(rows, device=q_BE.device)
-        row_B = own_B
+        q_AE, own_B = gather_rows(q_BE.float())
+        (m_AE, _), (gc_A2, _) = (
+            gather_rows(part) for part in (m_BE.float(), torch.stack([gc_B, context_gc_B], dim=1))
+        )
+        apart_AA = gather_rows(apart_BA.to(torch.uint8))[0].bool()
+        rows = len(q_AE)
+        place_A = torch.arange(rows, device=q_BE.device)
+        turn_A = place_A % _EVERY == 0
+        allowed_AA = apart_AA & (gc_gap(gc_A2[:, None, 0], gc_A2[None, :, 1]) == 0)
+        allowed_AA = allowed_AA & allowed_AA.T & (turn_A[:, None] & turn_A)
+        like_AA = q_AE @ m_AE.T
+        left_AA = (like_AA + like_AA.T).masked_fill(~allowed_AA, -torch.inf)
+        row_A = place_A
         for _ in range(-(-rows // _EVERY) // 2):
-            best = left_BB.argmax()
+            best = left_AA.argmax()
             pair_P = torch.stack([best // rows, best % rows])
             # Nothing changes where no pair is left.
-            some = left_BB.amax() > -torch.inf
-            row_B = row_B.index_copy(0, pair_P, pair_P.flip(0)).where(some, row_B)
-            left_BB = left_BB.index_fill(0, pair_P, -torch.inf).index_fill(1, pair_P, -torch.inf)
+            some = left_AA.amax() > -torch.inf
+            row_A = row_A.index_copy(0, pair_P, pair_P.flip(0)).where(some, row_A)
+            left_AA = left_AA.index_fill(0, pair_P, -torch.inf).index_fill(1, pair_P, -torch.inf)
+        row_B = row_A[own_B]
         return row_B, row_B != own_B
 
 
 def mixed(own: RegionTokens, given: RegionTokens, row_B: Tensor, found_B: Tensor) -> RegionTokens:
-    """`given`, with row i taken from row `row_B[i]` of `own` where `found_B`."""
+    """`given`, with row i taken from row `row_B[i]` of all processes' `own` where `found_B`."""
 
     def pick(own: Tensor, given: Tensor) -> Tensor:
         found = found_B.reshape(-1, *(1,) * (own.ndim - 1))
-        return own[row_B].where(found, given)
+        if own.dtype == torch.bool:
+            return pick(own.to(torch.uint8), given.to(torch.uint8)).bool()
+        return gather_rows(own)[0][row_B].where(found, given)
 
     return RegionTokens(
         values_BRE=pick(own.values_BRE, given.values_BRE),

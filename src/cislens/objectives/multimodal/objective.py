@@ -13,7 +13,13 @@ from cislens.errors import CislensError
 from cislens.models.genebert.contract import RegionTokens
 from cislens.models.genebert.multimodal import MultimodalModel
 from cislens.models.reading import Reading
-from cislens.nn.gathering import reaching_all
+from cislens.nn.gathering import (
+    gather_rows,
+    share_of_loss,
+    share_of_rows,
+    sum_over_devices,
+    world_size,
+)
 from cislens.nn.pairwise import sigmoid_contrast
 from cislens.nn.precision import full_precision
 from cislens.objectives.bases import masked_term, scored_bases
@@ -71,7 +77,7 @@ class MultimodalObjective(Objective):
     def loss(self, batch: TorchRegionBatch) -> Losses:
         terms, predictions = self.forward_terms(batch)
         total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
-        total = reaching_all(total, self.model)
+        total = share_of_loss(total, self.model, batch.windows())
         named = {name: term.detach() for name, term in terms.items()}
         return Losses(
             total=total,
@@ -133,14 +139,14 @@ class MultimodalObjective(Objective):
         if not _MATCHED & set(self.weights):
             return terms, seen
         own = self.model.regions(shown(batch.context))
-        vectors = None
+        vectors, apart_BA = None, batch.apart()
         if "contrast" in self.weights:
             vectors = q_BE, m_BE = self.model.project(reading, own)
             scale, bias = self.model.scale()
-            terms["contrast"] = sigmoid_contrast(q_BE, m_BE, scale, bias, batch.apart_BB)
+            terms["contrast"] = sigmoid_contrast(q_BE, m_BE, scale, bias, apart_BA)
             with full_precision(q_BE.device):
                 seen["contrast/like"] = q_BE.detach().float() @ m_BE.detach().float().T
-            seen["contrast/apart"] = batch.apart_BB
+            seen["contrast/apart"] = apart_BA
         if "match" in self.weights:
             terms["match"], matched = self._match(batch, reading, own, vectors)
             seen |= matched
@@ -157,9 +163,10 @@ class MultimodalObjective(Objective):
             raise _absent("match", "has no contexts that do not belong")
         other, other_gc_B = self.model.regions(shown(batch.other)), batch.other.gc_B
         if vectors is not None and self.settings.negatives == "matched":
-            row_B, found_B = most_alike(*vectors, batch.apart_BB, batch.gc_B, batch.context.gc_B)
+            row_B, found_B = most_alike(*vectors, batch.apart(), batch.gc_B, batch.context.gc_B)
             other = mixed(own, other, row_B, found_B)
-            other_gc_B = batch.context.gc_B[row_B].where(found_B, other_gc_B)
+            gc_A, _ = gather_rows(batch.context.gc_B)
+            other_gc_B = gc_A[row_B].where(found_B, other_gc_B)
         own_B = self.model.match_logits(reading, own)
         other_B = self.model.match_logits(reading, other)
         of_own_B = torch.ones_like(own_B, dtype=torch.bool)
@@ -196,7 +203,7 @@ def term_gradients(objective: MultimodalObjective, batch: TorchRegionBatch) -> d
 
     `encoder/<term>` is on the sequence encoder and `regions/<term>` on that of regions; a term
     that does not reach one of them is not listed. The gradients that training collects stay as
-    they are. Costs one backward pass per term.
+    they are. Costs one backward pass per term. Of several devices it is that of the whole batch.
     """
     trunks = {
         "encoder": _trained(objective.model.encoder),
@@ -209,16 +216,18 @@ def term_gradients(objective: MultimodalObjective, batch: TorchRegionBatch) -> d
         shared = [weight for weights in trunks.values() for weight in weights]
         if not shared:
             return {}
+        share = share_of_rows(batch.windows(), batch.target_BL.device)
         for name, term in terms.items():
-            weighted = objective.weights[name] * term
+            weighted = share * objective.weights[name] * term
             slopes = iter(
                 torch.autograd.grad(weighted, shared, retain_graph=True, allow_unused=True)
             )
             for trunk, weights in trunks.items():
                 parts = [slope for slope in (next(slopes) for _ in weights) if slope is not None]
                 if parts:
-                    norm = torch.stack([part.float().norm() for part in parts]).norm()
-                    norms[f"{trunk}/{name}"] = float(norm)
+                    slope = torch.cat([part.float().flatten() for part in parts])
+                    mean = sum_over_devices(slope) / world_size()
+                    norms[f"{trunk}/{name}"] = float(mean.norm())
     return norms
 
 

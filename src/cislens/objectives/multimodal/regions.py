@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cislens.models.genebert.columns import at_center, without_center_access
 from cislens.models.genebert.contract import RegionContext
+from cislens.nn.gathering import ratio_over_devices
 from cislens.nn.precision import full_precision
 
 # Distance at which a neighbor counts half as much as one at hand, bp.
@@ -21,8 +22,8 @@ def regions_term(motif_BRT: Tensor, access_BR: Tensor, context: RegionContext) -
     """Huber loss (delta 1) of the values of hidden regions, in fp32.
 
     The mean over the motif values of the regions that are hidden, plus the mean over the
-    accessibility of those whose accessibility is. Padding never counts; a part of which nothing
-    is hidden is 0.
+    accessibility of those whose accessibility is, on all devices. Padding never counts; a part of
+    which nothing is hidden is 0.
     """
     hidden_BR, access_hidden_BR = asked_regions(context)
     with full_precision(motif_BRT.device):
@@ -77,4 +78,4 @@ def _huber(value: Tensor, target: Tensor) -> Tensor:
 
 
 def _mean_where(value_BR: Tensor, where_BR: Tensor) -> Tensor:
-    return value_BR.where(where_BR, 0.0).sum() / where_BR.sum().clamp_min(1)
+    return ratio_over_devices(value_BR.where(where_BR, 0.0).sum(), where_BR.sum().float())
