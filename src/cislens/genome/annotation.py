@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import polars as pl
 
 from cislens.errors import CislensError
-from cislens.genome.intervals import Rows, read_intervals, read_rows
+from cislens.genome.intervals import Rows, is_whole, read_intervals, read_rows
 
 _STRANDS = ("+", "-")
 _GTF = re.compile(r'(\w+)\s+"?([^";]*)"?')
@@ -81,7 +81,7 @@ def _gene(
     rows: Rows, row: int, attribute: re.Pattern[str], whole: bool
 ) -> tuple[str, int, int, str, str, str]:
     chrom, _source, _feature, first, last, _score, strand, _phase, text = rows.fields[row]
-    if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
+    if not (is_whole(first) and is_whole(last) and 1 <= int(first) <= int(last)):
         raise rows.error(row, f"start {first!r} and end {last!r}, expected 1 <= start <= end.")
     if strand not in _STRANDS:
         raise rows.error(row, f"strand is {strand!r}, a gene needs '+' or '-'.")

@@ -7,7 +7,7 @@ import polars as pl
 
 from cislens.errors import CislensError
 from cislens.genome.homology import components
-from cislens.genome.intervals import Rows, read_intervals, read_rows
+from cislens.genome.intervals import Rows, is_whole, read_intervals, read_rows
 
 _STRANDS = ("+", "-")
 _GTF = re.compile(r'(\w+)\s+"?([^";]*)"?')
@@ -70,7 +70,7 @@ def _from_features(rows: Rows, gtf: bool) -> pl.DataFrame:
         if fields[2] != "exon":
             continue
         first, last, strand = fields[3], fields[4], fields[6]
-        if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
+        if not (is_whole(first) and is_whole(last) and 1 <= int(first) <= int(last)):
             raise rows.error(row, f"start {first!r} and end {last!r}, expected 1 <= start <= end.")
         if strand not in _STRANDS:
             raise rows.error(row, f"strand is {strand!r}, an exon needs '+' or '-'.")
@@ -97,16 +97,18 @@ def _from_bed12(path: str | Path) -> pl.DataFrame:
     ):
         if strand not in _STRANDS:
             raise CislensError(f"{path}: transcript {name!r} has no strand (+ or -).")
-        blocks = zip(_numbers(starts), _numbers(sizes), strict=True)
+        offsets, lengths = starts.strip(",").split(","), sizes.strip(",").split(",")
+        if len(offsets) != len(lengths) or not all(map(is_whole, [*offsets, *lengths])):
+            raise CislensError(
+                f"{path}: transcript {name!r} has blocks of {sizes!r} bp at {starts!r}, expected "
+                "as many whole numbers in both."
+            )
         found += [
-            (chrom, start + offset, start + offset + size, strand, f"{name}.{number}")
-            for offset, size in blocks
-        ]
+            (chrom, start + int(offset), start + int(offset) + int(size), strand,
+             f"{name}.{number}")
+            for offset, size in zip(offsets, lengths, strict=True)
+        ]  # fmt: skip
     return pl.DataFrame(found, schema=_SCHEMA, orient="row")
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",") if part]
 
 
 def _with_genes(exons: pl.DataFrame) -> pl.DataFrame:

@@ -84,7 +84,7 @@ def read_genotypes(path: str | Path) -> Genotypes:
     try:
         with pysam.VariantFile(str(path)) as file:
             return _read(path, file)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, NotImplementedError) as error:
         raise CislensError(f"{path} is no readable VCF or BCF: {error}.") from None
     finally:
         pysam.set_verbosity(loudness)

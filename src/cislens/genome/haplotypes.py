@@ -17,6 +17,7 @@ from cislens.errors import CislensError
 from cislens.files import require_file
 from cislens.genome.chromosomes import match_names
 from cislens.genome.codes import Codes, encode
+from cislens.genome.intervals import is_whole
 from cislens.genome.reference import Genome
 from cislens.genome.variants import require_reference
 
@@ -199,5 +200,5 @@ def _alleles(text: str, bare: bool, people: int) -> tuple[npt.NDArray[np.int64],
         # Some programs write a single dot for all alleles that were not called.
         called = called * ploidy if genotype == "." else called
         unphased += "/" in genotype and len(set(called)) > 1
-        alleles += [int(allele) if allele.isdigit() else 0 for allele in called]
+        alleles += [int(allele) if is_whole(allele) else 0 for allele in called]
     return np.array(alleles, np.int64), unphased

@@ -26,6 +26,7 @@ _PEAK = ("signal", "p_value", "q_value")
 _INTEGERS = frozenset({"start", "end", "summit_offset", "thick_start", "thick_end", "block_count"})
 _NUMBERS = frozenset({"score", *_PEAK})
 _STRANDS = frozenset("+-.")
+LONGEST = 1 << 40  # bp; no chromosome reaches it, and sums of a few such numbers do not overflow
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Rows:
     def error(self, row: int, what: str) -> CislensError:
         """An error that names the file and the line of a row."""
         return CislensError(f"{self.path} line {self.numbers[row]}: {what}")
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text is a number of digits 0 to 9, and one that a coordinate may be."""
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= LONGEST
 
 
 def read_rows(path: str | Path, what: str, separator: str | None = "\t") -> Rows:
@@ -113,7 +119,7 @@ def _column_names(rows: Rows) -> list[str]:
         column = expected[place] if place < len(expected) else ""
         fits = (
             (column in _NUMBERS and (_is_number(value) or value == "."))
-            or (column in ("thick_start", "thick_end", "block_count") and value.isdigit())
+            or (column in ("thick_start", "thick_end", "block_count") and is_whole(value))
             or (column == "strand" and value in _STRANDS)
             or column in ("chrom", "start", "end", "name", "summit_offset")
             or (column in ("item_rgb", "block_sizes", "block_starts") and names[-1] in _BED12)
@@ -153,7 +159,7 @@ def _typed(rows: Rows, name: str, values: tuple[str, ...]) -> pl.Series:
 
 def _check(rows: Rows, frame: pl.DataFrame) -> None:
     start, end = frame["start"], frame["end"]
-    bad = ((start < 0) | (start >= end)).arg_true()
+    bad = ((start < 0) | (start >= end) | (end > LONGEST)).arg_true()
     if len(bad):
         row = int(bad[0])
         raise rows.error(

@@ -142,13 +142,14 @@ def _cut(
     chromosome: Codes, starts: npt.NDArray[np.int64], width: int, out: Codes, rows: Any
 ) -> None:
     size = chromosome.size
-    inside = (starts >= 0) & (starts + width <= size)
+    inside = (starts >= 0) & (starts <= size - width)
     if width <= size and width > 0:
         every = np.lib.stride_tricks.sliding_window_view(chromosome, width)
         out[rows[inside]] = every[starts[inside]]
     for row, start in zip(rows[~inside], starts[~inside].tolist(), strict=True):
         left, right = min(max(start, 0), size), min(max(start + width, 0), size)
-        out[row, left - start : left - start + max(right - left, 0)] = chromosome[left:right]
+        if left < right:
+            out[row, left - start : right - start] = chromosome[left:right]
 
 
 def open_genome(path: str | Path, name: str | None = None) -> Genome:

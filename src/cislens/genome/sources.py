@@ -19,6 +19,7 @@ from pysam.utils import SamtoolsError
 
 from cislens.errors import CislensError
 from cislens.files import atomic_path
+from cislens.genome.intervals import LONGEST
 
 _GZIP = b"\x1f\x8b"
 _TWO_BIT = 0x1A412743
@@ -72,17 +73,32 @@ class _Fasta:
 
     def _open(self) -> None:
         self._process = os.getpid()
-        self._file = pysam.FastaFile(
-            str(self._path),
-            filepath_index=str(self._index),
-            filepath_index_compressed=str(self._blocks) if self._blocks else None,
-        )
+        loudness = pysam.set_verbosity(0)
+        try:
+            self._file = pysam.FastaFile(
+                str(self._path),
+                filepath_index=str(self._index),
+                filepath_index_compressed=str(self._blocks) if self._blocks else None,
+            )
+        except (OSError, ValueError) as error:
+            raise CislensError(
+                f"{self._path} cannot be opened with the index {self._index} ({error}); delete the "
+                "index to make a new one."
+            ) from None
+        finally:
+            pysam.set_verbosity(loudness)
 
     def read(self, chrom: str, start: int, end: int) -> bytes:
         # A forked process would move the file position of its parent.
         if self._process != os.getpid():
             self._open()
-        found: bytes = self._file.fetch(chrom, start, end).encode("ascii", "replace")
+        try:
+            found: bytes = self._file.fetch(chrom, start, end).encode("ascii", "replace")
+        except (KeyError, ValueError, OSError) as error:
+            raise CislensError(
+                f"{self._path} cannot be read at {chrom}:{start}-{end} ({error}); it is damaged, "
+                f"or {self._index} belongs to another file; delete the index to make a new one."
+            ) from None
         if len(found) != end - start:
             raise CislensError(
                 f"{self._path} ends within {chrom}: {end - start} bases were expected from "
@@ -161,6 +177,8 @@ def _check_records(path: Path, lines: BinaryIO) -> None:
             name = words[0] if words else b""
             if not name:
                 raise CislensError(f"{path} line {number}: the record has no name after '>'.")
+            if not _readable(name):
+                raise CislensError(f"{path} line {number}: the name {name!r} is no text.")
             if name in seen:
                 raise CislensError(
                     f"{path} line {number}: record {name.decode()!r} was already on line "
@@ -185,6 +203,11 @@ def _check_records(path: Path, lines: BinaryIO) -> None:
     _require_bases(path, name, header, length)
 
 
+def _readable(name: bytes) -> bool:
+    text = name.decode(errors="replace")
+    return text.isprintable() and "\ufffd" not in text
+
+
 def _require_bases(path: Path, name: bytes, header: int, length: int) -> None:
     if name and not length:
         raise CislensError(
@@ -196,12 +219,17 @@ def _require_bases(path: Path, name: bytes, header: int, length: int) -> None:
 def _read_index(path: Path, index: Path, compressed: bool) -> dict[str, int]:
     sizes: dict[str, int] = {}
     end = 0
-    for number, line in enumerate(index.read_text().splitlines(), 1):
+    lines = index.read_bytes().decode(errors="replace").split("\n")
+    for number, line in enumerate(lines[: -1 if not lines[-1] else None], 1):
         try:
             name, *numbers = line.split("\t")
             size, offset, bases, width = (int(value) for value in numbers[:4])
+            if not (0 < size <= LONGEST and 0 <= offset <= LONGEST and 0 < bases <= width):
+                raise ValueError
+            if name in sizes or not _readable(name.encode()):
+                raise ValueError
             end = max(end, offset + (size - 1) // bases * width + (size - 1) % bases + 1)
-        except (ValueError, ZeroDivisionError) as error:
+        except ValueError as error:
             raise CislensError(
                 f"{index} line {number}: not a line of a FASTA index: {line!r}. Delete the file "
                 f"to make a new one."

@@ -11,6 +11,7 @@ import pysam
 
 from cislens.errors import CislensError, nearest
 from cislens.files import read_parquet, require_file
+from cislens.genome.intervals import LONGEST
 
 logger = logging.getLogger("cislens")
 
@@ -96,7 +97,7 @@ def opened_bcf(path: Path) -> Iterator[pysam.VariantFile]:
     try:
         with pysam.VariantFile(str(path), drop_samples=True) as file:
             yield file
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, NotImplementedError) as error:
         if isinstance(error, CislensError):
             raise
         raise CislensError(
@@ -232,7 +233,7 @@ def _checked(path: Path, frame: pl.DataFrame, unit: str) -> pl.DataFrame:
     frame = frame.with_columns(pl.col("chrom", "ref", "alt").cast(pl.String))
     pos = whole_numbers(frame["pos"])
     refuse(pl.col("chrom").is_null(), "chrom", "the name of a chromosome")
-    refuse(pl.lit(pos.is_null() | (pos < 1)), "pos", "a whole number from 1 on")
+    refuse(pl.lit(pos.is_null() | (pos < 1) | (pos > LONGEST)), "pos", "a whole number from 1 on")
     for allele in ("ref", "alt"):
         upper = pl.col(allele).str.to_uppercase()
         refuse(~upper.str.contains(_BASES), allele, "bases A, C, G, T, N, or - for none")

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from cislens import __version__
 from cislens.errors import CislensError
-from cislens.files import atomic_path, require_file
+from cislens.files import atomic_path, read_json, require_file
 from cislens.models.genebert.multimodal import MultimodalConfig, MultimodalModel
+from cislens.models.limits import bounded
 from cislens.models.mixture import MixtureConfig, MixtureModel, part_of_kind
 from cislens.models.profile import ProfileModel, ProfileModelConfig
 from cislens.models.sequence import SequenceModel, SequenceModelConfig
@@ -90,10 +91,10 @@ def require_model_place(folder: str | os.PathLike[str]) -> None:
 
 def _is_model(folder: Path) -> bool:
     try:
-        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        stored = read_json(folder / "config.json", "model configuration")
+    except CislensError:
         return False
-    return isinstance(stored, dict) and stored.get("model_type") in _KINDS
+    return str(stored.get("model_type")) in _KINDS
 
 
 def load_model(folder: str | os.PathLike[str]) -> TrainedModel:
@@ -106,11 +107,8 @@ def load_model(folder: str | os.PathLike[str]) -> TrainedModel:
     path = require_file(folder, "model folder")
     config_path = require_file(path / "config.json", "model configuration")
     weights_path = require_file(path / "model.safetensors", "model weights")
-    try:
-        stored = json.loads(config_path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CislensError(f"{config_path} is not JSON ({error}); restore the folder.") from None
-    if not isinstance(stored, dict) or stored.get("model_type") not in _KINDS:
+    stored = read_json(config_path, "model configuration")
+    if str(stored.get("model_type")) not in _KINDS:
         raise CislensError(f"{config_path} does not describe a model of cislens.")
     if stored.get("format") != FORMAT:
         raise CislensError(
@@ -125,7 +123,7 @@ def load_model(folder: str | os.PathLike[str]) -> TrainedModel:
         raise CislensError(
             f"{weights_path} is not a whole safetensors file ({error}); restore the folder."
         ) from None
-    with torch.device("meta"):
+    with bounded(str(config_path)), torch.device("meta"):
         model: TrainedModel = model_class(config)
     load_weights(model, weights, str(weights_path))
     return model.eval()

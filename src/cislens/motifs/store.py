@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cislens.errors import CislensError
-from cislens.files import read_parquet
+from cislens.files import read_parquet, undamaged
 from cislens.genome.codes import Codes
 from cislens.motifs.channels import (
     Bools,
@@ -102,8 +102,9 @@ class RegionStore:
                 folder is no region store, or another version of cislens wrote it.
         """
         path = Path(path)
-        manifest, digest = checked_manifest(path, "region", SCHEMA_VERSION)
-        return cls(path, manifest, digest)
+        with undamaged("region store", path):
+            manifest, digest = checked_manifest(path, "region", SCHEMA_VERSION)
+            return cls(path, manifest, digest)
 
     @property
     def width(self) -> int:

@@ -64,6 +64,10 @@ RecipeName = Annotated[str, BeforeValidator(_resolve_named)]
 
 S = TypeVar("S", bound=BaseModel)
 
+_MOST_VALUES, _DEEPEST = 100_000, 50  # of a recipe
+_LISTED = 20  # mistakes of one recipe
+_SHOWN = 200  # letters of a wrong value
+
 
 def read_recipe(path: Path | str, kind: type[S], given: Mapping[str, Any] | None = None) -> S:
     """Read a YAML recipe; relative paths in it are resolved against its folder.
@@ -77,24 +81,72 @@ def read_recipe(path: Path | str, kind: type[S], given: Mapping[str, Any] | None
             missing key or a value of the wrong type, each with its line.
     """
     path = require_file(path, "recipe")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise CislensError(f"{path} is not UTF-8 text; is it a recipe?") from None
-    try:
-        values = yaml.safe_load(text)
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise CislensError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise CislensError(f"{path} must hold keys and values, found {type(values).__name__}.")
-    _refuse_repeated_keys(path, tree)
+    values, tree = read_yaml(path)
     values |= given or {}
     try:
         return kind.model_validate(values, context={"folder": path.resolve().parent})
     except ValidationError as error:
-        lines = [_explain(path, tree, problem) for problem in error.errors()]
-        raise CislensError("\n".join(lines)) from None
+        problems = error.errors()
+        lines = [_explain(path, tree, problem) for problem in problems[:_LISTED]]
+        more = [f"... and {len(problems) - _LISTED} more."] if len(problems) > _LISTED else []
+        raise CislensError("\n".join([*lines, *more])) from None
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
+    """The keys and values of a YAML file, and its nodes, which know their lines.
+
+    Raises:
+        CislensError: for a file that does not parse, is nested too deep, grows beyond bounds when
+            its aliases are followed, has a key twice, or holds something else.
+    """
+    try:
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise CislensError(f"{path} is not UTF-8 text; is it a recipe?") from None
+    except yaml.YAMLError as error:
+        raise CislensError(f"{path} is not valid YAML: {error}") from None
+    try:
+        tree = loader.get_single_node()
+        _measure(path, tree, {})
+        values = loader.construct_document(tree) if tree is not None else None
+    except CislensError:
+        raise
+    except RecursionError:
+        raise CislensError(f"{path} is nested too deep; is it a recipe?") from None
+    # Of a value that is not of the type that its tag or its form claims PyYAML raises these.
+    except (yaml.YAMLError, ValueError, AttributeError, TypeError, KeyError, IndexError) as error:
+        raise CislensError(f"{path} is not valid YAML: {error}") from None
+    finally:
+        loader.dispose()
+    if not isinstance(values, dict):
+        raise CislensError(f"{path} must hold keys and values, found {type(values).__name__}.")
+    for key in values:
+        if not isinstance(key, str):
+            raise CislensError(f"{path}: the key {key!r} is no text; put it in quotes.")
+    _refuse_repeated_keys(path, tree)
+    return values, tree
+
+
+def _measure(path: Path, node: yaml.Node | None, known: dict[int, tuple[int, int]]) -> None:
+    """Refuse what would be too much if every alias were written out, or never end."""
+    if node is None or id(node) in known:
+        return
+    known[id(node)] = (_MOST_VALUES, _DEEPEST)  # until it is known: within itself it is endless
+    parts = []
+    if isinstance(node, yaml.MappingNode):
+        parts = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        parts = node.value
+    for part in parts:
+        _measure(path, part, known)
+    values = 1 + sum(known[id(part)][0] for part in parts)
+    depth = 1 + max((known[id(part)][1] for part in parts), default=0)
+    if values > _MOST_VALUES or depth > _DEEPEST:
+        raise CislensError(
+            f"{path} line {node.start_mark.line + 1}: more than {_MOST_VALUES:,} values, or "
+            f"{_DEEPEST} levels, counted with what its aliases repeat; no recipe is so large."
+        )
+    known[id(node)] = values, depth
 
 
 def read_section(values: Any, kind: type[S], source: str) -> S:
@@ -106,7 +158,7 @@ def read_section(values: Any, kind: type[S], source: str) -> S:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = [_describe(problem) for problem in error.errors()]
+        lines = [_describe(problem) for problem in error.errors()[:_LISTED]]
         raise CislensError(f"{source}: {' '.join(lines)}") from None
 
 
@@ -136,8 +188,8 @@ def check_claim(folder: Path, recipe: BaseModel, may_grow: Collection[str] = ())
     if folder.is_dir() and not path.exists():
         _require_empty(folder)
     if path.exists():
-        then, now = yaml.safe_load(path.read_text()), recipe.model_dump(mode="json")
-        for key in may_grow if isinstance(then, dict) and then.keys() == now.keys() else ():
+        then, now = read_yaml(path)[0], recipe.model_dump(mode="json")
+        for key in may_grow if then.keys() == now.keys() else ():
             kept = {name: now[key][name] for name in then[key] if name in now[key]}
             if kept == then[key]:
                 then[key] = now[key]
@@ -192,7 +244,12 @@ def _describe(problem: Any) -> str:
         case "missing":
             return f"the key {name!r} is missing; add it."
         case _:
-            return f"{name + ': ' if name else ''}{problem['msg']}, found {problem['input']!r}."
+            return f"{name + ': ' if name else ''}{problem['msg']}, found {_shown(problem)}."
+
+
+def _shown(problem: Any) -> str:
+    text = repr(problem["input"])
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:

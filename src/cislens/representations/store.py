@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from cislens.errors import CislensError, nearest
-from cislens.files import file_digest, read_parquet, require_file
+from cislens.files import file_digest, read_parquet, require_file, undamaged
 from cislens.genome.codes import Codes
 from cislens.representations.contract import Features, Kind
 from cislens.untrusted import inside, zarr_array
@@ -78,9 +78,10 @@ class EmbeddingStore:
                 f"the embeddings {path} are not finished; run the same command again, it resumes "
                 f"from {partial_folder(path)}."
             )
-        manifest, digest = _read_manifest(require_file(path, "embedding store"))
-        _check_files(path, manifest)
-        return cls(path, manifest, digest)
+        with undamaged("embedding store", require_file(path, "embedding store")):
+            manifest, digest = _read_manifest(path)
+            _check_files(path, manifest)
+            return cls(path, manifest, digest)
 
     def __len__(self) -> int:
         return len(self.index)

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.lib.stride_tricks import sliding_window_view
 
 from cislens.errors import CislensError, nearest
-from cislens.files import read_parquet
+from cislens.files import read_parquet, undamaged
 from cislens.genome.codes import Codes, N
 from cislens.genome.haplotypes import Haplotypes
 from cislens.sequence.batch import Bools
@@ -87,8 +87,9 @@ class SequenceStore:
                 f"{path} has no {MANIFEST}: it is not a sequence store, or one that was not "
                 "finished; build it with `cislens data sequence`."
             )
-        manifest, digest = checked_manifest(path, "sequence", SCHEMA_VERSION)
-        return cls(path, manifest, digest)
+        with undamaged("sequence store", path):
+            manifest, digest = checked_manifest(path, "sequence", SCHEMA_VERSION)
+            return cls(path, manifest, digest)
 
     def chroms(self, species: str) -> tuple[str, ...]:
         """All chromosomes of the genome, in the order that batches number them."""

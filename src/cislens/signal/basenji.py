@@ -19,7 +19,7 @@ import polars as pl
 from cislens.errors import CislensError
 from cislens.files import require_file
 from cislens.genome.codes import Codes, N
-from cislens.genome.intervals import read_rows
+from cislens.genome.intervals import is_whole, read_rows
 from cislens.signal.layout import Shape
 from cislens.signal.plan import nearest_lengths
 from cislens.signal.tfrecord import Feature, example_features, read_records
@@ -107,7 +107,7 @@ def _place(file: RecordFile) -> tuple[int, list[tuple[int, str]]]:
     """Numbers in names count as numbers: train-0-2 comes before train-0-10."""
     pieces = re.split(r"(\d+)", file.path.name)
     return SPLITS.index(file.split), [
-        (int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces
+        (int(piece), "") if is_whole(piece) else (-1, piece) for piece in pieces
     ]
 
 
@@ -116,7 +116,7 @@ def _read_statistics(path: Path) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CislensError(f"{path} is not JSON; fetch it again.") from None
     if not isinstance(found, dict):
         raise CislensError(f"{path} must hold names and values; fetch it again.")
@@ -130,7 +130,7 @@ def _read_statistics(path: Path) -> dict[str, Any]:
 def _read_windows(path: Path) -> pl.DataFrame:
     rows = read_rows(path, "table of windows")
     for row, fields in enumerate(rows.fields):
-        if len(fields) < 4 or not (fields[1].isdigit() and fields[2].isdigit()):
+        if len(fields) < 4 or not (is_whole(fields[1]) and is_whole(fields[2])):
             raise rows.error(row, "expected chromosome, start, end and part, separated by tabs.")
         if fields[3] not in SPLITS:
             raise rows.error(row, f"part {fields[3]!r}, expected one of {', '.join(SPLITS)}.")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from cislens.errors import CislensError, nearest
-from cislens.files import file_digest, read_parquet, require_file
+from cislens.files import file_digest, read_parquet, require_file, undamaged
 from cislens.genome.codes import Codes
 from cislens.progress import track
 from cislens.signal.checks import read_checks
@@ -103,8 +103,9 @@ class ProfileStore:
                 there or is one strand without the other.
         """
         path = Path(path)
-        manifest, digest = checked_manifest(path, "profile", *SCHEMA_VERSIONS)
-        store = cls(path, manifest, digest)
+        with undamaged("profile store", path):
+            manifest, digest = checked_manifest(path, "profile", *SCHEMA_VERSIONS)
+            store = cls(path, manifest, digest)
         whole = tracks is None and chroms is None and species is None
         return store if whole else store.part(tracks=tracks, chroms=chroms, species=species)
 

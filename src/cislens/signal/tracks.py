@@ -160,7 +160,10 @@ def read_tracks(path: str | os.PathLike[str], species: str | None = None) -> Tra
         CislensError: naming the file, the line, what was found and what was expected.
     """
     path = require_file(path, "track table")
-    lines = list(csv.reader(io.StringIO(_text(path), newline=""), delimiter="\t"))
+    try:
+        lines = list(csv.reader(io.StringIO(_text(path), newline=""), delimiter="\t"))
+    except csv.Error as error:
+        raise CislensError(f"{path} is no table separated by tabs: {error}.") from None
     if not lines:
         raise CislensError(f"{path} is empty; expected a header line with {', '.join(_REQUIRED)}.")
     header = [name.strip() for name in lines[0]]

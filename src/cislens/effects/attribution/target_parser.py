@@ -49,7 +49,10 @@ class _Parser:
         self.text, self.tracks = text, tracks
 
     def target(self) -> Target:
-        found = self._parse(self.text)
+        try:
+            found = self._parse(self.text)
+        except RecursionError:
+            raise self._error("it is nested too deep") from None
         found.text = self.text.strip()
         return found
 
@@ -87,7 +90,7 @@ class _Parser:
         rest = text[end:].strip()
         if not rest:
             return name, arguments, None
-        found = re.fullmatch(r"\[\s*([+-]?\d+)\s*:\s*([+-]?\d+)\s*\]", rest)
+        found = re.fullmatch(r"\[\s*([+-]?[0-9]{1,15})\s*:\s*([+-]?[0-9]{1,15})\s*\]", rest)
         if found is None:
             raise self._error(
                 f"after {name}(...) stands {rest!r}; expected nothing or [START:END] in bp"

@@ -115,11 +115,14 @@ def read_file(path: Path) -> Table:
 
 
 def _read_fasta(path: Path) -> Table:
+    loudness = pysam.set_verbosity(0)
     try:
         with pysam.FastxFile(str(path)) as records:
             found = [(record.name, record.comment, record.sequence) for record in records]
     except (OSError, ValueError) as error:
         raise CislensError(f"{path} is no readable FASTA file: {error}.") from None
+    finally:
+        pysam.set_verbosity(loudness)
     if not found:
         raise CislensError(f"{path} holds no FASTA record; records begin with `>`.")
     rows = []

@@ -165,7 +165,8 @@ class Task:
         folder = require_file(folder, "task folder")
         frame = read_parquet(folder / "examples.parquet", "examples of the task")
         task = Task(read_recipe(folder / "card.yaml", TaskCard), frame)
-        recorded = require_file(folder / "task_hash", "hash of the task").read_text().strip()
+        hashed = require_file(folder / "task_hash", "hash of the task")
+        recorded = hashed.read_text(errors="replace").strip()
         if task.task_hash != recorded:
             raise CislensError(
                 f"{folder} was changed after it was written: its content has hash "

@@ -86,11 +86,16 @@ def read_vocabulary(folder: Path, names: tuple[str, ...]) -> dict[str, int]:
             raise CislensError(f"{path} holds a token twice; restore the file.")
         return vocabulary
     stored = _read_json(path)
-    vocabulary = stored.get("model", {}).get("vocab") if path.name == "tokenizer.json" else stored
-    if not isinstance(vocabulary, dict) or not all(isinstance(i, int) for i in vocabulary.values()):
-        raise CislensError(f"{path} holds no table of tokens; restore the file.")
-    added = {token["content"]: token["id"] for token in stored.get("added_tokens", ())}
-    return {**vocabulary, **added}
+    try:
+        found = dict(stored["model"]["vocab"] if path.name == "tokenizer.json" else stored)
+        for token in stored.get("added_tokens", ()):
+            found[token["content"]] = token["id"]
+    except (KeyError, TypeError, ValueError):
+        raise CislensError(f"{path} holds no table of tokens; restore the file.") from None
+    for token, index in found.items():
+        if type(token) is not str or type(index) is not int or index < 0:
+            raise CislensError(f"{path} gives {token!r} the id {index!r}; restore the file.")
+    return found
 
 
 def _template(stored: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
