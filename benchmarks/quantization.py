@@ -133,7 +133,7 @@ def training(
             recipe = TrainRecipe.model_validate({
                 "store": str(path), "model": preset, "seed": seed,
                 "training": {"steps": steps, "batch_size": 16, "learning_rate": 1e-3,
-                             "validate_every": steps, "ema_decay": 0.98, "shift": 8},
+                             "validate_every": steps, "ema_decay": 0.98},
             })  # fmt: skip
             run = fit(recipe, folder / f"run-{values}-{seed}")
             scores[values] = judged(run.model_folder, ProfileStore.open(paths["float16"]))

@@ -5,8 +5,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from cislens.cli.data import plan_store
 from cislens.errors import CislensError, CislensWarning
 from cislens.genome.reference import open_genome
+from cislens.recipes.profiles import DataRecipe
 from cislens.signal.bigwig import write_bigwig
 from cislens.signal.plan import SplitSpec, plan_profile_store
 from cislens.signal.tracks import track_table
@@ -88,6 +90,22 @@ def test_the_plan_digest_follows_the_inputs_content_not_their_place(toy, tmp_pat
     assert digest(toy.tracks, crop=2) != before
     toy.write_counts("atac.bw", {"chrA": np.ones(100)}, {"chrA": 30_000})
     assert digest(toy.tracks) != before
+
+
+def test_a_recipe_may_ask_for_bins_of_one_byte(toy, tmp_path):
+    (tmp_path / "tracks.tsv").write_text(f"id\tfile\tspecies\nt\t{toy.rows[2].file}\ttoy\n")
+    given = {
+        "genomes": {"toy": str(toy.genome.path)}, "tracks": str(tmp_path / "tracks.tsv"),
+        "length": 1024, "bin_size": 32, "split": {"block_bp": 2048},
+    }  # fmt: skip
+    plain = plan_store(DataRecipe.model_validate(given))
+    coded = plan_store(DataRecipe.model_validate(given | {"values": "uint8"}))
+    saved = plain.species["toy"].windows.height * plain.shape.bins
+    assert plain.total_bytes - coded.total_bytes == saved
+    assert coded.digest != plain.digest
+    # Stores of float16 keep the digest that they had before there were others.
+    assert "values" not in plain.recipe()
+    assert plain.recipe()["schema_version"] == 2
 
 
 def test_zeros_left_out_count_zero_and_zeros_written_make_gaps_unmeasured(toy, tmp_path):

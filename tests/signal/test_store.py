@@ -135,6 +135,13 @@ def test_a_store_from_before_there_were_checksums_opens_and_is_verified_by_its_f
         old.verify()
 
 
+@pytest.mark.parametrize("values", ["uint8", "int64", "float16 "])
+def test_bins_of_another_type_than_the_schema_says_are_refused(store, values):
+    edit_manifest(store, params=store.manifest["params"] | {"values": values})
+    with pytest.raises(CislensError, match=f"bins of '{values}' are not those of its schema"):
+        ProfileStore.open(store.path)
+
+
 def test_a_newer_schema_is_refused(store):
     edit_manifest(store, schema_version=4)
     with pytest.raises(CislensError, match="schema version 4, this cislens reads 2 and 3"):
