@@ -150,7 +150,7 @@ def test_row_order_and_workers_make_no_difference(project):
     for path in folder.glob("*.bed"):
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join(rng.permutation(lines).tolist()))
-    build_regions(recipe(), folder / "two", LocalEngine(3))
+    build_regions(recipe(), folder / "two", LocalEngine(2))
     assert content(folder / "two") == expected
 
 
