@@ -217,10 +217,10 @@ def test_killed_and_started_again(run: Run, project: Path, model_folder: Path) -
     out = project / "out"
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ}) as child:
         stop = time.monotonic() + 120
-        while not list(out.glob("parts/0*.parquet")) and time.monotonic() < stop:
+        while not list(out.glob("parts/variants-*.parquet")) and time.monotonic() < stop:
             time.sleep(0.02)
         child.send_signal(signal.SIGKILL)
-    parts = {path.name: file_digest(path) for path in out.glob("parts/0*.parquet")}
+    parts = {path.name: file_digest(path) for path in out.glob("parts/variants-*.parquet")}
     assert 1 <= len(parts) < 4
     assert not (out / "variants.parquet").exists()
     assert run(*given)[0] == 0

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cislens.cli.options import AsJson, DryRun, answer, given
+from cislens.cli.options import AsJson, DryRun, EngineName, Workers, answer, given
 from cislens.errors import CislensError, nearest
 from cislens.genome.variant_diagnosis import counted
 
@@ -55,6 +55,8 @@ def command(
         int | None, typer.Option("--batch-size", min=1, help="Windows of one pass.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the background.")] = 0,
+    engine: EngineName = "local",
+    workers: Workers = 1,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -64,7 +66,9 @@ def command(
     from cislens.effects.variants.scores import Scoring
     from cislens.files import require_file
     from cislens.genome.reference import open_genome
+    from cislens.scale.engines import engine_of
 
+    by = engine_of(engine, workers)
     scoring = Scoring(
         species=species, tracks=tracks, center=center, average=average, device=device,
         batch_size=batch_size,
@@ -78,7 +82,7 @@ def command(
         plan = plan_variants(request, out)
         answer(plan, as_json)
         return
-    summary = run_variants(request, out)
+    summary = run_variants(request, out, by)
     answer({**summary, "out": str(out)}, as_json, _text(request, summary, out))
 
 

@@ -13,6 +13,7 @@ import pysam
 import pytest
 from scipy.stats import false_discovery_control
 
+from cislens.effects.variants import parts
 from cislens.effects.variants import run as module
 from cislens.effects.variants.calibration import Null
 from cislens.effects.variants.request import Request
@@ -32,8 +33,8 @@ FILES = [
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LARGEST_PART", 20)
-    monkeypatch.setattr(module, "_SMALLEST_PART", 20)
+    monkeypatch.setattr(parts, "_LARGEST_PART", 20)
+    monkeypatch.setattr(parts, "_SMALLEST_PART", 20)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,8 @@ def request_(toy_model: Path, toy_vcf: Path, toy_genome: Genome) -> Request:
 @pytest.fixture(scope="module")
 def scored(request_: Request, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_LARGEST_PART", 20)
-        patch.setattr(module, "_SMALLEST_PART", 20)
+        patch.setattr(parts, "_LARGEST_PART", 20)
+        patch.setattr(parts, "_SMALLEST_PART", 20)
         out = tmp_path_factory.mktemp("scored") / "out"
         run_variants(request_, out)
     return out
@@ -153,8 +154,8 @@ def test_killed_and_started_again_gives_the_same_bytes(
     with monkeypatch.context() as patch:
         patch.setattr(VariantScorer, "score", score)
         run_variants(request_, tmp_path / "out")
-    # 2 chunks of background, which is one file, and 5 parts; those that were done are not again.
-    assert done + 1000 == {1: 7, 2: 7, 4: 4}[calls]
+    # 2 parts of the background and 5 of the input; those that were done are not again.
+    assert done + 1000 == {1: 7, 2: 6, 4: 4}[calls]
     assert digests(tmp_path / "out") == digests(scored)
 
 
@@ -412,7 +413,7 @@ def test_no_space_says_how_to_go_on(
         patch.setattr(module, "join_parts", full)
         with pytest.raises(CislensError, match="no space is left"):
             run_variants(request_, tmp_path / "out")
-    assert len(list((tmp_path / "out" / "parts").glob("0*.parquet"))) == 5
+    assert len(list((tmp_path / "out" / "parts").glob("variants-*.parquet"))) == 5
 
 
 def test_memory_and_work_do_not_grow_with_the_variants(
@@ -434,7 +435,7 @@ def test_memory_and_work_do_not_grow_with_the_variants(
             yield 301 + place // 2, ref, [b for b in "ACGT" if b != ref][place % 2]
 
     monkeypatch.setattr(VariantScorer, "score", score)
-    monkeypatch.setattr(module, "_LARGEST_PART", 125)
+    monkeypatch.setattr(parts, "_LARGEST_PART", 125)
     monkeypatch.setattr("cislens.effects.variants.intake._ROWS_AT_ONCE", 125)
     peaks = {}
     for count in (200, 500, 2_500):  # the first warms caches

@@ -73,20 +73,22 @@ def manifest_of(request: Request, species: str | None, batch_size: int) -> dict[
         "background": request.background,
         "seed": request.seed,
     }
-    model = {
-        path.name: file_digest(path)
-        for path in sorted(request.folder.iterdir())
-        if path.is_file() and path.suffix in (".json", ".safetensors")
-    }
     return {
         "format": FORMAT,
         "version": VERSION,
         "settings": settings,
-        "model": model,
+        "model": model_files(request.folder),
         "genome": request.genome.digest,
         "variants": file_digest(request.variants),
         "genes": None if request.genes is None else file_digest(request.genes),
     }
+
+
+def model_files(folder: Path) -> dict[str, str]:
+    """sha256 of each file of a model that decides what it gives."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    kinds = (".json", ".safetensors")
+    return {path.name: file_digest(path) for path in files if path.suffix in kinds}
 
 
 def require_own(out: Path, manifest: dict[str, Any]) -> None:

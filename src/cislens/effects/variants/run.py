@@ -3,7 +3,7 @@
     OUT/manifest.json     what is scored by what: settings and digests
     OUT/doctor.json, left_out.tsv
     OUT/background.parquet   background variants and their scores
-    OUT/parts/            scores of some variants each, until all are there
+    OUT/parts/            variants and scores, some of them each, until all are there
     OUT/variants.parquet, tracks.tsv, variants.vcf.gz[.tbi]
     OUT/summary.json      written last
 
@@ -30,7 +30,7 @@ from cislens.effects.variants.annotated import (
     write_annotated,
     write_own,
 )
-from cislens.effects.variants.background import Background, draw_background
+from cislens.effects.variants.background import draw_background
 from cislens.effects.variants.calibration import Null, RankCounts
 from cislens.effects.variants.intake import (
     NEAR,
@@ -49,15 +49,24 @@ from cislens.effects.variants.output import (
     describe,
     finished,
     join_parts,
-    part_table,
     read_parts,
     rounding_warning,
     write_tracks,
 )
+from cislens.effects.variants.parts import (
+    Scored,
+    aside,
+    kept_aside,
+    missing,
+    part_size,
+    scores_of,
+    write_table,
+)
 from cislens.effects.variants.request import MANIFEST, Request, manifest_of, require_own
 from cislens.effects.variants.scores import VariantScorer
+from cislens.engines import HERE, Engine, Reopened
 from cislens.errors import CislensError
-from cislens.files import atomic_path, claimed, clear_partial, write_atomic
+from cislens.files import claimed, clear_partial, write_atomic
 from cislens.genome.codes import decode
 from cislens.progress import track
 from cislens.signal.datacard import FILE_NAME
@@ -65,13 +74,14 @@ from cislens.signal.datacard import FILE_NAME
 logger = logging.getLogger("cislens")
 
 SUMMARY = "summary.json"
-_LARGEST_PART = 2048
-_SMALLEST_PART = 64
-_VALUES_PER_PART = 1 << 22
+VARIANTS = "variants"
 
 
-def run_variants(request: Request, out: Path) -> dict[str, Any]:
+def run_variants(request: Request, out: Path, engine: Engine = HERE) -> dict[str, Any]:
     """Score a file of variants into a folder; goes on where an earlier run of it stopped.
+
+    Args:
+        engine: who scores; the bytes do not depend on it.
 
     Returns:
         The summary: counts, files, and what each column of the table means.
@@ -94,7 +104,7 @@ def run_variants(request: Request, out: Path) -> dict[str, Any]:
         try:
             inspection = inspect(prepared.intake, out, request.keep_going)
             write_atomic(out / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-            null, background = _score(request, prepared, inspection, out)
+            null, background = _score(request, prepared, inspection, manifest, out, engine)
             warning = "" if null is None else rounding_warning(null, prepared.columns)
             if warning:
                 logger.warning(warning)
@@ -144,7 +154,8 @@ def plan_variants(request: Request, out: Path | None = None) -> dict[str, Any]:
         "background": request.background,
         "window_bp": scorer.layout.length,
         "passes_at_most": 2 * scorer.averaging.views * (found.variants + request.background),
-        "parts": -(-found.variants // _part_size(columns)),
+        "parts": -(-found.variants // part_size(columns)),
+        "parts_done": 0 if out is None else len(list(out.glob(f"parts/{VARIANTS}-*.parquet"))),
         "table_bytes": 4 * found.variants * (wide * (len(scorer.names_by_track) + 3) + 30),
         "device": str(resolve_device(request.scoring.device)),
         "first_variant": first["given"],
@@ -154,7 +165,7 @@ def plan_variants(request: Request, out: Path | None = None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Prepared:
-    scorer: VariantScorer
+    opened: Reopened[VariantScorer]
     intake: Intake
     columns: Columns
     in_genes: bool
@@ -169,49 +180,58 @@ class _Prepared:
             named = named_genes(every, request.gene_names, path) if request.gene_names else every
         with_tracks = (request.folder / FILE_NAME).exists()
         scoring = replace(request.scoring, genes=named if with_tracks else None)
-        scorer = VariantScorer(request.model, genome, scoring)
+        opened = Reopened(VariantScorer, request.model, genome, scoring)
+        scorer = opened.thing
         if named is not None and request.gene_names:
             reach = max(NEAR, scorer.layout.central * scorer.layout.bin_size // 2)
             only = surroundings(named, reach)
         intake = Intake(request.variants, genome, request.columns, every, only)
-        return cls(scorer, intake, Columns.of(scorer), scoring.genes is not None)
+        return cls(opened, intake, Columns.of(scorer), scoring.genes is not None)
+
+    @property
+    def scorer(self) -> VariantScorer:
+        return self.opened.thing
 
     def manifest(self, request: Request) -> dict[str, Any]:
         return manifest_of(request, self.scorer.species, self.scorer.batch_size)
 
 
 def _score(
-    request: Request, prepared: _Prepared, inspection: Inspection, out: Path
+    request: Request,
+    prepared: _Prepared,
+    inspection: Inspection,
+    manifest: dict[str, Any],
+    out: Path,
+    engine: Engine,
 ) -> tuple[Null | None, dict[str, int]]:
     """Score the background and all parts that are not there yet."""
-    columns, size = prepared.columns, _part_size(prepared.columns)
+    columns, size = prepared.columns, part_size(prepared.columns)
     null, drawn = None, {"wanted": 0, "found": 0, "less_alike": 0}
-    with prepared.scorer as scorer:
+    parts = out / "parts"
+    job = Scored(prepared.opened, manifest["model"], request.folder)
+    gpu = resolve_device(request.scoring.device).type == "cuda"
+    try:
         if request.background:
             background = draw_background(inspection.census, request.background, request.seed)
+            rows = background.variants
             drawn = {
-                "wanted": background.wanted, "found": background.variants.height,
+                "wanted": background.wanted, "found": rows.height,
                 "less_alike": background.relaxed,
             }  # fmt: skip
-            null = _null(scorer, columns, background, out / "background.parquet", size)
+            path = out / "background.parquet"
+            if not path.exists():
+                pieces = (rows[first : first + size] for first in range(0, rows.height, size))
+                given = kept_aside(parts, "background", pieces, -(-rows.height // size))
+                engine.run(job, missing(given), "score background", gpu=gpu)
+                write_table(pl.concat(read_parts([scores_of(each) for each in given])), path)
+            null = columns.null(pl.read_parquet(path))
+            job = replace(job, background=path)
         total = -(-inspection.variants // size)
-        every = track(prepared.intake.parts(size), "score variants", total)
-        for number, part in enumerate(every):
-            place = _part(out, number)
-            if not place.exists():
-                _write(part_table(scorer.score(part), columns, null), place)
+        given = kept_aside(parts, VARIANTS, prepared.intake.parts(size), total)
+        engine.run(job, missing(given), "score variants", gpu=gpu)
+    finally:
+        prepared.scorer.close()
     return null, drawn
-
-
-def _null(
-    scorer: VariantScorer, columns: Columns, background: Background, path: Path, size: int
-) -> Null:
-    if not path.exists():
-        variants = background.variants
-        starts = track(range(0, variants.height, size), "score background")
-        tables = [scorer.score(variants[start : start + size]).table() for start in starts]
-        _write(pl.concat(tables), path)
-    return columns.null(pl.read_parquet(path))
 
 
 def _assemble(
@@ -219,8 +239,8 @@ def _assemble(
 ) -> dict[str, Any]:
     """Rates of all parts together, then the tables and the VCF."""
     columns = prepared.columns
-    total = -(-inspection.variants // _part_size(columns))
-    parts = [_part(out, number) for number in range(total)]
+    total = -(-inspection.variants // part_size(columns))
+    parts = [scores_of(each) for each in aside(out / "parts", VARIANTS, total)]
     q_table = None
     if null is not None:
         ranks = RankCounts(null.size, null.width)
@@ -229,7 +249,7 @@ def _assemble(
         q_table = ranks.q_table()
     complete = [path.with_name(f"complete-{path.name}") for path in parts]
     for path, place in zip(parts, track(complete, "rates"), strict=True):
-        _write(finished(pl.read_parquet(path), columns, null, q_table), place)
+        write_table(finished(pl.read_parquet(path), columns, null, q_table), place)
     join_parts(complete, out / "variants.parquet")
     files = ["doctor.json", "left_out.tsv", "variants.parquet", "variants.vcf.gz"]
     files += ["background.parquet"] if null is not None else []
@@ -279,17 +299,3 @@ def _write_vcf(
 def _is_vcf(path: Path) -> bool:
     name = path.name.lower().removesuffix(".gz").removesuffix(".bgz")
     return name.endswith((".vcf", ".bcf"))
-
-
-def _part_size(columns: Columns) -> int:
-    wide = max(1, len(columns.track_ids))
-    return min(_LARGEST_PART, max(_SMALLEST_PART, _VALUES_PER_PART // wide))
-
-
-def _part(out: Path, number: int) -> Path:
-    return out / "parts" / f"{number:06d}.parquet"
-
-
-def _write(table: pl.DataFrame, path: Path) -> None:
-    with atomic_path(path) as aside:
-        table.write_parquet(aside)

@@ -167,9 +167,7 @@ class VariantScorer:
         self._reader: Reader | None = None
 
     def __enter__(self) -> Self:
-        place = self._stack.enter_context(running(self.subject.module, self.scoring.device))
-        self._reader = self._ready(place)
-        return self
+        return self.start(self.scoring.device)
 
     def __exit__(
         self,
@@ -177,6 +175,17 @@ class VariantScorer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def start(self, device: str) -> Self:
+        """Run on a device until it is closed; where it runs already, it goes on."""
+        if self._reader is None:
+            place = self._stack.enter_context(running(self.subject.module, device))
+            self._reader = self._ready(place)
+        return self
+
+    def close(self) -> None:
+        """Put the model back where it was."""
         self._reader = None
         self._stack.close()
 
