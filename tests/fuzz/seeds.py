@@ -90,7 +90,7 @@ TABLE = (
 )
 BASENJI_BED = (b"chr1\t0\t100\ttrain\nchr1\t100\t200\tvalid\nchr2\t0\t100\ttest\n",)
 QUERY = (
-    b'assay == "ATAC" and not (weight < 1 or biosample ~ "(?i)hela")',
+    b'assay == "ATAC" and not (weight < 1 or biosample ~ "(?i)k562")',
     b"group in ('DNase', \"ATAC\") or scale >= -1.5e3",
 )
 TARGET = (
@@ -166,6 +166,7 @@ CASES: dict[str, tuple[bytes, ...]] = {
         b"id\tfile\tspecies\na\ta\x00.bw\tyeast\n",
         b'id\tfile\tspecies\n"' + b"a" * 140_000 + b'"\ta.bw\tyeast\n',
     ),
+    "task table": (b"seq,label\nACGT,1111111111111111111111111\nACGT,1e30\n",),
     "audited FASTA": (gzip.compress(FASTA[0])[:-9],),
     "FASTA": (b">\x8f\nACGT\n", b">a\x00\nACGT\n"),
     "FASTA index": (
@@ -176,6 +177,7 @@ CASES: dict[str, tuple[bytes, ...]] = {
     "Basenji windows": ("chr1\t0\t\u2460\ttrain\n".encode(),),
     "track query": (
         b'id !~ "^(a+)+$"',
+        b'id == "\xae"',
         b"not " * 1200 + b'id == "a"',
         b"(" * 1200 + b'id == "a"' + b")" * 1200,
         b'id ~ "' + b"(" * 1000 + b'"',

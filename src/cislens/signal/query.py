@@ -108,6 +108,8 @@ class _Parser:
         self.place = 0
 
     def query(self) -> Mask:
+        if not self.text.isascii() and self.text != self.text.encode(errors="replace").decode():
+            raise CislensError(f"track query {self.text!r} is not UTF-8 text.")
         try:
             mask = self._either()
         except RecursionError:

@@ -10,6 +10,7 @@ from cislens.errors import CislensError, nearest
 from cislens.evaluation.tasks.card import File
 from cislens.files import file_digest, require_file
 from cislens.genome.codes import Codes, ambiguous, encode
+from cislens.genome.intervals import LONGEST
 from cislens.untrusted import plain_bytes
 
 _IUPAC = frozenset("RYSWKMBDHV.-*")
@@ -95,7 +96,8 @@ class Table:
             CislensError: with file and line, for what is missing or no whole number.
         """
         values = self.numbers(name)
-        bad = (values.is_null() | (values != values.round(0))).fill_null(value=True).arg_true()
+        whole = (values == values.round(0)) & (values.abs() <= LONGEST)
+        bad = (~whole).fill_null(value=True).arg_true()
         if len(bad):
             row = int(bad[0])
             raise self.error(row, f"{name} is {self.frame[name][row]!r}, expected a whole number.")
