@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cislens.errors import CislensError, nearest
 from cislens.models.contract import UNKNOWN, Embedding
 from cislens.models.decoders.contract import Decoded, HeadConfig
+from cislens.models.limits import require_room
 from cislens.models.registry import AnyDecoderConfig, AnyEncoderConfig, build_decoder, build_encoder
 from cislens.nn.precision import full_precision
 from cislens.nn.routing import Routing
@@ -303,10 +304,12 @@ def build_model(config: ProfileModelConfig | Mapping[str, Any]) -> ProfileModel:
     """A model with fresh weights, drawn from torch's global generator.
 
     Raises:
-        CislensError: if `config` is a mapping with an unknown, missing or wrong key.
+        CislensError: if `config` is a mapping with an unknown, missing or wrong key, or the model
+            is too large for this machine.
     """
     if not isinstance(config, ProfileModelConfig):
         config = read_section(dict(config), ProfileModelConfig, "model configuration")
+    require_room("the model's configuration", lambda: ProfileModel(config))
     return ProfileModel(config)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cislens.errors import CislensError, nearest
+from cislens.models.limits import bounded
 from cislens.models.profile import ProfileModel, ProfileModelConfig
 from cislens.models.published import enformer, space
 from cislens.models.published.files import Checkpoint
@@ -222,7 +223,7 @@ def _build(
     source: str,
 ) -> ProfileModel:
     read = read_section(dict(config), ProfileModelConfig, source)
-    with torch.device("meta"):
+    with bounded(source), torch.device("meta"):
         model = ProfileModel(read)
     names = published_names(model.state_dict(), layout.keys)
     shapes = {names[key]: tuple(value.shape) for key, value in model.state_dict().items()}

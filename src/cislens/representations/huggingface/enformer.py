@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cislens.errors import CislensError
 from cislens.models.enformer import EnformerConfig, EnformerEncoder
+from cislens.models.limits import bounded
 from cislens.models.published.enformer import TRUNK, second_name
 from cislens.models.saving import load_weights
 from cislens.nn.positions import Positions, RelativeBasis
@@ -26,6 +27,7 @@ from cislens.representations.huggingface.loading import (
     KeyMap,
     audit,
     constants,
+    most_of,
     read_config,
     read_weights,
     rename,
@@ -100,9 +102,12 @@ def load_enformer(
     """
     path = Path(folder)
     config = read_config(path)
-    encoder = EnformerEncoder(_shape(config, str(path / "config.json"), positions))
+    weights = read_weights(path)
+    source = str(path / "config.json")
+    with bounded(source, most_of(weights)):
+        encoder = EnformerEncoder(_shape(config, source, positions))
     fresh = constants(encoder)
-    load_weights(encoder, rename(read_weights(path), KEYS, "", str(path)), str(path))
+    load_weights(encoder, rename(weights, KEYS, "", str(path)), str(path))
     problems = audit(encoder, fresh)
     if problems:
         raise CislensError(f"{path}: {'; '.join(problems[:5])}.")

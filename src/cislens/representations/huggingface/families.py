@@ -12,6 +12,7 @@ import numpy as np
 
 from cislens.errors import CislensError, nearest
 from cislens.genome.codes import encode
+from cislens.models.limits import bounded
 from cislens.models.saving import load_weights
 from cislens.representations.huggingface import (
     dnabert2,
@@ -34,6 +35,7 @@ from cislens.representations.huggingface.loading import (
     Weights,
     audit,
     constants,
+    most_of,
     read_config,
     read_weights,
     rename,
@@ -181,7 +183,9 @@ def load_model(
     family: Family, config: Mapping[str, Any], weights: Weights, folder: Path
 ) -> LanguageModel:
     """A model with the stored weights, every tensor accounted for and every buffer checked."""
-    model = family.build(config, weights, str(folder / "config.json"))
+    source = str(folder / "config.json")
+    with bounded(source, most_of(weights)):
+        model = family.build(config, weights, source)
     fresh = {key: value.clone() for key, value in constants(model).items()}
     stored = {key: value for key, value in weights.items() if key not in model.unused}
     for key in fresh.keys() & stored.keys():

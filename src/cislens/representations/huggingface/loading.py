@@ -85,7 +85,10 @@ def read_weights(folder: Path) -> Weights:
         raise MissingFileError(f"{folder} holds no model.safetensors; put the weights there.")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+            raise CislensError(f"{index} is damaged ({error!r}); restore the folder.") from None
         missing = sorted(named - {path.name for path in files})
         if missing:
             raise MissingFileError(f"{folder} lacks {missing[0]}, which {index.name} names.")
@@ -101,6 +104,11 @@ def read_weights(folder: Path) -> Weights:
                 f"{path} is not a whole safetensors file ({error}); restore the folder."
             ) from None
     return weights
+
+
+def most_of(weights: Weights) -> int:
+    """Bytes that a model with these weights may have: what is computed may be as large again."""
+    return 4 * sum(value.nbytes for value in weights.values()) + (1 << 26)
 
 
 def rename(weights: Weights, keys: KeyMap, prefix: str, source: str) -> Weights:
