@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks.weight_averaging import WeightAveraging
 from torch import Tensor
 
-from cislens.training.sharding import Sharded, restore, scatter, state_of
+from cislens.training.sharding import Sharded, own, restore, scatter, state_of
 
 
 class RunningMean(WeightAveraging):
@@ -19,6 +19,7 @@ class RunningMean(WeightAveraging):
 
     def __init__(self, decay: float) -> None:
         def average(means: list[Tensor], values: list[Tensor], _: Any) -> None:
+            means, values = own(means), own(values)
             with torch.no_grad():
                 if means[0].is_floating_point():
                     torch._foreach_lerp_(means, values, 1 - decay)

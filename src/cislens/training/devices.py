@@ -89,7 +89,6 @@ def held(folder: Path) -> Iterator[None]:
         yield
         return
     with claimed(folder, "training into"):
-        clear_partial(folder)
         clear_partial(folder / "checkpoints")
         yield
 

@@ -28,7 +28,7 @@ from cislens.training.checkpoint import BestCheckpoint, WholeFiles, newest
 from cislens.training.collapse import refuse_collapsed
 from cislens.training.course import Course
 from cislens.training.courses import course_of
-from cislens.training.devices import Devices, held, is_first, requeued, require_even
+from cislens.training.devices import Devices, held, requeued, require_even
 from cislens.training.finite import FiniteGuard
 from cislens.training.ledger import step_flops
 from cislens.training.manifest import Spent, run_manifest
@@ -89,8 +89,7 @@ def fit(recipe: TrainRecipe, folder: Path) -> Run:
     course = course_of(recipe)
     course.say()
     with held(folder):
-        if is_first():
-            claim_folder(folder, recipe)
+        claim_folder(folder, recipe)
         with logged(folder / LOG), told("train"):
             return _train(recipe, folder, course)
 

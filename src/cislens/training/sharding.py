@@ -5,13 +5,13 @@ What it leaves open is written here: a strategy for Lightning that runs on CPUs 
 that are the same files as without it, and a way to have the model whole for a validation.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _GIVEN = StateDictOptions(full_state_dict=True)
@@ -71,6 +72,11 @@ class Sharded(DDPStrategy):
             set_optimizer_state_dict(
                 self.lightning_module, optimizer, optim_state_dict=state, options=_GIVEN
             )
+
+
+def own(values: Sequence[Tensor]) -> list[Tensor]:
+    """What this process holds of each value: its share, or all of it."""
+    return [value.to_local() if isinstance(value, DTensor) else value for value in values]
 
 
 def restore(module: nn.Module, state: Mapping[str, Any]) -> None:
