@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.fuzz.__main__ import shares
+from tests.fuzz.campaign import shares
 from tests.fuzz.harness import (
     ACCEPTED,
     CRASHED,
