@@ -56,12 +56,12 @@ def _pairs() -> npt.NDArray[np.int64]:
 
 def quantize(bins: Half) -> Bytes:
     """The code of each of some bins, which are finite; what is below 0 becomes 0."""
-    return _code_of_half()[bins.view(np.uint16)]
+    return np.take(_code_of_half(), bins.view(np.uint16), mode="clip")
 
 
 def dequantize(codes: Bytes) -> Half:
     """What some codes stand for, of any shape."""
-    return values()[codes]
+    return np.take(values(), codes, mode="clip")
 
 
 def widen(bins: Half | Bytes, out: npt.NDArray[np.float32]) -> None:

@@ -14,7 +14,7 @@ import polars as pl
 
 from cislens.errors import CislensError, nearest
 from cislens.signal.query import chosen_tracks, matching_rows
-from cislens.signal.shards import RowArray
+from cislens.signal.shards import ArrayLayout, RowArray
 from cislens.signal.tracks import TrackTable
 
 Index = npt.NDArray[np.int64]
@@ -35,7 +35,7 @@ class ArrayPart:
     ) -> None:
         *others, columns = whole.layout.row_shape
         self.whole = whole
-        self.layout = replace(
+        self.layout: ArrayLayout = replace(
             whole.layout,
             rows=rows_N.size,
             row_shape=(*others, columns if columns_T is None else columns_T.size),
@@ -69,6 +69,12 @@ class ArrayPart:
         if self._columns_T is None:
             return found
         return np.take(found, self._columns_T, axis=-1, mode="clip")
+
+    def near(self, rows: Index) -> "ArrayPart":
+        """As `RowArray.near`."""
+        if self._loaded is not None:
+            return self
+        return ArrayPart(self.whole.near(self._rows_N[rows]), self._rows_N, self._columns_T)
 
     def cut(self, rows: Index, begins: Index, length: int) -> npt.NDArray[Any]:
         """Of one-dimensional rows, `length` values each from its `begins` on."""
