@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_backward_flop, conv_f
 
 from cislens.errors import CislensError
 from cislens.files import require_file
+from cislens.nn.gathering import alone
 from cislens.objectives.contract import Objective
 from cislens.training.course import Course
 
@@ -50,7 +51,7 @@ def flops_of(objective: Objective, batch: Any) -> int:
             torch.ops.aten.convolution_backward: _mixing(conv_backward_flop, 2),
         },
     )
-    with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH), counter:
+    with alone(), torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH), counter:
         copied.loss(batch).total.backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())
 
