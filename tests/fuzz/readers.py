@@ -262,10 +262,10 @@ def _recipes() -> list[Reader]:
         texts = [(_PACKAGED / f"{file}.yaml").read_bytes() for file in files]
         small = tuple(_without_comments(text) for text in texts)
         read = _recipe_of(kind)
-        found.append(Reader(name, "x.yaml", small, read, words, cost=20))
+        found.append(Reader(name, "x.yaml", small, read, words, cost=6))
     return [
         *found,
-        Reader("task card", "card.yaml", seeds.CARD, _recipe_of(TaskCard), words, cost=20),
+        Reader("task card", "card.yaml", seeds.CARD, _recipe_of(TaskCard), words, cost=6),
     ]
 
 
@@ -392,7 +392,7 @@ def _stores(shop: Workshop) -> list[Reader]:
         *_parts("sequence store", sequences, SequenceStore.open, "manifest.json",
                 "starts.parquet"),
         *_parts("embeddings", embeddings, EmbeddingStore.open, "manifest.json", "index.parquet"),
-        *_parts("task", task, Task.load, "card.yaml", "examples.parquet", "task_hash", cost=25),
+        *_parts("task", task, Task.load, "card.yaml", "examples.parquet", "task_hash", cost=9),
         *_parts("model", trained, load_model, "config.json", "model.safetensors", cost=20),
         *_parts("model", trained, DataCard.read, "data.json", cost=1),
         Reader("vocabulary", "tokenizer.json", seeds.VOCABULARY, vocabulary),
