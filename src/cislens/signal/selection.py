@@ -3,7 +3,6 @@
 Dimensions: N row of the part, T track of the part.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -60,14 +59,6 @@ class ArrayPart:
             here = np.arange(first, min(first + step, self.layout.rows))
             found[here] = self.gather(here)
         self._loaded = found
-
-    def near(self, rows: Index) -> "ArrayPart":
-        """As `RowArray.near`, of some rows of the part."""
-        if self.loaded:
-            return self
-        found = copy.copy(self)
-        found.whole = self.whole.near(self._rows_N[rows])
-        return found
 
     def gather(self, rows: Sequence[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
         """Rows (n, *row_shape) of the part in the order asked for, copied."""
