@@ -77,10 +77,9 @@ class MultimodalObjective(Objective):
     def loss(self, batch: TorchRegionBatch) -> Losses:
         terms, predictions = self.forward_terms(batch)
         total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
-        total = share_of_loss(total, self.model, batch.windows())
         named = {name: term.detach() for name, term in terms.items()}
         return Losses(
-            total=total,
+            total=share_of_loss(total, self.model, batch.windows()),
             terms={**named, "loss": total.detach()},
             predictions={name: value.detach() for name, value in predictions.items()},
         )
