@@ -38,6 +38,7 @@ from cislens.signal.store import ProfileStore
 from cislens.training.data import SpeciesLabels, to_tensors
 from cislens.training.fit import fit
 
+MODEL = {"preset": "basenji-tiny", "dim": 48, "stem_dim": 24, "hidden_dim": 32, "depth": 2}
 KINDS: tuple[Values, ...] = ("float16", "uint8")
 COUNT = 1.0  # relative errors are of bins with at least one read
 
@@ -47,8 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", nargs="+", choices=["values", "loader", "training"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--preset", default="basenji-tiny")
+    parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--data", default="yeasts", help="Recipe of `cislens data profile`.")
     given = parser.parse_args()
     plan = plan_store(read_recipe(recipe_path("data", given.data), DataRecipe))
@@ -62,7 +62,7 @@ def main() -> None:
             results += loading(Path(folder))
         if "training" in given.what:
             paths = {kind: store.path for kind, (store, _) in stores.items()}
-            results += training(paths, given.preset, given.seeds, given.steps, Path(folder))
+            results += training(paths, given.seeds, given.steps, Path(folder))
     print(json.dumps({"benchmark": "quantization", "results": results}))
 
 
@@ -123,7 +123,7 @@ def loading(folder: Path) -> list[dict[str, Any]]:
 
 
 def training(
-    paths: dict[Values, Path], preset: str, seeds: int, steps: int, folder: Path
+    paths: dict[Values, Path], seeds: int, steps: int, folder: Path
 ) -> list[dict[str, Any]]:
     """The same model on both stores with each seed, judged on the held-out float16 bins."""
     results = []
@@ -131,9 +131,9 @@ def training(
         scores = {}
         for values, path in paths.items():
             recipe = TrainRecipe.model_validate({
-                "store": str(path), "model": preset, "seed": seed,
-                "training": {"steps": steps, "batch_size": 16, "learning_rate": 1e-3,
-                             "validate_every": steps, "ema_decay": 0.98},
+                "store": str(path), "model": MODEL, "seed": seed,
+                "training": {"steps": steps, "batch_size": 8, "learning_rate": 3e-3,
+                             "validate_every": steps, "ema_decay": 0.9},
             })  # fmt: skip
             run = fit(recipe, folder / f"run-{values}-{seed}")
             scores[values] = judged(run.model_folder, ProfileStore.open(paths["float16"]))
