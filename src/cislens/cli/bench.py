@@ -10,7 +10,7 @@ import typer
 from cislens.cli.options import AsJson, DryRun, Seed, answer
 from cislens.cli.report import show_verdicts, write
 from cislens.errors import CislensError, nearest
-from cislens.files import atomic_path, require_file, write_atomic
+from cislens.files import atomic_path, claimed, clear_partial, require_file, write_atomic
 from cislens.logs import LOG, logged, told
 from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import check_claim, claim_folder, read_recipe
@@ -73,15 +73,17 @@ def judge(recipe: BenchRecipe, out: Path, page: Path) -> "ReportInput":
     check_claim(out, recipe, _MAY_GROW)
     tasks, representations = _tasks(recipe), load_representations(recipe)
     require_sources(tasks, representations)
-    # What cannot be opened does not become part of the folder's recipe.
-    claim_folder(out, recipe, _MAY_GROW)
-    with logged(out / LOG), told("bench"):
-        results = run_bench(tasks, representations, recipe.settings, out / "results")
-        leaky = _audit(tasks, out) if recipe.audit else set()
-        for name, table in _tables(results, recipe, leaky).items():
-            with atomic_path(out / f"{name}.parquet") as aside:
-                table.write_parquet(aside)
-        return write(out, page)
+    with claimed(out, "judging into"):
+        clear_partial(out)
+        # What cannot be opened does not become part of the folder's recipe.
+        claim_folder(out, recipe, _MAY_GROW)
+        with logged(out / LOG), told("bench"):
+            results = run_bench(tasks, representations, recipe.settings, out / "results")
+            leaky = _audit(tasks, out) if recipe.audit else set()
+            for name, table in _tables(results, recipe, leaky).items():
+                with atomic_path(out / f"{name}.parquet") as aside:
+                    table.write_parquet(aside)
+            return write(out, page)
 
 
 def with_seed(recipe: BenchRecipe, seed: int) -> BenchRecipe:
