@@ -31,7 +31,11 @@ def require_file(path: str | os.PathLike[str], what: str) -> Path:
         MissingFileError: if nothing is at `path`.
     """
     path = Path(path)
-    if not path.exists():
+    try:
+        there = path.exists()
+    except (OSError, ValueError):  # a name too long, or with a byte that no name has
+        there = False
+    if not there:
         raise MissingFileError(f"{what} {path} does not exist; check the path.")
     return path
 
@@ -65,8 +69,14 @@ def read_parquet(path: str | os.PathLike[str], what: str) -> "pl.DataFrame":
 
     path = require_file(path, what)
     try:
-        return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        # A column of one value is a few bytes however many rows it claims.
+        table = pl.scan_parquet(path, glob=False)
+        rows = table.select(pl.len()).collect().item()
+        needed = rows * 8 * len(table.collect_schema())
+        if needed > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+            raise CislensError(f"{what} {path} has {rows:,} rows, more than this machine holds.")
+        return pl.read_parquet(path, glob=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise CislensError(f"{what} {path} is no readable parquet file: {error}.") from None
 
 
@@ -154,7 +164,7 @@ def _of_full_disk(error: Exception, folder: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
@@ -190,7 +200,14 @@ def claimed(folder: Path, doing: str) -> Iterator[None]:
         CislensError: if another process holds it; `doing` says what that one does.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    try:
+        # Not through a link, which would make or empty a file elsewhere.
+        held = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise CislensError(f"{folder / 'lock'} is a link; remove it.") from None
+    with os.fdopen(held, "r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

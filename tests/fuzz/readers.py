@@ -405,6 +405,7 @@ def _parts(what: str, good: Path, open_: Call, *files: str, cost: float = 4) -> 
         Reader(
             f"{what}: {Path(file).name}", f"whole/{file}", ((good / file).read_bytes(),),
             _opening(open_, file, (good / "manifest.json").is_file()), cost=cost,
+            loud=file.endswith("parquet"),
             prepare=lambda folder: shutil.copytree(good, folder / "whole"),
         )
         for file in files

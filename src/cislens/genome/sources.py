@@ -229,6 +229,8 @@ def _read_index(path: Path, index: Path, compressed: bool) -> dict[str, int]:
             if name in sizes or not _readable(name.encode()):
                 raise ValueError
             end = max(end, offset + (size - 1) // bases * width + (size - 1) % bases + 1)
+            if end > LONGEST:
+                raise ValueError
         except ValueError as error:
             raise CislensError(
                 f"{index} line {number}: not a line of a FASTA index: {line!r}. Delete the file "

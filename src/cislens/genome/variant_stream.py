@@ -279,7 +279,7 @@ def _parquet_parts(path: Path, columns: Mapping[str, str], chunk: int) -> Iterat
             yield part.with_columns(pl.col("chrom", "id", "ref", "alt").cast(pl.String)).select(
                 ROW, "chrom", "pos", "id", "ref", "alt"
             )
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise CislensError(f"{path} is no readable parquet table: {error}.") from None
 
 

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from cislens.errors import CislensError, nearest
 from cislens.example import located
 from cislens.files import require_file, write_atomic
+from cislens.remote import Address, place
 
 
 class Section(BaseModel):
@@ -43,9 +44,11 @@ def _key(key: str, message: str) -> dict[str, Any]:
 def _resolve(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str | Path):
         return value
+    if isinstance(place(value), Address):
+        return place(value)
     try:
         return located(str(value), (info.context or {}).get("folder", Path()))
-    except CislensError as error:
+    except (CislensError, OSError) as error:
         raise PydanticCustomError("not_there", "{message}", {"message": str(error)}) from None
 
 
@@ -55,8 +58,11 @@ RecipePath = Annotated[Path, BeforeValidator(_resolve)]
 
 
 def _resolve_named(value: Any, info: ValidationInfo) -> Any:
-    path = _resolve(value, info) if isinstance(value, str) else None
-    return str(path) if path is not None and Path(path).is_file() else value
+    try:
+        path = _resolve(value, info) if isinstance(value, str) else None
+        return str(path) if path is not None and Path(path).is_file() else value
+    except OSError:  # too long for a path
+        return value
 
 
 # Another recipe, by its path if such a file exists, else by the name of a packaged one.
