@@ -1,6 +1,5 @@
 """`cislens data`: from genomes and measured tracks to what models train on."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,7 +32,9 @@ def profile(
         str,
         typer.Argument(help=f"Recipe (YAML), or a packaged one: {', '.join(_NAMES)}."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Store to write (a folder).")],
+    out: Annotated[
+        str, typer.Option("--out", help="Store to write: a folder, or an address (s3://...).")
+    ],
     engine: EngineName = "local",
     workers: Workers = 1,
     part: PartOf = "1/1",
@@ -55,6 +56,29 @@ def profile(
         left = build_part(out, plan, by, share)
         result |= {"units_left": left.units} if left else {"digest": ProfileStore.open(out).digest}
     answer(result, as_json)
+
+
+@app.command("verify")
+def verify(
+    store: Annotated[
+        str, typer.Argument(help="Profile, region or sequence store; the first also an address.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Compare every file of a store with the digest in its manifest; damage is named."""
+    from cislens.files import manifest_format
+    from cislens.motifs.store import FORMAT as REGIONS
+    from cislens.motifs.store import RegionStore
+    from cislens.sequence.store import FORMAT as SEQUENCES
+    from cislens.sequence.store import SequenceStore
+    from cislens.signal.store import ProfileStore
+
+    kinds: dict[str, Any] = {REGIONS: RegionStore, SEQUENCES: SequenceStore}
+    opened = kinds.get(manifest_format(store) or "", ProfileStore).open(store)
+    opened.verify()
+    files = opened.manifest["files"].values()
+    size = sum(entry["bytes"] for entry in files)
+    answer({"store": store, "files": len(files), "bytes": size, "damaged": 0}, as_json)
 
 
 def plan_store(recipe: DataRecipe) -> "ProfilePlan":

@@ -218,9 +218,9 @@ def _finish(store: Path, plan: RegionPlan, markers: Mapping[str, Mapping[str, An
     written: dict[str, Written] = {}
     for marker in markers.values():
         written |= marker
-    digests = write_checks(store, written)
+    known = write_checks(store, written)
     constants_digest = constants.digest(plan.motifs["motif_id"].to_list(), plan.regions, plan.cells)
-    manifest = _manifest(plan, constants_digest, file_entries(store, digests))
+    manifest = _manifest(plan, constants_digest, file_entries(store, known))
     write_atomic(store / MANIFEST, manifest_text(manifest))
 
 

@@ -34,6 +34,7 @@ from cislens.sequence.store import (
     SequenceStore,
     bases_file,
 )
+from cislens.signal.checks import Known
 from cislens.signal.resuming import DoUnit, UnitsLeft, accepted, build
 from cislens.signal.sharing import WHOLE, Part
 from cislens.signal.store import (
@@ -141,8 +142,8 @@ class SequenceBuilder:
         _finish(store, self.plan, markers)
 
 
-def _write(store: Path, name: str, part: SpeciesPlan) -> dict[str, str]:
-    """Write the arrays of a species; returns the digest of its bases by their file."""
+def _write(store: Path, name: str, part: SpeciesPlan) -> dict[str, Known]:
+    """Write the arrays of a species; returns what is known of the file of its bases."""
     import zarr
 
     folder = species_folder(store, name)
@@ -162,7 +163,8 @@ def _write(store: Path, name: str, part: SpeciesPlan) -> dict[str, str]:
     if part.haplotypes is not None:
         part.haplotypes.variants.write_parquet(folder / VARIANTS)
         np.save(folder / CARRIED, part.haplotypes.carried_VW)
-    return {str(bases_file(folder).relative_to(store)): digest.hexdigest()}
+    file = str(bases_file(folder).relative_to(store))
+    return {file: {"bytes": part.bases, "sha256": digest.hexdigest()}}
 
 
 def _marked(genome: Genome, chrom: str, start: int, end: int) -> bytes:
@@ -175,10 +177,10 @@ def _marked(genome: Genome, chrom: str, start: int, end: int) -> bytes:
 def _finish(store: Path, plan: SequencePlan, markers: Mapping[str, Mapping[str, Any]]) -> None:
     plan.starts.write_parquet(store / STARTS)
     plan.tiles.write_parquet(store / TILES)
-    digests: dict[str, str] = {}
+    known: dict[str, Known] = {}
     for marker in markers.values():
-        digests |= marker
-    manifest = _manifest(plan, file_entries(store, digests))
+        known |= marker
+    manifest = _manifest(plan, file_entries(store, known))
     write_atomic(store / MANIFEST, manifest_text(manifest))
 
 

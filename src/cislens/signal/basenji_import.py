@@ -276,7 +276,7 @@ def _finish(store: Path, plan: ImportPlan, markers: Mapping[str, Mapping[str, An
         marker = markers[source.species]
         written |= marker["written"]
         species[source.species] = _entry(store, plan, source, marker["counts"])
-    digests = write_checks(store, written)
+    known = write_checks(store, written)
     recipe = plan.recipe
     params = ("length", "bin_size", "crop", "margin", "stride", "seed", "split", "shard_rows")
     manifest = {
@@ -286,7 +286,7 @@ def _finish(store: Path, plan: ImportPlan, markers: Mapping[str, Mapping[str, An
         "plan_digest": plan.digest,
         "params": {name: recipe[name] for name in params},
         "species": species,
-        "files": file_entries(store, digests),
+        "files": file_entries(store, known),
     }
     write_atomic(store / MANIFEST, manifest_text(manifest))
 

@@ -19,12 +19,14 @@ from cislens.errors import CislensError
 from cislens.files import write_atomic
 from cislens.genome.codes import Codes
 from cislens.genome.reference import Genome
+from cislens.remote import Address, place
 from cislens.signal.bigwig import read_windows
 from cislens.signal.blacklist import Blacklist, calm
 from cislens.signal.checks import Written, write_checks
 from cislens.signal.layout import Values
 from cislens.signal.plan import ProfilePlan, SplitSpec, plan_profile_store
 from cislens.signal.quantization import quantize
+from cislens.signal.remote_build import build_remote, is_there
 from cislens.signal.resuming import DoUnit, UnitsLeft, accepted, build
 from cislens.signal.shards import ArrayLayout, create_array, write_shard
 from cislens.signal.sharing import WHOLE, Part
@@ -92,12 +94,15 @@ def build_part(
     Raises:
         CislensError: as `build_planned`.
     """
-    out = Path(out)
-    if out.exists():
+    out = place(out)
+    if is_there(out):
         store = ProfileStore.open(out)
         accepted(store, store.manifest["plan_digest"] == plan.digest, "profile")
         return None
-    return build(out, ProfileBuilder(plan), engine, part)
+    builder = ProfileBuilder(plan)
+    if isinstance(out, Address):
+        return build_remote(out, builder, engine, part)
+    return build(out, builder, engine, part)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,16 @@ SUFFIX = ".crc32c"
 _NAMED = 3  # damaged rows, in an error
 
 
-class Written(TypedDict):
+class Known(TypedDict):
+    """What a manifest says of a file."""
+
+    bytes: int
+    sha256: str
+
+
+class Written(Known):
     """What is known of a shard that was written: of its file, and of each of its rows."""
 
-    sha256: str
     crc32c: list[int]
 
 
@@ -95,8 +101,8 @@ def read_checks(array: Path, rows: int, named: Callable[[int], str]) -> RowCheck
     return RowChecks(found, named)
 
 
-def write_checks(store: Path, written: Mapping[str, Written]) -> dict[str, str]:
-    """Write the checksums of all arrays of a store; returns the sha256 of its shards.
+def write_checks(store: Path, written: Mapping[str, Written]) -> dict[str, Known]:
+    """Write the checksums of all arrays of a store; returns what the manifest says of shards.
 
     Args:
         written: shard file, relative to the store, -> what is known of it.
@@ -108,4 +114,7 @@ def write_checks(store: Path, written: Mapping[str, Written]) -> dict[str, str]:
     for array, shards in arrays.items():
         rows = [checksum for shard in sorted(shards) for checksum in shards[shard]]
         write_atomic(checks_file(store / array), np.array(rows, "<u4").tobytes())
-    return {file: entry["sha256"] for file, entry in written.items()}
+    return {
+        file: {"bytes": entry["bytes"], "sha256": entry["sha256"]}
+        for file, entry in written.items()
+    }

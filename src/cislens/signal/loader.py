@@ -138,7 +138,7 @@ class ProfileLoader(Prefetched[ProfileBatch]):
         flips: npt.NDArray[np.bool_],
     ) -> npt.NDArray[np.float32]:
         """Put the codes of one species' rows in their places; return the targets."""
-        sequence, profile = self._arrays[species]
+        sequence, profile = (array.near(rows) for array in self._arrays[species])
         found = np.empty((rows.size, *profile.layout.row_shape), np.float32)
         step = max(1, _PIECE_BYTES // (sequence.layout.row_bytes + profile.layout.row_bytes))
         for first in range(0, rows.size, step):

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 from cislens.engines import Engine, LocalEngine, Worker
 from cislens.errors import CislensError
 from cislens.files import claimed, sync, write_atomic
+from cislens.remote import Address
 from cislens.signal.sharing import WHOLE, Part, shared
 from cislens.signal.store import partial_folder
 
@@ -241,5 +242,6 @@ def accepted(store: AnyStore, same: bool, kind: str) -> AnyStore:
         )
     logger.info("%s is already built", store.path)
     # Left behind where a build was killed right after it gave the store its name.
-    shutil.rmtree(partial_folder(store.path), ignore_errors=True)
+    if not isinstance(store.path, Address):
+        shutil.rmtree(partial_folder(store.path), ignore_errors=True)
     return store

@@ -93,7 +93,8 @@ def write_shard(folder: Path, layout: ArrayLayout, shard: int, rows: npt.NDArray
     with atomic_path(layout.shard_file(folder, shard)) as aside, aside.open("wb") as handle:
         handle.write(data.data.cast("B"))
         handle.write(tail)
-    return {"sha256": digest.hexdigest(), "crc32c": row_checksums(data)}
+    size = layout.shard_bytes(shard)
+    return {"bytes": size, "sha256": digest.hexdigest(), "crc32c": row_checksums(data)}
 
 
 _MEMORY = -1  # stands for the loaded rows where others name a shard
@@ -116,8 +117,16 @@ class RowArray:
         self._shards: dict[int, npt.NDArray[Any]] = {}
         self._loaded: npt.NDArray[Any] | None = None
         self._views: dict[int, npt.NDArray[Any]] = {}
-        for shard in range(layout.shards):
-            _check_size(layout.shard_file(folder, shard), layout.shard_bytes(shard))
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        for shard in range(self.layout.shards):
+            file = self.layout.shard_file(self.folder, shard)
+            _check_size(file, self.layout.shard_bytes(shard))
+
+    def near(self, rows: npt.NDArray[np.int64]) -> "RowArray":
+        """What gives these rows piece by piece without waiting for each: of files, the array."""
+        return self
 
     @property
     def loaded(self) -> bool:

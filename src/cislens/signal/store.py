@@ -4,7 +4,9 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,18 +19,21 @@ from cislens.errors import CislensError, nearest
 from cislens.files import file_digest, read_parquet, require_file, undamaged
 from cislens.genome.codes import Codes
 from cislens.progress import track
-from cislens.signal.checks import read_checks
+from cislens.remote import Address, Remote, place
+from cislens.signal.checks import Known, RowChecks, read_checks
 from cislens.signal.groups import AUDIT_FILE, group_audit
 from cislens.signal.layout import SCHEMA_VERSIONS, Shape, Values, array_layouts, schema_version
 from cislens.signal.quantization import dequantize
 from cislens.signal.query import chosen_tracks
+from cislens.signal.remote import RemoteRows
 from cislens.signal.selection import ArrayPart, Index, require_known, rows_on, tracks_of, whole_of
-from cislens.signal.shards import RowArray
+from cislens.signal.shards import ArrayLayout, RowArray
 from cislens.signal.tracks import TrackTable
-from cislens.untrusted import inside
+from cislens.untrusted import inner_name, inside
 
 FORMAT = "cislens profile store"
 MANIFEST = "manifest.json"
+BUILD = ".build"  # of an unfinished store at an address: its plan and markers
 
 Rows = Sequence[int] | npt.NDArray[np.integer[Any]]
 
@@ -102,7 +107,7 @@ class ProfileStore:
                 folder is no profile store, a newer cislens wrote it, or what is asked for is not
                 there or is one strand without the other.
         """
-        path = Path(path)
+        path = place(path)
         with undamaged("profile store", path):
             manifest, digest = checked_manifest(path, "profile", *SCHEMA_VERSIONS)
             store = cls(path, manifest, digest)
@@ -253,7 +258,10 @@ class ProfileStore:
         return self._parts[species]
 
     def _open_species(self, name: str) -> _Species:
-        folder = species_folder(self.path, name)
+        with _tables(self.path, name) as folder:
+            return self._read_species(name, folder)
+
+    def _read_species(self, name: str, folder: Path) -> _Species:
         entry = self.manifest["species"][name]
         windows = read_parquet(folder / "windows.parquet", "windows of the store")
         tracks = TrackTable(read_parquet(folder / "tracks.parquet", "tracks of the store"))
@@ -272,12 +280,36 @@ class ProfileStore:
         )
         named = interval_names(windows)
         arrays = {
-            key: RowArray(folder / key, layout, read_checks(folder / key, layout.rows, named))
+            key: _rows(self.path, name, layout, read_checks(folder / key, layout.rows, named), key)
             for key, layout in layouts.items()
         }
         return _Species(
             windows, tracks, arrays["sequence"], arrays["targets"], dict(entry["chrom_sizes"])
         )
+
+
+@contextmanager
+def _tables(store: Path, species: str) -> Iterator[Path]:
+    """The folder with the tables and checksums of a species; copied from an address."""
+    folder = species_folder(store, species)
+    if not isinstance(store, Address):
+        yield folder
+        return
+    remote = Remote(store)
+    name = f"species/{species}"
+    with tempfile.TemporaryDirectory() as copied:
+        for file in sorted(remote.sizes(name)):
+            if "/" not in (rest := file.removeprefix(f"{name}/")):
+                (Path(copied) / rest).write_bytes(remote.read(file))
+        yield Path(copied)
+
+
+def _rows(
+    store: Path, species: str, layout: ArrayLayout, checks: RowChecks | None, array: str
+) -> RowArray:
+    if isinstance(store, Address):
+        return RemoteRows(Remote(store), f"species/{species}/{array}", layout, checks)
+    return RowArray(species_folder(store, species) / array, layout, checks)
 
 
 def species_folder(store: Path, species: str) -> Path:
@@ -298,15 +330,19 @@ def write_tables(folder: Path, tracks: TrackTable, windows: pl.DataFrame) -> Non
     windows.write_parquet(folder / "windows.parquet")
 
 
-def file_entries(store: Path, digests: Mapping[str, str]) -> dict[str, Any]:
-    """Size and sha256 of every file but the manifest; `digests` has those known already."""
-    files = sorted(file for file in store.rglob("*") if file.is_file() and file.name != MANIFEST)
-    entries = {}
-    for file in files:
-        name = str(file.relative_to(store))
-        digest = digests.get(name) or file_digest(file)
-        entries[name] = {"bytes": file.stat().st_size, "sha256": digest}
-    return entries
+def file_entries(store: Path, known: Mapping[str, Known]) -> dict[str, Any]:
+    """Size and sha256 of every file but the manifest.
+
+    Args:
+        known: of files that need not be read, or lie elsewhere already.
+    """
+    found = {str(file.relative_to(store)) for file in store.rglob("*") if file.is_file()}
+    names = sorted({*found, *known} - {MANIFEST}, key=lambda name: Path(name).parts)
+    return {
+        name: known.get(name)
+        or {"bytes": (store / name).stat().st_size, "sha256": file_digest(store / name)}
+        for name in names
+    }
 
 
 def manifest_text(manifest: Mapping[str, Any]) -> str:
@@ -325,6 +361,8 @@ def checked_manifest(path: Path, kind: str, *versions: int) -> tuple[dict[str, A
         CislensError: if the build did not finish, a file is missing or of another size, the
             folder is no such store, or another version of cislens wrote it.
     """
+    if isinstance(path, Address):
+        return _checked_remote(path, kind, versions)
     if not path.exists() and partial_folder(path).exists():
         raise CislensError(
             f"the build of {path} did not finish; run it again, it resumes from "
@@ -337,18 +375,46 @@ def checked_manifest(path: Path, kind: str, *versions: int) -> tuple[dict[str, A
     for name, entry in manifest["files"].items():
         file = inside(path, name, path / MANIFEST)
         found = file.stat().st_size if file.exists() else None
-        if found != entry["bytes"]:
-            state = "is missing" if found is None else f"has {found:,} bytes"
-            raise CislensError(
-                f"{kind} store {path} is truncated or damaged: {name} {state}, expected "
-                f"{entry['bytes']:,} bytes; copy or build it again."
-            )
+        _require_size(path, kind, name, found, entry["bytes"])
     return manifest, digest
+
+
+def _checked_remote(
+    address: Address, kind: str, versions: Sequence[int]
+) -> tuple[dict[str, Any], str]:
+    remote = Remote(address)
+    there = remote.sizes()
+    if MANIFEST not in there and any(name.startswith(f"{BUILD}/") for name in there):
+        raise CislensError(
+            f"the build of {address} did not finish; run it again, it goes on where it stopped."
+        )
+    data = remote.read(MANIFEST) if MANIFEST in there else None
+    manifest, digest = _manifest_of(address, data, kind, versions)
+    for name in manifest.get("species", ()):
+        inner_name(f"species/{name}", address / MANIFEST)
+    for name, entry in manifest["files"].items():
+        _require_size(address, kind, name, there.get(name), entry["bytes"])
+    return manifest, digest
+
+
+def _require_size(path: Path, kind: str, name: str, found: int | None, expected: int) -> None:
+    if found != expected:
+        state = "is missing" if found is None else f"has {found:,} bytes"
+        raise CislensError(
+            f"{kind} store {path} is truncated or damaged: {name} {state}, expected "
+            f"{expected:,} bytes; copy or build it again."
+        )
 
 
 def interval_names(table: pl.DataFrame) -> Callable[[int], str]:
     """What rows of a table with `chrom, start, end` are called in an error."""
     return lambda row: "{}:{}-{}".format(*table.select("chrom", "start", "end").row(row))
+
+
+def _digest(store: Path, name: str) -> str:
+    if isinstance(store, Address):
+        return hashlib.sha256(Remote(store).read(name)).hexdigest()
+    return file_digest(store / name)
 
 
 def verify_files(
@@ -363,7 +429,7 @@ def verify_files(
         CislensError: naming the first damaged file.
     """
     for name, entry in track(list(manifest["files"].items()), "verifying"):
-        if file_digest(path / name) != entry["sha256"]:
+        if _digest(path, name) != entry["sha256"]:
             array = (arrays or {}).get(name.split("/c/")[0])
             rows = array.damaged() if array is not None else ""
             which = f" Damaged in its array: {rows}." if rows else ""
@@ -375,13 +441,19 @@ def verify_files(
 
 def _read_manifest(path: Path, kind: str, versions: Sequence[int]) -> tuple[dict[str, Any], str]:
     file = path / MANIFEST
-    if not file.is_file():
+    return _manifest_of(path, file.read_bytes() if file.is_file() else None, kind, versions)
+
+
+def _manifest_of(
+    path: Path, data: bytes | None, kind: str, versions: Sequence[int]
+) -> tuple[dict[str, Any], str]:
+    file = path / MANIFEST
+    if data is None:
         verb = "profile" if kind == "profile" else "regions"
         raise CislensError(
             f"{path} has no {MANIFEST}: it is not a {kind} store, or one that was not finished; "
             f"build it with `cislens data {verb}`."
         )
-    data = file.read_bytes()
     try:
         manifest = json.loads(data)
     except ValueError:
