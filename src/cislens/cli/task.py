@@ -11,6 +11,7 @@ from cislens.files import require_file
 from cislens.recipes.packaged import packaged_names
 from cislens.recipes.reading import Section, read_section
 from cislens.recipes.task_recipe import PACKAGED, OneTask, TaskRecipe, read_tasks
+from cislens.untrusted import inside
 
 if TYPE_CHECKING:
     from cislens.evaluation.tasks.task import Task
@@ -53,7 +54,7 @@ def build(
         return
     store = _store(read)
     for task in sections:
-        _require_place(out / task)
+        _require_place(inside(out, task, recipe))
     made = {}
     for task, section in sections.items():
         found = _make(task, section, store, read.seed if seed is None else seed)

@@ -27,7 +27,7 @@ from cislens.evaluation.statistics import Predictions
 from cislens.evaluation.tasks.task import Task
 from cislens.files import atomic_path, require_file, write_atomic
 
-_SAFE = re.compile(r"[A-Za-z0-9._+-]+")
+_SAFE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*")
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch.nn.modules import module as hooks
 from cislens.errors import CislensError
 from cislens.untrusted import memory
 
-# Modules, weights and buffers of a model. The largest published ones have some thousands.
-MOST_PARTS = 20_000
+# Modules, weights and buffers of a model. Our largest have 700.
+MOST_PARTS = 10_000
 
 
 @contextmanager

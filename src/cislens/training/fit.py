@@ -125,7 +125,7 @@ def _train(recipe: TrainRecipe, folder: Path, course: Course) -> Run:
             "not empty", "could not find the monitored key", "LeafSpec", "in eval mode",
         ):  # fmt: skip
             warnings.filterwarnings("ignore", message=f".*{message}")
-        trainer.fit(module, stream, course.passes(*place), ckpt_path=resume)
+        trainer.fit(module, stream, course.passes(*place), ckpt_path=resume, weights_only=True)
     if trainer.global_step < training.steps:
         raise KeyboardInterrupt
     if trainer.is_global_zero:

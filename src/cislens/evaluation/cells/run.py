@@ -32,6 +32,7 @@ from cislens.models.mixture import part_of_kind
 from cislens.models.saving import load_model
 from cislens.motifs.store import RegionStore
 from cislens.recipes.reading import Section, check_claim, claim_folder
+from cislens.untrusted import inner_name
 
 _MAY_GROW = ("arms", "weights")
 
@@ -181,6 +182,8 @@ def _opened(recipe: CellRecipe) -> tuple[RegionStore, dict[str, list[MultimodalM
         taken = set(own_arms(name)[1:]) & set(recipe.arms)
         if taken:
             raise CislensError(f"{taken.pop()!r} is what {name!r} is held against; rename it.")
+    for name in recipe.arms:  # folders are named after arms
+        inner_name(name, "the recipe")
     seeds_of(recipe.arms)
     models: dict[str, list[MultimodalModel]] = {}
     for name, folders in recipe.arms.items():

@@ -42,6 +42,7 @@ from cislens.files import atomic_path, claimed, write_atomic
 from cislens.genome.codes import decode
 from cislens.recipes.reading import Section, check_claim, claim_folder
 from cislens.signal.store import ProfileStore
+from cislens.untrusted import inner_name
 
 Part = Literal["train", "valid", "test"]
 _MAY_GROW = ("arms", "weights")
@@ -258,6 +259,8 @@ def _opened(recipe: EvaluateRecipe) -> tuple[ProfileStore, dict[str, list[Traine
         raise CislensError(f"{taken[0]!r} is the name of a baseline; choose another name.")
     if not any(len(rows_of(store, species, recipe.split)) for species in store.species):
         raise CislensError(f"profile store {store.path} has no window in split {recipe.split!r}.")
+    for name in recipe.arms:  # folders are named after arms
+        inner_name(name, "the recipe")
     seeds_of(recipe.arms)
     arms = {name: [Trained.find(path) for path in runs] for name, runs in recipe.arms.items()}
     return store, arms

@@ -102,7 +102,7 @@ class TaskCard(Section):
     """
 
     schema_version: Literal[2] = 2
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")
     revision: str = "1"
     kind: TaskKind
     species: str | None = None

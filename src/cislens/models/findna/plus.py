@@ -49,7 +49,7 @@ class FindnaPlusConfig(Section):
 
     kind: Literal["findna-plus"] = "findna-plus"
     dim: int = Field(gt=0)
-    depth: int = Field(ge=0)
+    depth: int = Field(ge=0, le=1000)
     stem_dim: int = Field(64, gt=0)
     block: Literal["gated", "mixer"] = "gated"
     rc_equivariant: bool = False

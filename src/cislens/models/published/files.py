@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise CislensError(f"{path} is not a whole safetensors file ({error}).") from None
+    _require_unpacked(path)
     try:
         stored: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -138,6 +141,19 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path} is not a whole torch file{_why(error)}; get it again."
         ) from None
     return _state_dict(stored, path)
+
+
+def _require_unpacked(path: Path) -> None:
+    """Torch packs nothing: what is packed may be far larger than it looks."""
+    if not zipfile.is_zipfile(path):
+        return
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:  # torch says why
+        for entry in archive.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise CislensError(
+                    f"{path} is no torch file of plain tensors: {entry.filename!r} in it is "
+                    "compressed; it is not read."
+                )
 
 
 def _why(error: Exception) -> str:
