@@ -2,15 +2,17 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from cislens.cli.embed_inputs import BASELINES, RANDOM, Source, read_sequences, refuse
 from cislens.cli.embed_regions import embed_regions
-from cislens.cli.options import AsJson, DryRun, answer
+from cislens.cli.options import AsJson, DryRun, EngineName, Workers, answer
 
 if TYPE_CHECKING:
+    from cislens.engines import Reopened
+    from cislens.genome.codes import Codes
     from cislens.representations.contract import Representation
     from cislens.representations.estimate import Embed
     from cislens.representations.store import EmbeddingStore
@@ -90,6 +92,8 @@ def command(
     dtype: Dtype = "float32",
     species: Species = None,
     stranded: Stranded = None,
+    engine: EngineName = "local",
+    workers: Workers = 1,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -97,7 +101,15 @@ def command(
 
     A dry run embeds a small sample and says what time, disk and memory the whole will need.
     """
+    from cislens.engines import HERE, Reopened
+    from cislens.scale.engines import engine_of
+
     refuse(cell is not None and regions is None, "--cell goes with --regions")
+    by, other_engine = engine_of(engine, workers), (engine, workers) != ("local", 1)
+    refuse(
+        other_engine and (regions is not None or runner is not None),
+        "--engine and --workers go with --model without --regions, and with --baseline",
+    )
     if regions is not None:
         others = (family, baseline, runner, random, task, fasta, bed, genome, views, species)
         refuse(model is None, "--regions needs --model, a multi-modal run or model folder")
@@ -105,7 +117,8 @@ def command(
         assert model is not None
         answer(embed_regions(model, regions, cell or [], out, dry_run), as_json)
         return
-    source = Source(model, family, baseline, runner, adapter, argument, name, random, draw).open()
+    source = Source(model, family, baseline, runner, adapter, argument, name, random, draw)
+    opened = Reopened(Source.open, source)
     refuse(runner is not None and (views is not None or bins), "the adapter gives its own views")
     read = read_sequences(task, fasta, bed, genome, stranded)
     asked: dict[str, Any] = {
@@ -115,25 +128,41 @@ def command(
         "task": read.task,
         "remapped": read.remapped,
     }
-    own = {"views": views, "bins": bins, "seed": None if random is None else draw}
-    embed = _embedder(source, asked, own)
+    own = {
+        "views": views,
+        "bins": bins,
+        "seed": None if random is None else draw,
+        "engine": HERE if dry_run else by,
+    }
+    embed = _embedder(opened, asked, own)
     if dry_run:
         from cislens.representations.estimate import estimate
 
-        answer(estimate(embed, read.codes, read.ids), as_json)
+        answer({**estimate(embed, read.codes, read.ids), **_chunks(out, read.codes)}, as_json)
     else:
         answer(_summary(embed(read.codes, read.ids, out)), as_json)
 
 
+def _chunks(out: Path, sequences: "list[Codes]") -> dict[str, int]:
+    """How many units of work there are, and how many of them an earlier run has left."""
+    from cislens.representations.chunks import chunks_done
+    from cislens.representations.planning import chunk_rows
+
+    count = -(-len(sequences) // chunk_rows(sequences))
+    return {"chunks": count, "chunks_done": count if out.exists() else chunks_done(out)}
+
+
 def _embedder(
-    source: "Representation | Runner", asked: dict[str, Any], own: dict[str, Any]
+    opened: "Reopened[Representation | Runner]", asked: dict[str, Any], own: dict[str, Any]
 ) -> "Embed":
     """What embeds sequences into a folder; `own` is for a representation in this Python only."""
     from cislens.representations.worker_client import Runner, run_worker
     from cislens.representations.writing import write_embeddings
 
+    source = opened.thing
     if isinstance(source, Runner):
         return lambda codes, ids, folder: run_worker(source, codes, ids, folder, **asked)
+    made = cast("Reopened[Representation]", opened)
     known: tuple[str, ...] = getattr(getattr(source, "encoder", None), "species", ())
     if known and asked["species"] not in known:
         logger.warning(
@@ -141,7 +170,7 @@ def _embedder(
             ", ".join(known), asked["species"] or "no named species",
         )  # fmt: skip
     settings = {**asked, **own, "views": _views(own["views"], source)}
-    return lambda codes, ids, folder: write_embeddings(folder, source, codes, ids, **settings)
+    return lambda codes, ids, folder: write_embeddings(folder, made, codes, ids, **settings)
 
 
 def _views(asked: str | None, source: "Representation") -> list[str] | None:

@@ -41,17 +41,6 @@ def device_of(worker: Worker, name: str) -> str:
 
 
 @contextmanager
-def same_bits() -> Iterator[None]:
-    """One core within the block, because how many share a sum on the CPU decides its last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
 def running(
     model: nn.Module, device: str | torch.device | None = None, precision: Precision = "fp32"
 ) -> Iterator[torch.device]:

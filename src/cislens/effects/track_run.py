@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from cislens.effects.averaging import Averaging
-from cislens.effects.devices import Precision, device_of, resolve_device, same_bits
+from cislens.effects.devices import Precision, device_of, resolve_device
 from cislens.effects.ensemble import Ensemble
 from cislens.effects.tiling import Regions, Tiling
 from cislens.effects.track_files import Predicted, Stretch, output_names, write_files
@@ -30,6 +30,7 @@ from cislens.errors import CislensError
 from cislens.files import atomic_path, claimed, write_atomic
 from cislens.genome.codes import decode
 from cislens.genome.reference import Genome
+from cislens.nn.cores import same_bits
 from cislens.signal.tracks import tracks_text
 
 logger = logging.getLogger("cislens")
@@ -46,7 +47,7 @@ _STRETCH_WINDOWS = 512
 class Prediction:
     """A checked prediction; `run` does it.
 
-    It is also the job of an engine, whose units are the numbers of stretches.
+    It is also the job of an engine, whose units are stretches: number and windows.
 
     Attributes:
         opened: the models.
@@ -187,12 +188,12 @@ class Prediction:
         stretches, done = self._stretches(), set(self._done())
         if done:
             logger.info("%d of %d parts are there from an earlier run", len(done), len(stretches))
-        missing = [number for number in range(len(stretches)) if number not in done]
+        missing = [each for each in enumerate(stretches) if each[0] not in done]
         gpu = resolve_device(self.device).type == "cuda"
         with self.ensemble.running(None):  # as they were before, once it has run
             engine.run(self, missing, f"predict {self.ensemble.species}", gpu=gpu)
 
-    def __call__(self, worker: Worker) -> Callable[[int], None]:
+    def __call__(self, worker: Worker) -> Callable[[tuple[int, slice]], None]:
         """As `engines.Job`.
 
         Raises:
@@ -203,10 +204,9 @@ class Prediction:
             if model_digest(model.name) != digest:
                 raise CislensError(f"{model.name} was changed since the prediction began.")
             model.net.to(resolve_device(device))
-        stretches = self._stretches()
 
-        def predict(number: int) -> None:
-            windows = stretches[number]
+        def predict(stretch: tuple[int, slice]) -> None:
+            number, windows = stretch
             firsts = range(windows.start, windows.stop, self.batch_size)
             batches = [slice(at, min(at + self.batch_size, windows.stop)) for at in firsts]
             with same_bits(), self.ensemble.running(device, self.precision) as place:

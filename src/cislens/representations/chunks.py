@@ -10,18 +10,21 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from cislens.engines import HERE, Engine, Worker
 from cislens.errors import CislensError
 from cislens.files import atomic_path, claimed, file_digest, sync, write_atomic
 from cislens.genome.codes import Codes, N
-from cislens.progress import track
+from cislens.nn.cores import same_bits
 from cislens.representations.contract import Features
 from cislens.representations.planning import StorePlan
 from cislens.representations.store import (
@@ -34,19 +37,113 @@ from cislens.representations.store import (
 
 # Features (n, D) by view; under the name of a layer its bins (n, N, D).
 Values = dict[str, Features]
+# Sequences of a chunk in, values out; made once for each worker.
+Embedder = Callable[[Worker], Callable[["Chunk"], Values]]
 logger = logging.getLogger("cislens")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A unit of an engine: the chunk of this number, its first row, and its sequences."""
+
+    number: int
+    first: int
+    sequences: Sequence[Codes]
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """The job of an engine: chunks of an embedding store.
+
+    Attributes:
+        partial: folder in which the store grows.
+        embedder: what gives the values.
+        encoder: its name.
+        arrays: where in the store each view lies, see `StorePlan.arrays`.
+        rows: sequences of the store.
+        by: sequences of a chunk.
+        seconds: what the chunk from this row cost, if that is not the time the embedder takes.
+    """
+
+    partial: Path
+    embedder: Embedder
+    encoder: str
+    arrays: dict[str, str]
+    dtype: str
+    rows: int
+    by: int
+    seconds: Callable[[int], float] | None = None
+
+    def __call__(self, worker: Worker) -> Callable[[Chunk], None]:
+        """As `engines.Job`."""
+        embed = self.embedder(worker)
+
+        def write(chunk: Chunk) -> None:
+            began = time.perf_counter()
+            with same_bits():
+                values = embed(chunk)
+            took = time.perf_counter() - began
+            self._keep(chunk, values, self.seconds(chunk.first) if self.seconds else took)
+
+        return write
+
+    def _keep(self, chunk: Chunk, values: Values, took: float) -> None:
+        count, files = len(chunk.sequences), {}
+        for name, array in self.arrays.items():
+            given = np.asarray(values.get(name, ()))
+            dims = 3 if array.startswith("tokens/") else 2
+            if given.ndim != dims or len(given) != count:
+                raise CislensError(
+                    f"{self.encoder} gave {given.shape} for {name!r} of {count} sequences, "
+                    f"expected {dims} dimensions and a row for each."
+                )
+            each = given.shape[1] if dims == 3 else 1
+            flat = given.reshape(-1, given.shape[-1])
+            stored = self._stored(flat, f"{name} of rows from {chunk.first}")
+            files.update(self._write(array, stored, chunk.number, each))
+        marker = _marker(self.partial, chunk.number)
+        write_atomic(marker, json.dumps({"files": files, "seconds": took}))
+
+    def _stored(self, values: Features, what: str) -> npt.NDArray[Any]:
+        with np.errstate(over="ignore"):
+            stored = values.astype(self.dtype)
+        if not np.isfinite(stored).all():
+            why = f"lie beyond {self.dtype}" if np.isfinite(values).all() else "are not finite"
+            raise CislensError(f"{self.encoder}: values of {what} {why}; nothing is kept of it.")
+        return stored
+
+    def _write(
+        self, array: str, rows: npt.NDArray[Any], number: int, each: int
+    ) -> dict[str, dict[str, Any]]:
+        """Write one chunk, `each` rows a sequence, of an array that zarr has laid out."""
+        store = self.partial / "store"
+        shape = (self.rows * each, rows.shape[1])
+        by = (self.by * each, rows.shape[1])
+        if not (store / array).exists():
+            _create(store / array, shape, by, self.dtype)
+        if json.loads((store / array / "zarr.json").read_text())["shape"] != list(shape):
+            raise CislensError(
+                f"{self.encoder} gave {array} another width in chunk {number} than before."
+            )
+        whole = np.full(by, np.nan, self.dtype)  # what the last chunk lacks reads as NaN
+        whole[: len(rows)] = rows
+        name = f"{array}/c/{number}/0"
+        write_atomic(store / name, whole.astype(whole.dtype.newbyteorder("<")).tobytes())
+        return {name: {"bytes": whole.nbytes, "sha256": file_digest(store / name)}}
 
 
 def write_store(
     folder: Path,
     plan: StorePlan,
-    embed: Callable[[int, int], Values],
+    embedder: Embedder,
+    engine: Engine = HERE,
     seconds: Callable[[int], float] | None = None,
 ) -> EmbeddingStore:
-    """Write what `embed(first, last)` gives for each chunk of rows; resumes.
+    """Write what an embedder gives for each chunk of rows; resumes.
 
     Args:
-        seconds: what the chunk from this row cost, if that is not the time that `embed` takes.
+        engine: who embeds; the bytes do not depend on it, but for the times in the ledger.
+        seconds: as for `Chunks`.
 
     Raises:
         CislensError: for values of another shape than planned, that are not finite or do not fit
@@ -58,9 +155,16 @@ def write_store(
     with claimed(partial, "embedding into"):
         try:
             _prepare(partial, plan)
-            for chunk in track(range(len(plan.chunks)), f"embedding by {plan.encoder['name']}"):
-                if not _marker(partial, chunk).exists():
-                    _embed_chunk(partial, plan, chunk, embed, seconds)
+            job = Chunks(
+                partial.absolute(), embedder, str(plan.encoder["name"]), plan.arrays, plan.dtype,
+                len(plan.sequences), plan.chunk_rows, seconds,
+            )  # fmt: skip
+            units = [
+                Chunk(number, first, plan.sequences[first:last])
+                for number, (first, last) in enumerate(plan.chunks)
+                if not _marker(partial, number).exists()
+            ]
+            engine.run(job, units, f"embedding by {job.encoder}")
             _finish(partial, plan)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
@@ -73,6 +177,11 @@ def write_store(
         sync(folder.parent)
         shutil.rmtree(partial)
     return EmbeddingStore.open(folder)
+
+
+def chunks_done(folder: Path) -> int:
+    """Chunks that an unfinished run for a store at this folder has left, whatever its settings."""
+    return len(list(partial_folder(folder).glob("done/*.json")))
 
 
 def _existing(folder: Path, plan: StorePlan) -> EmbeddingStore:
@@ -124,70 +233,25 @@ def _marker(partial: Path, chunk: int) -> Path:
     return partial / "done" / f"{chunk}.json"
 
 
-def _embed_chunk(
-    partial: Path,
-    plan: StorePlan,
-    chunk: int,
-    embed: Callable[[int, int], Values],
-    seconds: Callable[[int], float] | None,
-) -> None:
-    first, last = plan.chunks[chunk]
-    began = time.perf_counter()
-    values = embed(first, last)
-    took = seconds(first) if seconds else time.perf_counter() - began
-    files = {}
-    for name, array in plan.arrays.items():
-        given = np.asarray(values.get(name, ()))
-        dims = 3 if array.startswith("tokens/") else 2
-        if given.ndim != dims or len(given) != last - first:
-            raise CislensError(
-                f"{plan.encoder['name']} gave {given.shape} for {name!r} of {last - first} "
-                f"sequences, expected {dims} dimensions and a row for each."
-            )
-        each = given.shape[1] if dims == 3 else 1
-        stored = _stored(given.reshape(-1, given.shape[-1]), plan, f"{name} of rows from {first}")
-        files.update(_write(partial / "store", array, stored, plan, chunk, each))
-    write_atomic(_marker(partial, chunk), json.dumps({"files": files, "seconds": took}))
-
-
-def _stored(values: Features, plan: StorePlan, what: str) -> npt.NDArray[Any]:
-    with np.errstate(over="ignore"):
-        stored = values.astype(plan.dtype)
-    if not np.isfinite(stored).all():
-        why = f"lie beyond {plan.dtype}" if np.isfinite(values).all() else "are not finite"
-        raise CislensError(
-            f"{plan.encoder['name']}: values of {what} {why}; nothing is kept of it."
-        )
-    return stored
-
-
-def _write(
-    store: Path, array: str, rows: npt.NDArray[Any], plan: StorePlan, chunk: int, each: int
-) -> dict[str, dict[str, Any]]:
-    """Write one chunk, `each` rows a sequence, of an array that zarr has laid out."""
-    shape = (len(plan.sequences) * each, rows.shape[1])
-    by = (plan.chunk_rows * each, rows.shape[1])
-    if not (store / array).exists():
-        _create(store / array, shape, by, plan.dtype)
-    elif json.loads((store / array / "zarr.json").read_text())["shape"] != list(shape):
-        raise CislensError(
-            f"{plan.encoder['name']} gave {array} another width in chunk {chunk} than before."
-        )
-    whole = np.full(by, np.nan, plan.dtype)  # what the last chunk lacks reads as NaN
-    whole[: len(rows)] = rows
-    name = f"{array}/c/{chunk}/0"
-    write_atomic(store / name, whole.astype(whole.dtype.newbyteorder("<")).tobytes())
-    return {name: {"bytes": whole.nbytes, "sha256": file_digest(store / name)}}
-
-
 def _create(path: Path, shape: tuple[int, ...], by: tuple[int, ...], dtype: str) -> None:
+    """Lay an array out, unless another worker was faster: its chunks may be there already."""
     import zarr
 
-    with atomic_path(path) as aside:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{path.name}.", suffix=".partial", dir=path.parent) as beside:
+        aside = Path(beside) / path.name
         zarr.create_array(
             aside, shape=shape, chunks=by, dtype=dtype, compressors=None, filters=None,
             fill_value=np.nan,
         )  # fmt: skip
+        for written in (*aside.rglob("*"), aside):
+            sync(written)
+        try:
+            aside.rename(path)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+    sync(path.parent)
 
 
 def _finish(partial: Path, plan: StorePlan) -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -14,10 +14,11 @@ from typing import Any, get_args
 import numpy as np
 import polars as pl
 
+from cislens.engines import Worker
 from cislens.errors import CislensError, nearest
 from cislens.files import atomic_path, claimed, file_digest, require_file
 from cislens.genome.codes import Codes, decode
-from cislens.representations.chunks import Values, write_store
+from cislens.representations.chunks import Chunk, Values, write_store
 from cislens.representations.contract import Kind
 from cislens.representations.planning import StorePlan, check_examples, chunk_rows
 from cislens.representations.store import (
@@ -98,7 +99,7 @@ def run_worker(
             encoder, ids, sequences, species, stranded, views=read.views(), dtype=dtype,
             task=task, remapped=remapped or {}, device=device,
         )  # fmt: skip
-        return write_store(path, plan, read.values, read.seconds)
+        return write_store(path, plan, read.embedder, seconds=read.seconds)
 
 
 class _Chunks:
@@ -108,6 +109,9 @@ class _Chunks:
         self.folder = folder
         self.ids = ids
         self.rows = rows
+
+    def embedder(self, worker: Worker) -> Callable[[Chunk], Values]:
+        return lambda chunk: self.values(chunk.first, chunk.first + len(chunk.sequences))
 
     def views(self) -> tuple[str, ...]:
         return tuple(self.values(0, min(self.rows, len(self.ids))))

@@ -36,7 +36,7 @@ class RayEngine:
         with _session() as (ray, data), warnings.catch_warnings():
             # Ray means to give the last two options names of their own, and has not yet.
             warnings.filterwarnings("ignore", message=".*ray_remote_args. is deprecated")
-            items = [{"unit": unit} for unit in units]
+            items = [{"unit": pickle.dumps(unit)} for unit in units]  # as they are, no arrays
             given = data.from_items(items, override_num_blocks=len(items))
             done = given.map_batches(
                 _Actor, fn_constructor_args=(sent, self.workers), batch_size=1,
@@ -84,7 +84,7 @@ class _Actor:
             if self.work is None:
                 self.work = pickle.loads(self.job)(Worker())
             for unit in batch["unit"]:
-                self.work(unit)
+                self.work(pickle.loads(unit))
         except (CislensError, OSError) as error:
             return {"error": [pickle.dumps(error)]}
         return {"error": [None]}

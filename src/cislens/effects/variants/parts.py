@@ -7,13 +7,14 @@ from pathlib import Path
 
 import polars as pl
 
-from cislens.effects.devices import device_of, same_bits
+from cislens.effects.devices import device_of
 from cislens.effects.variants.output import Columns, part_table
 from cislens.effects.variants.request import model_files
 from cislens.effects.variants.scores import VariantScorer
 from cislens.engines import Reopened, Worker
 from cislens.errors import CislensError
 from cislens.files import atomic_path
+from cislens.nn.cores import same_bits
 
 logger = logging.getLogger("cislens")
 
