@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from cislens.example import example_path
@@ -171,9 +172,16 @@ def _write_variants(path: Path, count: int) -> None:
 # What says how long something took, or when.
 _TIMED = {
     "seconds", "train_seconds", "device_seconds", "loader_wait_seconds", "loader_wait_share",
-    "bases_per_second", "high_water",
+    "bases_per_second", "high_water", "wall_s", "bp_per_s",
 }  # fmt: skip
-_UNPROMISED = ("lock", "checkpoints/", "log.jsonl", "performance.parquet", "report.html")
+_UNPROMISED = (
+    "lock",
+    "checkpoints/",
+    "log.jsonl",
+    "performance.parquet",
+    "ledger.json",
+    "report.html",
+)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -190,6 +198,11 @@ def digests(folder: Path) -> dict[str, str]:
 def _promised(path: Path) -> bytes:
     if path.suffix == ".json":
         return json.dumps(_untimed(json.loads(path.read_text())), sort_keys=True).encode()
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            kept = {name: arrays[name] for name in arrays.files if name not in _TIMED}
+        return b"".join(f"{name} {a.dtype} {a.shape}".encode() + a.tobytes() for name, a in
+                        sorted(kept.items()))  # fmt: skip
     if path.suffix == ".parquet":
         table = pl.read_parquet(path)
         timed = [name for name in table.columns if name in _TIMED]
