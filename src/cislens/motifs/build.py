@@ -39,10 +39,10 @@ from cislens.motifs.store import (
 )
 from cislens.recipes.regions import RegionRecipe
 from cislens.signal.checks import Written, write_checks
+from cislens.signal.manifests import MANIFEST, file_entries, manifest_text
 from cislens.signal.resuming import DoUnit, UnitsLeft, accepted, build
 from cislens.signal.shards import RowArray, create_array, write_shard
 from cislens.signal.sharing import WHOLE, Part
-from cislens.signal.store import MANIFEST, file_entries, manifest_text
 
 # Regions (R, L) to occupancies (R, M), and what makes that of M motifs, once for a whole build.
 Scan = Callable[[Codes], npt.NDArray[np.float32]]

@@ -25,8 +25,9 @@ from cislens.motifs.channels import (
     motif_channel,
 )
 from cislens.signal.checks import read_checks
+from cislens.signal.manifests import checked_manifest, interval_names, verify_files
 from cislens.signal.shards import ArrayLayout, RowArray
-from cislens.signal.store import Rows, checked_manifest, interval_names, verify_files
+from cislens.signal.store import Rows
 
 FORMAT = "cislens region store"
 SCHEMA_VERSION = 1

@@ -35,14 +35,9 @@ from cislens.sequence.store import (
     bases_file,
 )
 from cislens.signal.checks import Known
+from cislens.signal.manifests import MANIFEST, file_entries, manifest_text, species_folder
 from cislens.signal.resuming import DoUnit, UnitsLeft, accepted, build
 from cislens.signal.sharing import WHOLE, Part
-from cislens.signal.store import (
-    MANIFEST,
-    file_entries,
-    manifest_text,
-    species_folder,
-)
 
 _PIECE = 1 << 22  # bp read and written at a time
 

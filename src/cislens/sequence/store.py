@@ -19,7 +19,7 @@ from cislens.genome.codes import Codes, N
 from cislens.genome.haplotypes import Haplotypes
 from cislens.sequence.batch import Bools
 from cislens.sequence.probe import NOT_ASKED, Probe
-from cislens.signal.store import MANIFEST, checked_manifest, species_folder, verify_files
+from cislens.signal.manifests import MANIFEST, checked_manifest, species_folder, verify_files
 
 FORMAT = "cislens sequence store"
 SCHEMA_VERSION = 1

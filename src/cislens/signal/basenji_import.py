@@ -27,17 +27,10 @@ from cislens.signal.basenji import SPLITS, UNPLACED, decode_record
 from cislens.signal.basenji_plan import BasenjiSource, ImportPlan
 from cislens.signal.checks import Written, write_checks
 from cislens.signal.layout import schema_version
+from cislens.signal.manifests import MANIFEST, file_entries, manifest_text, species_folder
 from cislens.signal.resuming import DoUnit, accepted, build
 from cislens.signal.shards import create_array, write_shard
-from cislens.signal.store import (
-    FORMAT,
-    MANIFEST,
-    ProfileStore,
-    file_entries,
-    manifest_text,
-    species_folder,
-    write_tables,
-)
+from cislens.signal.store import FORMAT, ProfileStore, write_tables
 from cislens.signal.tfrecord import read_records
 
 logger = logging.getLogger("cislens")

@@ -24,21 +24,14 @@ from cislens.signal.bigwig import read_windows
 from cislens.signal.blacklist import Blacklist, calm
 from cislens.signal.checks import Written, write_checks
 from cislens.signal.layout import Values
+from cislens.signal.manifests import MANIFEST, file_entries, manifest_text, species_folder
 from cislens.signal.plan import ProfilePlan, SplitSpec, plan_profile_store
 from cislens.signal.quantization import quantize
 from cislens.signal.remote_build import build_remote, is_there
 from cislens.signal.resuming import DoUnit, UnitsLeft, accepted, build
 from cislens.signal.shards import ArrayLayout, create_array, write_shard
 from cislens.signal.sharing import WHOLE, Part
-from cislens.signal.store import (
-    FORMAT,
-    MANIFEST,
-    ProfileStore,
-    file_entries,
-    manifest_text,
-    species_folder,
-    write_tables,
-)
+from cislens.signal.store import FORMAT, ProfileStore, write_tables
 from cislens.signal.tracks import Track, TrackTable
 from cislens.signal.transforms import LOWEST, NotFiniteError, to_float16, transform
 

@@ -16,9 +16,9 @@ from typing import Any
 from cislens.engines import Engine, LocalEngine, Worker
 from cislens.errors import CislensError, MissingFileError
 from cislens.remote import Address, Remote
+from cislens.signal.manifests import BUILD, MANIFEST
 from cislens.signal.resuming import Builder, UnitsLeft, is_of, plan_text
 from cislens.signal.sharing import WHOLE, Part
-from cislens.signal.store import BUILD, MANIFEST
 
 logger = logging.getLogger("cislens")
 

@@ -18,8 +18,8 @@ from cislens.engines import Engine, LocalEngine, Worker
 from cislens.errors import CislensError
 from cislens.files import claimed, sync, write_atomic
 from cislens.remote import Address
+from cislens.signal.manifests import partial_folder
 from cislens.signal.sharing import WHOLE, Part, shared
-from cislens.signal.store import partial_folder
 
 logger = logging.getLogger("cislens")
 
