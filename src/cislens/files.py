@@ -89,7 +89,10 @@ def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
     """
     path = require_file(path, what)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(found, ensure_ascii=False).encode()  # half a pair of surrogates is no text
     except (ValueError, OSError, RecursionError) as error:
         raise CislensError(f"{what} {path} is not JSON ({error}); restore the file.") from None
     if not isinstance(found, dict):

@@ -140,6 +140,7 @@ _YAML = (
     b"<<: 3\n",
     b"1: 2\nnull: 3\ntrue: 4\n",
     b"a: 190:20:99e9\n",
+    b'a: "\\ud83e"\n',
     b"- 1\n",
     b"",
     b"\x00",
@@ -200,13 +201,19 @@ CASES: dict[str, tuple[bytes, ...]] = {
         b'{"format": "cislens sequence store", "schema_version": 1, "files": "x"}',
     ),
     "task: task_hash": (b"\xc1",),
-    "model: config.json": (b'{"model_type": {}}', b"\xff", b"[" * 100_000),
+    "model: config.json": (
+        b'{"model_type": {}}',
+        b'{"format": "\\ud83e"}',
+        b"\xff",
+        b"[" * 100_000,
+    ),
     "model: data.json": (
         b"\x87",
         b'{"length": "", "tracks": []}',
         b'{"length": 8, "tracks": [{"id": "a", "file": "x", "species": ["y"]}]}',
         b'{"length": 8, "tracks": [{"id": "a", "file": "x", "species": "y", "scale": "1"}]}',
         b'{"length": 8, "tracks": [3]}',
+        b'{"length": 8, "tracks": [{"id": "\\ud83e", "file": "x", "species": "y"}]}',
     ),
     "vocabulary": (
         b'{"model": {"vocab": {"A": 0}}, "added_tokens": [{"id": 4}]}',

@@ -1,5 +1,6 @@
 """Recipes are typed YAML: every mistake names the file, the line and what was expected."""
 
+import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -106,7 +107,8 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
             its aliases are followed, has a key twice, or holds something else.
     """
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        loader = yaml.SafeLoader(text)
     except UnicodeDecodeError:
         raise CislensError(f"{path} is not UTF-8 text; is it a recipe?") from None
     except yaml.YAMLError as error:
@@ -115,6 +117,8 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
         tree = loader.get_single_node()
         _measure(path, tree, {})
         values = loader.construct_document(tree) if tree is not None else None
+        if "\\ud" in text.lower():  # half a pair of surrogates is no text
+            json.dumps(values, ensure_ascii=False, default=str, skipkeys=True).encode()
     except CislensError:
         raise
     except RecursionError:
