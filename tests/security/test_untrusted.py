@@ -13,6 +13,7 @@ import zarr
 
 import cislens.untrusted
 from cislens.errors import CislensError
+from cislens.evaluation.tasks.importers.bed import _sidecar
 from cislens.untrusted import inner_name, inside, npz_arrays, plain_bytes, zarr_array
 
 
@@ -155,3 +156,26 @@ def test_an_array_of_zarr_v2_is_not_opened_whose_filter_unpickles(tmp_path: Path
     with pytest.raises(CislensError):
         zarr_array(folder, (1,), "float32")
     assert not mark.exists()
+
+
+def test_labels_in_hdf5_are_numbers_of_the_file_itself(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "secret").write_bytes(bytes(range(64)))
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["y"] = np.ones(3)
+    path = tmp_path / "labels.h5"
+    with h5py.File(path, "w") as handle:
+        handle["y"] = np.ones((3, 2))
+        handle["linked"] = h5py.ExternalLink("other.h5", "y")
+        external = [(str(tmp_path / "secret"), 0, 64)]
+        handle.create_dataset("outside", (8,), "f8", external=external)
+        handle.create_dataset("huge", (10**12,), "f8", chunks=(1024,))
+        handle["words"] = ["a", "b"]
+        handle.create_group("group")
+    assert _sidecar(path, "y").shape == (3, 2)
+    for name in ("linked", "outside", "group"):
+        with pytest.raises(CislensError, match="is no dataset of this file itself"):
+            _sidecar(path, name)
+    for name in ("huge", "words"):
+        with pytest.raises(CislensError, match="expected numbers that fit into memory"):
+            _sidecar(path, name)

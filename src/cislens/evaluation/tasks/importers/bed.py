@@ -26,6 +26,7 @@ from cislens.genome.codes import reverse_complement
 from cislens.genome.reference import open_genome
 from cislens.recipes.task_basics import Parting
 from cislens.recipes.task_sections import BedLabelTask
+from cislens.untrusted import memory
 
 _PARTS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid",
           "dev": "valid", "test": "test"}  # fmt: skip
@@ -185,5 +186,14 @@ def _hdf5(path: Path, dataset: str) -> npt.NDArray[np.float64]:
     with h5py.File(path) as handle:
         if dataset not in handle:
             raise CislensError(f"{path} has no dataset {dataset!r}; it has {', '.join(handle)}.")
-        values = np.asarray(handle[dataset], np.float64)
+        held = handle[dataset]
+        own = isinstance(held, h5py.Dataset) and held.file.filename == handle.filename
+        if not own or held.external or held.is_virtual:
+            raise CislensError(f"{path}: {dataset!r} is no dataset of this file itself.")
+        if held.dtype.kind not in "fiub" or held.size * 8 > memory():
+            raise CislensError(
+                f"{path}: {dataset!r} is {held.dtype} {held.shape}, expected numbers that fit into "
+                "memory."
+            )
+        values = np.asarray(held, np.float64)
     return values.reshape(len(values), -1)
