@@ -24,7 +24,7 @@ def convert(loader: ProfileLoader) -> partial:
 
 
 def codes_of(loader: ProfileLoader, steps: int, interval: int, done: int) -> list[torch.Tensor]:
-    stream = StepStream(loader, convert(loader), steps, interval, lambda: done)
+    stream = StepStream(loader, [convert(loader)], steps, interval, lambda: done)
     return [batch.codes_BL for batch in stream]
 
 
@@ -46,7 +46,7 @@ def test_a_pass_begins_at_any_step_and_ends_with_its_interval(loader: ProfileLoa
 
 
 def test_what_was_fetched_and_not_used_comes_again(loader: ProfileLoader) -> None:
-    stream = StepStream(loader, convert(loader), 8, 8, lambda: 0)
+    stream = StepStream(loader, [convert(loader)], 8, 8, lambda: 0)
     ahead = next(iter(stream)).codes_BL
     assert torch.equal(next(iter(stream)).codes_BL, ahead)
 

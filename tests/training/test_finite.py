@@ -75,7 +75,7 @@ def stepped(folder: Path, places: Any = None) -> Slope:
         callbacks=[FiniteGuard(folder, loader, places)],
     )  # fmt: skip
     try:
-        trainer.fit(module, StepStream(loader, lambda batch: batch, 10, 10, lambda: 0))
+        trainer.fit(module, StepStream(loader, [lambda batch: batch], 10, 10, lambda: 0))
     finally:
         folder.joinpath("done").write_text(str(trainer.global_step))
     return objective
