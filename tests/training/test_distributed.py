@@ -165,7 +165,7 @@ def metrics_of(folder: Path) -> dict[tuple[Any, ...], float]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_two_processes_train_as_one(name: str, runs: tuple[Path, Path]) -> None:
-    """Each term and metric within 3e-4, each weight at the end within 3e-4.
+    """Each term and metric within 1e-3, each weight at the end within 3e-4.
 
     What divides by the spread of vectors or of a prediction, which is nearly nothing at the start,
     within 5 in a hundred.
@@ -174,7 +174,7 @@ def test_two_processes_train_as_one(name: str, runs: tuple[Path, Path]) -> None:
     assert one.keys() == two.keys()
     for key, expected in one.items():
         rough = any(word in key[2] for word in SPREAD) or (name in ROUGH and "loss" in key[2])
-        near = {"rel": 0.05, "abs": 0.02} if rough else {"rel": 3e-4, "abs": 1e-5}
+        near = {"rel": 0.05, "abs": 0.02} if rough else {"rel": 1e-3, "abs": 1e-5}
         assert two[key] == pytest.approx(expected, **near, nan_ok=True), key
     one_state, two_state = (load_file(run / name / "model" / "model.safetensors") for run in runs)
     for weight, expected in one_state.items():
