@@ -15,7 +15,7 @@ from cislens.objectives.profile import ProfileObjective
 from cislens.recipes.profiles import Objective
 from cislens.recipes.schema import TrainRecipe
 from cislens.signal.datacard import FILE_NAME, DataCard
-from cislens.signal.loader import ProfileLoader
+from cislens.signal.loader import ProfileBatch, ProfileLoader
 from cislens.signal.store import ProfileStore
 from cislens.training.course import recompute_activations
 from cislens.training.data import SpeciesLabels, to_tensors
@@ -84,6 +84,15 @@ class ProfileCourse(PartCourse):
         with atomic_path(folder / "experts.parquet") as aside:
             expert_use(model, self.passes()).write_parquet(aside)
         return {FILE_NAME: DataCard(self.store.length, self.start.tracks).to_json()}
+
+    def places(self, batch: ProfileBatch) -> list[str]:
+        """Species and 1-based positions of its windows, as browsers take them."""
+        places = [
+            f"{species} {chrom}:{start + 1}-{start + self.store.length}"
+            for species in self.store.species
+            for chrom, start in self.store.windows(species).select("chrom", "start").iter_rows()
+        ]
+        return [places[index] for index in batch.index_B]
 
     def facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {
