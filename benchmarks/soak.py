@@ -154,7 +154,7 @@ def killed(job: Job, folder: Path, moment: float, one: bool, outcome: Outcome) -
         if (code := ended(pid, os.WNOHANG)) is not None:
             return code
         time.sleep(0.002)
-    workers = children(pid)[-1:] if one else []
+    workers = workers_of(pid)[-1:] if one else []
     with contextlib.suppress(ProcessLookupError):  # it ended this very moment
         if workers:
             os.kill(workers[0], signal.SIGKILL)
@@ -166,6 +166,16 @@ def killed(job: Job, folder: Path, moment: float, one: bool, outcome: Outcome) -
         outcome.of_workers += len(workers) > 0
         outcome.moments.append(round(moment, 3))
     return None if code == -signal.SIGKILL else code
+
+
+def workers_of(pid: int) -> list[int]:
+    """Processes that do a job's units: all that it has started but Python's tracker."""
+    found = []
+    for child in children(pid):
+        with contextlib.suppress(OSError):
+            if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found
 
 
 def children(pid: int) -> list[int]:
@@ -217,6 +227,7 @@ def started(job: Job, folder: Path) -> int:
         log = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        del sys.modules["__main__"].__file__  # what workers import is the job, not this script
         sys.argv = ["cislens", *job.command, "--out", str(folder / job.out)]
         from cislens.cli.app import main as cislens
 

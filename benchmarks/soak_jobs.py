@@ -95,30 +95,32 @@ class Job:
     command: tuple[str, ...]
 
 
+_YEAST = ("--genome", GENOME, "--species", "yeast")
+EMBED = ("embed", "--model", "done/train/run", "--bed", "regions.bed", *_YEAST)
+VARIANTS = (
+    "variants", "done/train/run/model", "variants.tsv", *_YEAST,
+    "--background", "300", "--batch-size", "8",
+)  # fmt: skip
+PREDICT = (
+    "predict", "done/train/run/model", *_YEAST,
+    "--regions", "stretches.bed", "--format", "bigwig,parquet",
+)  # fmt: skip
+TWO = ("--engine", "local", "--workers", "2")
 # In an order in which each finds what it reads, left by an undisturbed run of one before it.
 JOBS = (
     Job("profile", "store", ("data", "profile", "data.yaml")),
-    Job("profile-2", "store", ("data", "profile", "data.yaml", "--workers", "2")),
+    Job("profile-2", "store", ("data", "profile", "data.yaml", *TWO)),
     Job("regions", "store", ("data", "regions", "regions.yaml")),
     Job("sequence", "store", ("data", "sequence", "sequence.yaml")),
     Job("train", "run", ("train", "train.yaml")),
     Job("distill", "run", ("train", "distill.yaml")),
-    Job(
-        "embed", "store",
-        ("embed", "--model", "done/train/run", "--bed", "regions.bed", "--genome", GENOME,
-         "--species", "yeast"),
-    ),
+    Job("embed", "store", EMBED),
+    Job("embed-2", "store", (*EMBED, *TWO)),
     Job("bench", "bench", ("bench", "bench.yaml")),
-    Job(
-        "variants", "scored",
-        ("variants", "done/train/run/model", "variants.tsv", "--genome", GENOME,
-         "--species", "yeast", "--background", "300", "--batch-size", "8"),
-    ),
-    Job(
-        "predict", "tracks",
-        ("predict", "done/train/run/model", "--genome", GENOME, "--species", "yeast",
-         "--regions", "stretches.bed", "--format", "bigwig,parquet"),
-    ),
+    Job("variants", "scored", VARIANTS),
+    Job("variants-2", "scored", (*VARIANTS, *TWO)),
+    Job("predict", "tracks", PREDICT),
+    Job("predict-2", "tracks", (*PREDICT, *TWO)),
 )  # fmt: skip
 
 
