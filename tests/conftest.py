@@ -1,5 +1,7 @@
 import gzip
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # As the command line does, before torch is loaded.
@@ -35,6 +37,32 @@ def core_data() -> Path:
     if folder is None:
         pytest.skip("the development data is not here: set CISLENS_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[str]:
+    """A server of this process that speaks S3; its address."""
+    moto = pytest.importorskip("moto.server", reason="moto of the `test` extra is missing")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = moto.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def bucket(object_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty folder in a bucket that the environment can read and write."""
+    fsspec = pytest.importorskip("fsspec")
+    for name, value in (
+        ("ACCESS_KEY_ID", "me"), ("SECRET_ACCESS_KEY", "secret"), ("ENDPOINT_URL", object_server),
+        ("DEFAULT_REGION", "us-east-1"), ("EC2_METADATA_DISABLED", "true"),
+    ):  # fmt: skip
+        monkeypatch.setenv(f"AWS_{name}", value)
+    files = fsspec.filesystem("s3", skip_instance_cache=True)
+    if not files.exists("bucket"):
+        files.mkdir("bucket")
+    return f"s3://bucket/{tmp_path.name}"
 
 
 @pytest.fixture(scope="session")

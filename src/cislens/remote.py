@@ -28,6 +28,12 @@ class Address(PosixPath):
     def __fspath__(self) -> str:
         return str(self)
 
+    def absolute(self) -> "Address":
+        return self
+
+    def resolve(self, strict: bool = False) -> "Address":
+        return self
+
 
 def place(path: str | os.PathLike[str]) -> Path:
     """The path; an `Address` if it is none of this machine. `file://` is of this machine."""
@@ -36,6 +42,21 @@ def place(path: str | os.PathLike[str]) -> Path:
     if scheme is None:
         return Path(text)
     return Path("/", text[scheme.end() :]) if scheme[1] == "file" else Address(text)
+
+
+def local(path: str | os.PathLike[str], what: str) -> Path:
+    """The path, of this machine.
+
+    Raises:
+        CislensError: if it is an address; `what` is what cannot be there.
+    """
+    found = place(path)
+    if isinstance(found, Address):
+        raise CislensError(
+            f"{found}: {what} is kept in a folder of this machine, not at an address; name a "
+            "folder. Only profile stores can be anywhere."
+        )
+    return found
 
 
 class Remote:

@@ -1,12 +1,10 @@
 """Stores at addresses, on a server of this machine that speaks S3."""
 
 import hashlib
-import logging
 import pickle
 
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 
 from cislens.errors import CislensError, MissingFileError
 from cislens.files import file_digest
@@ -20,30 +18,6 @@ from cislens.signal.plan import plan_profile_store
 from cislens.signal.resuming import UnitsLeft
 from cislens.signal.sharing import Part
 from cislens.signal.store import ProfileStore
-
-
-@pytest.fixture(scope="module")
-def server():
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
-
-
-@pytest.fixture
-def bucket(server, tmp_path, monkeypatch):
-    """The address of an empty folder in a bucket, and what reads and writes there."""
-    fsspec = pytest.importorskip("fsspec")
-    for name, value in (
-        ("ACCESS_KEY_ID", "me"), ("SECRET_ACCESS_KEY", "secret"), ("ENDPOINT_URL", server),
-        ("DEFAULT_REGION", "us-east-1"), ("EC2_METADATA_DISABLED", "true"),
-    ):  # fmt: skip
-        monkeypatch.setenv(f"AWS_{name}", value)
-    files = fsspec.filesystem("s3", skip_instance_cache=True)
-    if not files.exists("bucket"):
-        files.mkdir("bucket")
-    return f"s3://bucket/{tmp_path.name}"
 
 
 def planned(toy):

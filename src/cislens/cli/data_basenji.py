@@ -8,6 +8,7 @@ import typer
 
 from cislens.cli.options import AsJson, DryRun, EngineName, Workers, answer
 from cislens.errors import CislensError
+from cislens.remote import local
 
 if TYPE_CHECKING:
     from cislens.signal.basenji_plan import BasenjiSource
@@ -59,6 +60,7 @@ def command(
     from cislens.signal.basenji_import import import_basenji
     from cislens.signal.basenji_plan import plan_import
 
+    out = local(out, "an import")
     sources = _sources(folders, species, targets or [], genome or [])
     plan = plan_import(sources, bin_size=bin_size, crop=crop, length=length, margin=margin)
     result = {"store": str(out), **plan.describe()}

@@ -11,6 +11,7 @@ from cislens.errors import CislensError
 from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.regions import RegionRecipe
+from cislens.remote import local
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,7 @@ def command(
     from cislens.scale.engines import engine_of
     from cislens.signal.sharing import read_part
 
+    out = local(out, "a region store")
     by, share = engine_of(engine, workers), read_part(part)
     read = read_recipe(recipe_path(_PACKAGED, recipe), RegionRecipe)
     if seed is not None:

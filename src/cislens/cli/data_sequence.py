@@ -9,6 +9,7 @@ from cislens.cli.options import AsJson, DryRun, EngineName, PartOf, Seed, Worker
 from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.sequence import SequenceRecipe, SequenceSplit
+from cislens.remote import local, place
 
 _PACKAGED = "data"
 SUFFIX = "-sequence"  # of the names of packaged recipes
@@ -42,12 +43,13 @@ def command(
     from cislens.sequence.store import SequenceStore
     from cislens.signal.sharing import read_part
 
+    out = local(out, "a sequence store")
     by, share = engine_of(engine, workers), read_part(part)
     read = read_recipe(recipe_path(_PACKAGED, recipe), SequenceRecipe)
     if seed is not None:
         read = read.model_copy(update={"seed": seed})
     if parts_of is not None:
-        split = SequenceSplit(store=parts_of.absolute(), exclude=read.split.exclude)
+        split = SequenceSplit(store=place(parts_of).absolute(), exclude=read.split.exclude)
         read = read.model_copy(update={"split": split})
     result: dict[str, Any] = {"store": str(out)}
     if dry_run:

@@ -171,7 +171,7 @@ def _recipe(
         raise CislensError(f"--split {split!r} is none of {', '.join(_PARTS)}.")
     opened = ProfileStore.open(store)
     values = {
-        "store": store.resolve(), "store_digest": opened.digest, "arms": arms,
+        "store": opened.path.resolve(), "store_digest": opened.digest, "arms": arms,
         "weights": _weights(arms), "split": split, "average": average, "draws": draws, "seed": seed,
     }  # fmt: skip
     return read_section(values, EvaluateRecipe, "the command line")

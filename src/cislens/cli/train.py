@@ -12,6 +12,7 @@ from cislens.recipes.objectives import OBJECTIVES, MixtureTerms
 from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import TrainRecipe
+from cislens.remote import place
 
 if TYPE_CHECKING:
     from cislens.training.fit import Run
@@ -124,9 +125,9 @@ def _stores(given: list[str]) -> tuple[dict[str, Path], Path | None]:
     for each in given:
         name, equals, folder = each.partition("=")
         if equals and name in OBJECTIVES:
-            of_parts[name] = Path(folder).resolve()
+            of_parts[name] = place(folder).resolve()
         elif whole is None:
-            whole = Path(each).resolve()
+            whole = place(each).resolve()
         else:
             raise CislensError(
                 f"--store {each}: {whole} is the store of the recipe already; that of a part of a "

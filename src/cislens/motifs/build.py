@@ -38,6 +38,7 @@ from cislens.motifs.store import (
     RegionStore,
 )
 from cislens.recipes.regions import RegionRecipe
+from cislens.remote import local
 from cislens.signal.checks import Written, write_checks
 from cislens.signal.manifests import MANIFEST, file_entries, manifest_text
 from cislens.signal.resuming import DoUnit, UnitsLeft, accepted, build
@@ -80,7 +81,7 @@ def finished_store(recipe: RegionRecipe, out: str | os.PathLike[str]) -> RegionS
     Raises:
         CislensError: if `out` is something else.
     """
-    out = Path(out)
+    out = local(out, "a region store")
     if not out.exists():
         return None
     store = RegionStore.open(out)
@@ -118,7 +119,7 @@ def build_part(
     Raises:
         CislensError: as `build_planned`.
     """
-    out = Path(out)
+    out = local(out, "a region store")
     if out.exists():
         store = RegionStore.open(out)
         accepted(store, store.manifest["plan_digest"] == plan.digest, "region")

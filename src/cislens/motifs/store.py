@@ -24,6 +24,7 @@ from cislens.motifs.channels import (
     log_valid_share,
     motif_channel,
 )
+from cislens.remote import local
 from cislens.signal.checks import read_checks
 from cislens.signal.manifests import checked_manifest, interval_names, verify_files
 from cislens.signal.shards import ArrayLayout, RowArray
@@ -102,7 +103,7 @@ class RegionStore:
             CislensError: if the build did not finish, a file is missing or of another size, the
                 folder is no region store, or another version of cislens wrote it.
         """
-        path = Path(path)
+        path = local(path, "a region store")
         with undamaged("region store", path):
             manifest, digest = checked_manifest(path, "region", SCHEMA_VERSION)
             return cls(path, manifest, digest)

@@ -20,6 +20,7 @@ from cislens.files import atomic_path, write_atomic
 from cislens.genome.codes import N
 from cislens.genome.reference import Genome
 from cislens.recipes.sequence import SequenceRecipe
+from cislens.remote import local
 from cislens.sequence.plan import SequencePlan, SpeciesPlan, inputs, plan_sequences, settings
 from cislens.sequence.store import (
     BASES,
@@ -62,7 +63,7 @@ def finished_store(recipe: SequenceRecipe, out: str | os.PathLike[str]) -> Seque
     Raises:
         CislensError: if `out` is something else.
     """
-    out = Path(out)
+    out = local(out, "a sequence store")
     if not out.exists():
         return None
     store = SequenceStore.open(out)
@@ -97,7 +98,7 @@ def build_part(
     Raises:
         CislensError: as `build_planned`.
     """
-    out = Path(out)
+    out = local(out, "a sequence store")
     if out.exists():
         store = SequenceStore.open(out)
         accepted(store, store.manifest["plan_digest"] == plan.digest, "sequence")

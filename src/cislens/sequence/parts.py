@@ -19,6 +19,7 @@ from cislens.genome.splits import TEST, TRAIN, VALID, split_by_chromosome, split
 from cislens.motifs.store import FORMAT as REGIONS
 from cislens.motifs.store import RegionStore
 from cislens.recipes.sequence import SequenceSplit
+from cislens.remote import Address, place
 from cislens.sequence.store import FORMAT as SEQUENCES
 from cislens.sequence.store import SequenceStore
 from cislens.signal.store import ProfileStore
@@ -165,6 +166,9 @@ def open_any_store(path: str | os.PathLike[str]) -> AnyStore:
         MissingFileError: if there is nothing.
         CislensError: as their `open`.
     """
+    path = place(path)
+    if isinstance(path, Address):
+        return ProfileStore.open(path)
     found = manifest_format(require_file(path, "store"))
     if found == REGIONS:
         return RegionStore.open(path)

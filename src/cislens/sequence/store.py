@@ -17,6 +17,7 @@ from cislens.errors import CislensError, nearest
 from cislens.files import read_parquet, undamaged
 from cislens.genome.codes import Codes, N
 from cislens.genome.haplotypes import Haplotypes
+from cislens.remote import local
 from cislens.sequence.batch import Bools
 from cislens.sequence.probe import NOT_ASKED, Probe
 from cislens.signal.manifests import MANIFEST, checked_manifest, species_folder, verify_files
@@ -81,7 +82,7 @@ class SequenceStore:
             CislensError: if the build did not finish, a file is missing or of another size, the
                 folder is no sequence store, or another version of cislens wrote it.
         """
-        path = Path(path)
+        path = local(path, "a sequence store")
         if path.exists() and not (path / MANIFEST).is_file():
             raise CislensError(
                 f"{path} has no {MANIFEST}: it is not a sequence store, or one that was not "

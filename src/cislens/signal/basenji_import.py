@@ -23,6 +23,7 @@ from cislens.errors import CislensError
 from cislens.files import write_atomic
 from cislens.genome.codes import Codes, N
 from cislens.progress import track as progress
+from cislens.remote import local
 from cislens.signal.basenji import SPLITS, UNPLACED, decode_record
 from cislens.signal.basenji_plan import BasenjiSource, ImportPlan
 from cislens.signal.checks import Written, write_checks
@@ -47,7 +48,7 @@ def import_basenji(
             sequence that is not the genome's, or more or fewer records than the folder says. File
             and record are named.
     """
-    out = Path(out)
+    out = local(out, "an import")
     if out.exists():
         store = ProfileStore.open(out)
         return accepted(store, store.manifest["plan_digest"] == plan.digest, "profile")
