@@ -32,6 +32,7 @@ GROUND = {
     "errors",
     "extras",
     "files",
+    "parquet_pages",
     "prefetch",
     "progress",
     "randomness",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cislens.errors import CislensError, MissingFileError
+from cislens.parquet_pages import check_pages
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,15 +69,18 @@ def read_parquet(path: str | os.PathLike[str], what: str) -> "pl.DataFrame":
     import polars as pl
 
     path = require_file(path, what)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
+        check_pages(path, memory)
         # A column of one value is a few bytes however many rows it claims.
         table = pl.scan_parquet(path, glob=False)
         rows = table.select(pl.len()).collect().item()
-        needed = rows * 8 * len(table.collect_schema())
-        if needed > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+        if rows * 8 * len(table.collect_schema()) > memory:
             raise CislensError(f"{what} {path} has {rows:,} rows, more than this machine holds.")
         return pl.read_parquet(path, glob=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except CislensError:
+        raise
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
         raise CislensError(f"{what} {path} is no readable parquet file: {error}.") from None
 
 

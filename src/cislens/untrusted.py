@@ -8,6 +8,7 @@ import gzip
 import json
 import math
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -129,7 +130,7 @@ def npz_arrays(
 # What damage to an archive of arrays comes out as, besides KeyError for an array that it lacks.
 _DAMAGED = (
     OSError, ValueError, KeyError, EOFError, AttributeError, NotImplementedError, RuntimeError,
-    SyntaxError, TypeError, zipfile.BadZipFile, zlib.error,
+    SyntaxError, TypeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 """Good inputs of each text format, small, and what once made a reader crash or hang (`CASES`)."""
 
 import gzip
+import io
+import zipfile
 
 CHROMS = {"chr1": 3000, "chr2": 2000, "chr3": 2000, "chrM": 500}
 # Bases that the variants below say are there, 0-based.
@@ -146,6 +148,16 @@ _YAML = (
     b"\x00",
 )
 
+
+def _archived(header: bytes) -> bytes:
+    """An archive of one array with that header."""
+    found = io.BytesIO()
+    with zipfile.ZipFile(found, "w") as archive:
+        array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+        archive.writestr("sd_T.npy", array)
+    return found.getvalue()
+
+
 CASES: dict[str, tuple[bytes, ...]] = {
     "BED12": (
         b"chr1\t10\t200\tt1\t0\t+\t10\t200\t0\t2\t40,\t0,140,\n",
@@ -159,7 +171,12 @@ CASES: dict[str, tuple[bytes, ...]] = {
     ),
     "GFF3": ("chr1\tx\texon\t1\t\u2460\t.\t+\t.\tParent=t1\n".encode(),),
     "variants tsv": (b"chrom\tpos\tref\talt\nchr1\t9223372036854775807\tA\tG\n",),
-    "variants vcf": (gzip.compress(VCF[0]),),
+    "variants vcf": (
+        gzip.compress(VCF[0]),
+        VCF[1].replace(b"REF", b"rEF"),
+        VCF[1].replace(b"ALT", b"aLT"),
+    ),
+    "variants vcf, streamed": (VCF[0].replace(b"length=3000", b"length=" + b"9" * 5000),),
     "genotypes": (gzip.compress(VCF[0]),),
     "haplotypes": (gzip.compress(VCF[0]),),
     "track table": (
@@ -167,6 +184,10 @@ CASES: dict[str, tuple[bytes, ...]] = {
         b"id\tfile\tspecies\na\ta\x00.bw\tyeast\n",
         b'id\tfile\tspecies\n"' + b"a" * 140_000 + b'"\ta.bw\tyeast\n',
     ),
+    "counts": (b"chrom,start,end,c1\nchr1,10,60,5\nNA,5,45,2\n",),
+    "fragments": (b"chr1\t70\t200\tAAC-1\t1\n\t70\t200\tAAC-1\t1\n",),
+    "labelled FASTA": (LABELLED_FASTA[0][:22] * 120 + b">chr1:0-8(+)|1\nACGTACGT\n",),
+    "region store: constants.npz": (_archived(b"{'descr': (\n"),),
     "sequence recipe": (b"genomes: {yeast: " + b"A" * 3000 + b"}\n",),
     "bench recipe": (b"suites: [" + b"A" * 3000 + b"]\n",),
     "task table": (b"seq,label\nACGT,1111111111111111111111111\nACGT,1e30\n",),
@@ -197,10 +218,15 @@ CASES: dict[str, tuple[bytes, ...]] = {
         b"[" * 100_000,
     ),
     "region store: manifest.json": (b'{"format": "cislens region store", "schema_version": 1}',),
+    "embeddings: manifest.json": (b"[" * 100_000,),
     "sequence store: manifest.json": (
         b'{"format": "cislens sequence store", "schema_version": 1, "files": "x"}',
     ),
     "task: task_hash": (b"\xc1",),
+    "task: card.yaml": (
+        CARD[0].replace(b"window: 8", b"window: " + b"1" * 25),
+        CARD[0].replace(b"window: 8", b"window: 9223372036854775808"),
+    ),
     "model: config.json": (
         b'{"model_type": {}}',
         b'{"format": "\\ud83e"}',
@@ -219,6 +245,7 @@ CASES: dict[str, tuple[bytes, ...]] = {
         b'{"model": {"vocab": {"A": 0}}, "added_tokens": [{"id": 4}]}',
         b'{"model": {"vocab": {"A": 0}}, "added_tokens": true}',
         b'{"model": [], "added_tokens": []}',
+        b'{"model": ' + b"[" * 100_000,
     ),
     "task card": _YAML,
 }

@@ -125,7 +125,7 @@ def _require_place(prediction: Prediction) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise CislensError(f"{path} is damaged or no file of cislens; choose another folder.")

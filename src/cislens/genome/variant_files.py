@@ -183,6 +183,7 @@ def _bcf_table(path: Path) -> pl.DataFrame:
 def _vcf_alleles(path: Path, table: pl.DataFrame, info: Sequence[str]) -> pl.DataFrame:
     if tuple(name.upper() for name in table.columns[:8]) != _VCF_COLUMNS:
         raise CislensError(f"{path} has no VCF header line (#CHROM POS ID REF ALT ...).")
+    table = table.select(pl.nth(at).alias(name) for at, name in enumerate(_VCF_COLUMNS))
     taken = sorted({*KEYS, "id", "filter", ROW} & set(info))
     if taken:
         raise CislensError(f"INFO key {taken[0]!r} has the name of a column of variant tables.")

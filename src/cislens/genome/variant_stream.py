@@ -24,6 +24,8 @@ from cislens.genome.variant_files import (
     require_complete,
     whole_numbers,
 )
+from cislens.parquet_pages import check_pages
+from cislens.untrusted import memory
 
 _BLOCK = 1 << 22  # bytes of text parsed at once
 _RECORDS = 20_000  # records of a BCF parsed at once
@@ -268,7 +270,8 @@ def _parsed(
 
 def _parquet_parts(path: Path, columns: Mapping[str, str], chunk: int) -> Iterator[pl.DataFrame]:
     try:
-        lazy = pl.scan_parquet(path)
+        check_pages(path, memory())
+        lazy = pl.scan_parquet(path, glob=False)
         found = find_columns(path, lazy.collect_schema().names(), columns)
         total = int(lazy.select(pl.len()).collect().item())
         picked = lazy.select(pl.col(name).alias(role) for name, role in found.items())
@@ -279,7 +282,9 @@ def _parquet_parts(path: Path, columns: Mapping[str, str], chunk: int) -> Iterat
             yield part.with_columns(pl.col("chrom", "id", "ref", "alt").cast(pl.String)).select(
                 ROW, "chrom", "pos", "id", "ref", "alt"
             )
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except CislensError:
+        raise
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
         raise CislensError(f"{path} is no readable parquet table: {error}.") from None
 
 
@@ -289,7 +294,7 @@ def _header(text: str) -> VariantHeader:
     for line in text.splitlines():
         if line.startswith("##contig="):
             name = re.search(r"[<,]ID=([^,>]+)", line)
-            length = re.search(r"[<,]length=(\d+)", line)
+            length = re.search(r"[<,]length=(\d{1,18})(?!\d)", line)
             if name and length:
                 contigs[name[1]] = int(length[1])
             build = re.search(r"[<,]assembly=\"?([^,>\"]+)", line)

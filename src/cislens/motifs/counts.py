@@ -172,9 +172,8 @@ def _with_places(path: Path, table: pl.DataFrame, assembly: str) -> tuple[pl.Dat
         places = table.with_columns(parts).with_columns(
             pl.col("start", "end").cast(pl.Int64, strict=False)
         )
-    ill = places.filter(
-        ~((pl.col("start") >= 0) & (pl.col("start") < pl.col("end"))).fill_null(False)
-    )
+    inside = (pl.col("start") >= 0) & (pl.col("start") < pl.col("end"))
+    ill = places.filter(~inside.fill_null(False) | pl.col("chrom").is_null())
     if ill.height:
         given = ill[column] if column else ill.select(place_key()).to_series()
         raise CislensError(

@@ -128,11 +128,11 @@ def _parsed(path: Path, text: bytes, number: int) -> pl.DataFrame:
     table = table.with_columns(pl.col("start", "end").cast(pl.Int64, strict=False))
     table = table.with_row_index("row", offset=number)
     start, end = table["start"], table["end"]
-    bad = (start.is_null() | end.is_null() | (start < 0) | (start >= end)).arg_true()
-    if len(bad):
-        first = table.row(int(bad[0]), named=True)
+    bad = table["chrom"].is_null() | start.is_null() | end.is_null() | (start < 0) | (start >= end)
+    if bad.any():
+        at = int(bad.arg_max() or 0)
         raise CislensError(
-            f"{path} line {first['row']}: {text.splitlines()[int(bad[0])].decode()!r} is no "
+            f"{path} line {number + at}: {text.splitlines()[at].decode()!r} is no "
             "fragment; expected `chrom, start, end` separated by tabs, 0 <= start < end."
         )
     return table.with_columns(pl.col("chrom").cast(pl.Categorical))

@@ -16,7 +16,14 @@ import torch
 
 import cislens
 from cislens.errors import CislensError, nearest
-from cislens.files import atomic_path, claimed, file_digest, read_parquet, write_atomic
+from cislens.files import (
+    atomic_path,
+    claimed,
+    file_digest,
+    read_json,
+    read_parquet,
+    write_atomic,
+)
 from cislens.genome.codes import one_hot
 from cislens.models.genebert.contract import RegionContext
 from cislens.models.genebert.multimodal import MultimodalModel
@@ -153,8 +160,8 @@ def read_joint(folder: str | os.PathLike[str], cell: str) -> tuple[pl.DataFrame,
         CislensError: if the folder was not finished or has no such cell type.
     """
     path = Path(folder) / "manifest.json"
-    manifest = json.loads(path.read_text()) if path.exists() else {}
-    if manifest.get("format") != FORMAT:
+    manifest = read_json(path, "manifest of the embeddings") if path.exists() else {}
+    if manifest.get("format") != FORMAT or not isinstance(manifest.get("cells"), dict):
         raise CislensError(f"{folder} holds no finished embeddings of cell types.")
     if cell not in manifest["cells"]:
         raise CislensError(

@@ -295,7 +295,7 @@ def _read_manifest(path: Path) -> tuple[dict[str, Any], str]:
     data = file.read_bytes()
     try:
         manifest = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise damaged(path, f"{MANIFEST} is not JSON") from None
     contract = manifest.get("contract") if isinstance(manifest, dict) else None
     if contract != CONTRACT:

@@ -156,7 +156,7 @@ def _manifest_of(
         )
     try:
         manifest = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CislensError(f"{file} is not JSON; the store is damaged, build it again.") from None
     if not isinstance(manifest, dict) or manifest.get("format") != f"cislens {kind} store":
         raise CislensError(f"{file} is not the manifest of a cislens {kind} store.")

@@ -18,8 +18,8 @@ from typing import Any, Literal, NoReturn
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from cislens.errors import CislensError, CollapseError
-from cislens.files import atomic_path, write_atomic
+from cislens.errors import CollapseError
+from cislens.files import atomic_path, read_json, write_atomic
 from cislens.nn.gathering import alone
 from cislens.recipes.schema import Training
 from cislens.training.module import ObjectiveModule
@@ -292,11 +292,7 @@ def read_collapse(folder: Path) -> dict[str, Any] | None:
     path = folder / REPORT
     if not path.exists():
         return None
-    try:
-        report: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise CislensError(f"{path} is not JSON ({error}); restore the run folder.") from None
-    return report
+    return read_json(path, "collapse report")
 
 
 def refuse_collapsed(folder: Path) -> None:

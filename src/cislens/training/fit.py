@@ -18,8 +18,7 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
-from cislens.errors import CislensError
-from cislens.files import write_atomic
+from cislens.files import read_json, write_atomic
 from cislens.logs import LOG, logged, told
 from cislens.recipes.reading import check_claim, claim_folder
 from cislens.recipes.schema import TrainRecipe
@@ -28,7 +27,7 @@ from cislens.training.checkpoint import BestCheckpoint, WholeFiles, newest
 from cislens.training.collapse import refuse_collapsed
 from cislens.training.course import Course
 from cislens.training.courses import course_of
-from cislens.training.devices import Devices, held, requeued, require_even
+from cislens.training.devices import Devices, StopsAtOnce, held, requeued, require_even
 from cislens.training.finite import FiniteGuard
 from cislens.training.ledger import step_flops
 from cislens.training.manifest import Spent, run_manifest
@@ -65,10 +64,7 @@ class Run:
         path = folder / "manifest.json"
         if not path.exists():
             return None
-        try:
-            return cls(folder, json.loads(path.read_text()))
-        except ValueError as error:
-            raise CislensError(f"{path} is not JSON ({error}); restore the run folder.") from None
+        return cls(folder, read_json(path, "manifest of the run"))
 
 
 def fit(recipe: TrainRecipe, folder: Path) -> Run:
@@ -104,7 +100,9 @@ def _train(recipe: TrainRecipe, folder: Path, course: Course) -> Run:
     finite = FiniteGuard(folder, course.loader, course.places)
     guards = (finite, *course.guards(folder))
     trainer = _trainer(
-        recipe, folder, [*means, *gathered, *course.watches, monitor, performance, *guards, best]
+        recipe,
+        folder,
+        [StopsAtOnce(), *means, *gathered, *course.watches, monitor, performance, *guards, best],
     )
     place = (trainer.global_rank, trainer.world_size)
     seed_everything(recipe.seed, verbose=False)

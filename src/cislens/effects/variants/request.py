@@ -111,7 +111,7 @@ def require_own(out: Path, manifest: dict[str, Any]) -> None:
         return
     try:
         found = json.loads(path.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         found = {}
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise CislensError(f"{out} holds something else than scored variants; give another folder.")
@@ -127,6 +127,7 @@ def require_own(out: Path, manifest: dict[str, Any]) -> None:
 
 def _flat(manifest: dict[str, Any]) -> dict[str, Any]:
     """One level, the settings and the model as they are called."""
-    settings = manifest.get("settings", {})
+    given = manifest.get("settings")
+    settings = given if isinstance(given, dict) else {}
     rest = {key: value for key, value in manifest.items() if key != "settings"}
     return rest | {f"--{key.replace('_', '-')}": value for key, value in settings.items()}

@@ -225,7 +225,7 @@ def check_parity(embedding: LanguageModelEmbedding, path: Path) -> None:
         stored = json.loads(path.read_text(encoding="utf-8"))
         sequences = [encode(text) for text in stored["sequences"]]
         expected = np.array(stored["mean_bp"], dtype=np.float32)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise CislensError(f"{path} is damaged ({error!r}); remove or restore it.") from None
     found = embedding.embed(sequences, None, stranded=True)
     if found.shape != expected.shape:

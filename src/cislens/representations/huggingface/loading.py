@@ -31,7 +31,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = require_file(require_file(folder, "model folder") / "config.json", "model configuration")
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CislensError(f"{path} is not JSON ({error}); restore the folder.") from None
     if not isinstance(stored, dict):
         raise CislensError(f"{path} is no JSON object; restore the folder.")

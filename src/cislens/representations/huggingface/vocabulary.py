@@ -120,7 +120,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise MissingFileError(f"{path} does not exist; copy it from where the weights are.")
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CislensError(f"{path} is not JSON ({error}); restore the folder.") from None
     if not isinstance(stored, dict):
         raise CislensError(f"{path} is no JSON object; restore the folder.")

@@ -100,7 +100,7 @@ def _records(path: Path) -> Table:
             sequences[-1].append(line.strip())
     if not found:
         raise CislensError(f"{path} holds no record.")
-    frame = pl.DataFrame(found, schema=["name", "chrom", "start", "end", "strand", "label", "line"])
-    return _Records(path, frame.cast(pl.String).with_columns(
+    frame = pl.DataFrame(found, schema=dict.fromkeys((*_HEADER.groupindex, "line"), pl.String))
+    return _Records(path, frame.with_columns(
         sequence=pl.Series(np.array(["".join(lines) for lines in sequences], object).tolist())
     ))  # fmt: skip
