@@ -93,9 +93,12 @@ class Remote:
             CislensError: also if an object is shorter than that.
         """
         with self._told("read", names[0] if names else ""):
-            found: list[bytes] = self._files.cat_ranges(
+            found: list[Any] = self._files.cat_ranges(
                 [self._at(name) for name in names], list(starts), list(ends)
             )
+            for data in found:
+                if isinstance(data, BaseException):  # as which fsspec gives what went wrong
+                    raise data
         for name, data, start, end in zip(names, found, starts, ends, strict=True):
             if len(data) != end - start:
                 raise CislensError(

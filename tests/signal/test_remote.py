@@ -102,6 +102,8 @@ def test_a_store_built_and_read_there_is_the_one_built_here(toy, bucket, monkeyp
         ProfileStore.open(bucket)
     with pytest.raises(CislensError, match=r"targets/c/0/0/0 is truncated: it gave"):
         Remote(Address(bucket)).ranges(["species/toy/targets/c/0/0/0"], [0], [1 << 20])
+    with pytest.raises(MissingFileError, match=r"cannot read .*: there is no such object"):
+        Remote(Address(bucket)).ranges(["species/toy/targets/c/9/0/0"], [0], [1])
     damage(bucket, "species/toy/targets/c/0/0/0", lambda data: b"\7" + data[1:] + b"\0")
     chrom, start, end = here.windows("toy").row(0)[:3]
     with pytest.raises(CislensError, match=rf"targets is damaged: .* {chrom}:{start}-{end} is"):
