@@ -5,6 +5,7 @@ reads; without them a run takes every GPU of this machine, or the CPU.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cislens.errors import CislensError
 from cislens.files import claimed, clear_partial
@@ -120,3 +122,15 @@ def requeued(training: Training) -> list[Any]:
     if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
         return []
     return [SLURMEnvironment(auto_requeue=training.accumulate == 1)]
+
+
+class StopsAtOnce(Callback):
+    """Under torchrun a process that is told to stop does so at once.
+
+    Lightning would first tell the others, which are gone when one of them has died, and torchrun
+    waits for half a minute before it kills; a run goes on from its last checkpoint either way.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if TorchElasticEnvironment.detect():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

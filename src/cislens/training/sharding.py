@@ -73,6 +73,13 @@ class Sharded(DDPStrategy):
                 self.lightning_module, optimizer, optim_state_dict=state, options=_GIVEN
             )
 
+    def teardown(self) -> None:
+        """Leave the shares where they are: after an error some weights are whole and stay so."""
+        assert self.accelerator is not None
+        self.precision_plugin.teardown()
+        self.accelerator.teardown()
+        self.checkpoint_io.teardown()
+
 
 def own(values: Sequence[Tensor]) -> list[Tensor]:
     """What this process holds of each value: its share, or all of it."""
