@@ -21,6 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from cislens.errors import CislensError
 from cislens.progress import track
+from cislens.usage import cores
 
 logger = logging.getLogger("cislens")
 
@@ -101,6 +102,7 @@ class LocalEngine:
     def run(self, job: Job[Unit], units: Sequence[Unit], doing: str, *, gpu: bool = False) -> None:
         """As `Engine.run`; which GPU is its own, a worker knows by its number."""
         if self.workers == 1 or len(units) < 2:
+            _say_what_is_idle(doing, len(units), gpu)
             work = job(Worker()) if units else None
             for unit in track(units, doing):
                 assert work is not None
@@ -148,6 +150,12 @@ class LocalEngine:
                 raise
 
 
+def _say_what_is_idle(doing: str, units: int, gpu: bool) -> None:
+    idle = min(cores(), units) - 1
+    if idle > 0 and not gpu:
+        logger.info("%s: one core works; --workers %d would be quicker", doing, idle + 1)
+
+
 HERE = LocalEngine()  # this process alone
 
 
@@ -168,7 +176,7 @@ def packed(job: Job[Unit], doing: str) -> bytes:
 
 def threads_of(workers: int) -> int:
     """Threads for each of so many workers of one machine."""
-    return max(1, len(os.sched_getaffinity(0)) // workers)
+    return max(1, cores() // workers)
 
 
 def too_many_deaths(doing: str, workers: int) -> CislensError:

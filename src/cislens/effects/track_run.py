@@ -40,7 +40,7 @@ PARTS, SETTINGS, MANIFEST, TRACKS = ".parts", "settings.json", "manifest.json", 
 
 # A stretch is what an interruption costs at most, and what is held in memory.
 _STRETCH_BYTES = 32 << 20
-_STRETCH_WINDOWS = 512
+_STRETCH_WINDOWS = 64
 
 
 @dataclass(frozen=True)
