@@ -152,8 +152,8 @@ def expert_terms(model: ProfileModel, settings: PlusTerms | PublishedTerms) -> E
 
 def windows_by_species(output: ProfileOutput, species: tuple[str, ...]) -> Tensor:
     """Number of windows of each of the model's species in a batch, (S,) fp32."""
-    counts = [len(output.tracks[name]) if name in output.tracks else 0 for name in species]
-    return torch.tensor(counts, dtype=torch.float32, device=output.embedding.values_BND.device)
+    counts = [float(len(output.tracks.get(name, ()))) for name in species]
+    return torch.tensor(counts, device=output.embedding.values_BND.device)
 
 
 def _several_species(routing: Routing, species: int) -> bool:
