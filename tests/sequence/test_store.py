@@ -2,6 +2,7 @@
 
 import shutil
 
+import google_crc32c
 import numpy as np
 import polars as pl
 import pytest
@@ -12,6 +13,7 @@ from cislens.errors import CislensError, MissingFileError
 from cislens.genome.codes import N, decode
 from cislens.genome.reference import open_genome
 from cislens.recipes.sequence import SequenceRecipe, SequenceSplit
+from cislens.sequence import bases as piecewise
 from cislens.sequence import build, mappable, parts
 from cislens.sequence.build import build_sequences, finished_store
 from cislens.sequence.plan import plan_sequences
@@ -321,3 +323,30 @@ def test_bad_genomes_and_files_are_refused(recipe, tmp_path, caplog):
     with pytest.raises(CislensError, match=r"has no species 'other', whose parts"):
         split = SequenceSplit(store=store.path)
         plan_sequences(recipe(genomes={"other": recipe().genomes["toy"]}, split=split))
+
+
+def test_a_flipped_bit_is_noticed_by_who_reads_it_and_named(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(piecewise, "PIECE", 1 << 12)
+    build_sequences(recipe(), tmp_path / "store")
+    file = tmp_path / "store" / "species" / "toy" / "bases" / "c" / "0"
+    checks = np.fromfile(file.parents[2] / "bases.crc32c", "<u4")
+    data = bytearray(file.read_bytes())
+    assert checks.size == -(-len(data) // 4096)
+    assert checks[1] == google_crc32c.value(bytes(data[4096:8192]))
+    data[70_000 + 9_000 + 5] ^= 1  # base 5 of c2, in a piece that also holds the end of `none`
+    file.write_bytes(data)
+    store = SequenceStore.open(tmp_path / "store")
+    sound = np.array([0, 0, 0, 5]), np.array([-20, 5_000, 69_900, 8_990])
+    for _ in range(2):
+        store.cut("toy", *sound, 100)
+        store.cut("toy", np.array([2, 0]), np.array([4_000, 60_000]), 9_000)
+        for chrom, start in ((2, 0), (1, 8_950), (2, -95)):
+            with pytest.raises(CislensError, match=r"bases is damaged: .* none:\d+-9000, c2:0-\d+"):
+                store.cut("toy", np.array([chrom]), np.array([start]), 100)
+    with pytest.raises(
+        CislensError, match=r"bases/c/0 is damaged: .* Damaged in its array: none:\d+-9000, c2:0-"
+    ):
+        store.verify()
+    (file.parents[2] / "bases.crc32c").write_bytes(b"")
+    with pytest.raises(CislensError, match=r"truncated or damaged: species/toy/bases\.crc32c"):
+        SequenceStore.open(tmp_path / "store")

@@ -21,6 +21,7 @@ from cislens.genome.codes import N
 from cislens.genome.reference import Genome
 from cislens.recipes.sequence import SequenceRecipe
 from cislens.remote import local
+from cislens.sequence.bases import write_piece_checks
 from cislens.sequence.plan import SequencePlan, SpeciesPlan, inputs, plan_sequences, settings
 from cislens.sequence.store import (
     BASES,
@@ -154,6 +155,7 @@ def _write(store: Path, name: str, part: SpeciesPlan) -> dict[str, Known]:
                 data = _marked(part.genome, chrom, start, min(start + _PIECE, size))
                 handle.write(data)
                 digest.update(data)
+    write_piece_checks(folder / BASES, bases_file(folder))
     if part.probe is not None:
         part.probe.table().write_parquet(folder / PROBE)
     if part.haplotypes is not None:

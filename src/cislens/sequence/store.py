@@ -18,6 +18,7 @@ from cislens.files import read_parquet, undamaged
 from cislens.genome.codes import Codes, N
 from cislens.genome.haplotypes import Haplotypes
 from cislens.remote import local
+from cislens.sequence.bases import Bases
 from cislens.sequence.batch import Bools
 from cislens.sequence.probe import NOT_ASKED, Probe
 from cislens.signal.manifests import MANIFEST, checked_manifest, species_folder, verify_files
@@ -36,9 +37,7 @@ Ints = npt.NDArray[np.int64]
 @dataclass(frozen=True)
 class _Species:
     chrom_sizes: dict[str, int]
-    sizes: Ints
-    begins: Ints  # of the chromosomes in `bases`
-    bases: Codes
+    bases: Bases
     probe: Probe | None
     haplotypes: Haplotypes | None
     views: dict[int, Codes] = field(default_factory=dict)
@@ -46,7 +45,7 @@ class _Species:
     def every(self, length: int) -> Codes:
         """Every stretch of `length` bases as a view; making it costs more than using it."""
         if length not in self.views:
-            self.views[length] = sliding_window_view(self.bases, length)
+            self.views[length] = sliding_window_view(self.bases.data, length)
         return self.views[length]
 
 
@@ -118,9 +117,10 @@ class SequenceStore:
         """Read every file and compare it with the digest that the manifest has of it.
 
         Raises:
-            CislensError: naming the first damaged file.
+            CislensError: naming the first damaged file, and of bases the damaged stretches.
         """
-        verify_files(self.path, self.manifest)
+        arrays = {f"species/{name}/{BASES}": part.bases for name, part in self._parts.items()}
+        verify_files(self.path, self.manifest, arrays)
 
     def describe(self) -> dict[str, Any]:
         """What the plan told when the store was planned."""
@@ -141,6 +141,9 @@ class SequenceStore:
 
         Returns:
             Codes (B, length) uint8, and whether each base is soft-masked (B, length).
+
+        Raises:
+            CislensError: if what is read is not what was written.
         """
         marked_BL = self._marked(species, np.asarray(chrom_B), np.asarray(start_B), length)
         return marked_BL & _CODE, marked_BL >= REPEAT
@@ -162,20 +165,22 @@ class SequenceStore:
 
     def _marked(self, species: str, chrom_B: Ints, start_B: Ints, length: int) -> Codes:
         part = self._part(species)
-        size_B, begin_B = part.sizes[chrom_B], part.begins[chrom_B]
+        size_B, begin_B = part.bases.sizes[chrom_B], part.bases.begins[chrom_B]
         inside_B = (start_B >= 0) & (start_B + length <= size_B)
+        left_B = begin_B + np.clip(start_B, 0, size_B)
+        right_B = begin_B + np.clip(start_B + length, 0, size_B)
+        some_B = left_B < right_B
+        part.bases.require(left_B[some_B], right_B[some_B])
         if inside_B.all() and len(inside_B):
             whole_BL: Codes = part.every(length)[begin_B + start_B]
             return whole_BL
         found_BL = np.full((len(start_B), length), N, np.uint8)
         if inside_B.any():
             found_BL[inside_B] = part.every(length)[(begin_B + start_B)[inside_B]]
-        for row in np.flatnonzero(~inside_B).tolist():
-            start, size, begin = int(start_B[row]), int(size_B[row]), int(begin_B[row])
-            left, right = min(max(start, 0), size), max(min(start + length, size), 0)
-            if left < right:
-                inside = part.bases[begin + left : begin + right]
-                found_BL[row, left - start : right - start] = inside
+        for row in np.flatnonzero(~inside_B & some_B).tolist():
+            left, right = int(left_B[row]), int(right_B[row])
+            first = left - int(begin_B[row] + start_B[row])
+            found_BL[row, first : first + right - left] = part.bases.data[left:right]
         return found_BL
 
     def _part(self, species: str) -> _Species:
@@ -189,9 +194,8 @@ class SequenceStore:
     def _open_species(self, name: str) -> _Species:
         folder = species_folder(self.path, name)
         entry = self.manifest["species"][name]
-        sizes = np.array(list(entry["chrom_sizes"].values()), np.int64)
         file = bases_file(folder)
-        total = int(sizes.sum())
+        total = sum(entry["chrom_sizes"].values())
         if file.stat().st_size != total:
             raise CislensError(
                 f"sequence store {self.path} is damaged: {file} has {file.stat().st_size:,} bytes "
@@ -200,9 +204,7 @@ class SequenceStore:
         carried = entry["haplotypes"]
         return _Species(
             chrom_sizes=dict(entry["chrom_sizes"]),
-            sizes=sizes,
-            begins=np.cumsum(sizes) - sizes,
-            bases=np.memmap(file, np.uint8, mode="r").view(np.ndarray),
+            bases=Bases(folder / BASES, file, entry["chrom_sizes"]),
             probe=Probe.read(folder / PROBE) if (folder / PROBE).exists() else None,
             haplotypes=Haplotypes(
                 read_parquet(folder / VARIANTS, "variants of the store"),

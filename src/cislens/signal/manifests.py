@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -13,11 +13,17 @@ from cislens.files import file_digest, require_file
 from cislens.progress import track
 from cislens.remote import Address, Remote
 from cislens.signal.checks import Known
-from cislens.signal.shards import RowArray
 from cislens.untrusted import inner_name, inside
 
 MANIFEST = "manifest.json"
 BUILD = ".build"  # of an unfinished store at an address: its plan and markers
+
+
+class Checked(Protocol):
+    """An array that knows what its content must be."""
+
+    def damaged(self) -> str:
+        """What of it is not what was written; nothing if all is."""
 
 
 def species_folder(store: Path, species: str) -> Path:
@@ -118,7 +124,7 @@ def _digest(store: Path, name: str) -> str:
 
 
 def verify_files(
-    path: Path, manifest: Mapping[str, Any], arrays: Mapping[str, RowArray] | None = None
+    path: Path, manifest: Mapping[str, Any], arrays: Mapping[str, Checked] | None = None
 ) -> None:
     """Compare every file of a store with the digest that its manifest has of it.
 
