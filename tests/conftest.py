@@ -60,6 +60,7 @@ def bucket(object_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ):  # fmt: skip
         monkeypatch.setenv(f"AWS_{name}", value)
     files = fsspec.filesystem("s3", skip_instance_cache=True)
+    type(files).clear_instance_cache()  # those of other tests know other credentials
     if not files.exists("bucket"):
         files.mkdir("bucket")
     return f"s3://bucket/{tmp_path.name}"

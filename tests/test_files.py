@@ -47,7 +47,7 @@ def test_nearest_names_one_or_all() -> None:
 
 
 def test_what_killed_processes_left_in_a_folder_is_cleared(tmp_path: Path) -> None:
-    (tmp_path / ".a.npz.12.34.partial").write_text("half")
+    (tmp_path / ".a.npz.0f9c3b21.12.34.partial").write_text("half")
     (tmp_path / ".logos.12.34.partial").mkdir()
     (tmp_path / ".logos.12.34.partial" / "x.svg").write_text("half")
     kept = {"a.npz", ".hidden", ".mine.partial"}

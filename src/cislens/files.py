@@ -129,6 +129,11 @@ def undamaged(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
         ) from None
 
 
+def _machine() -> str:
+    """Tells machines apart that share a folder, where numbers of processes do not."""
+    return hashlib.sha256(os.uname().nodename.encode()).hexdigest()[:8]
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` when the block succeeds.
@@ -142,7 +147,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
+    by = f"{_machine()}.{os.getpid()}.{threading.get_ident()}"
+    aside = path.with_name(f".{path.name}.{by}.partial")
     _remove(aside)  # of a process that was killed and had the same number
     try:
         yield aside
@@ -154,15 +160,18 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         aside.replace(path)
         sync(path.parent)
     except Exception as error:
-        if not isinstance(error, CislensError) and _of_full_disk(error, path.parent):
+        if not isinstance(error, CislensError) and of_full_disk(error, path.parent):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
     finally:
         _remove(aside)
 
 
-def _of_full_disk(error: Exception, folder: Path) -> bool:
-    """Whether a write failed for lack of room; NumPy only says that less was written than asked."""
+def of_full_disk(error: Exception, folder: Path) -> bool:
+    """Whether a write into a folder failed for lack of room, whatever the library made of it.
+
+    NumPy only says that less was written than asked.
+    """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in FULL
     if any(f"os error {number}" in str(error) for number in FULL):

@@ -7,6 +7,7 @@ written last.
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -14,6 +15,7 @@ from pathlib import Path, PosixPath
 from typing import Any
 
 from cislens.errors import CislensError, MissingFileError
+from cislens.files import of_full_disk
 
 # pathlib keeps one of the slashes.
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/+(?=[^/])")
@@ -57,6 +59,26 @@ def local(path: str | os.PathLike[str], what: str) -> Path:
             "folder. Only profile stores can be anywhere."
         )
     return found
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder of this machine for what is on its way to an address, or from there.
+
+    Raises:
+        CislensError: if what is written within the block finds no room.
+    """
+    place = Path(tempfile.gettempdir())
+    try:
+        with tempfile.TemporaryDirectory(prefix="cislens-") as folder:
+            yield Path(folder)
+    except Exception as error:
+        if isinstance(error, CislensError) or not of_full_disk(error, place):
+            raise
+        raise CislensError(
+            f"no space is left in {place}, where shards and tables lie on their way to or from an "
+            "address; let TMPDIR name a folder with more room and run the same command again."
+        ) from error
 
 
 class Remote:

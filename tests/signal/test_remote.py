@@ -1,7 +1,9 @@
 """Stores at addresses, on a server of this machine that speaks S3."""
 
+import errno
 import hashlib
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,4 +133,30 @@ def test_what_is_not_a_store_or_cannot_be_reached_is_one_message(bucket, toy, mo
 
     s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(CislensError, match=r"NoCredentialsError.*credentials of the environment"):
+        ProfileStore.open(bucket)
+
+
+def test_no_room_for_what_is_on_its_way_is_one_message(toy, bucket, monkeypatch):
+    """Writing fails as it does where the disk of TMPDIR is full; room again, the build goes on."""
+    write, written = build.write_shard, []
+
+    def full(*given):
+        if len(written) == 4:
+            raise OSError(errno.ENOSPC, "No space left on device", str(given[0]))
+        written.append(given)
+        return write(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "write_shard", full)
+        with pytest.raises(CislensError, match=r"no space is left in .*; let TMPDIR name a folder"):
+            build_planned(bucket, planned(toy))
+    done = [name for name in Remote(Address(bucket)).sizes() if "/done/" in name]
+    assert len(done) == 2
+    assert len(build_planned(bucket, planned(toy)).tracks("toy")) == 3
+
+    def no_room(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", no_room)  # of tables, when the store is opened
+    with pytest.raises(CislensError, match="no space is left in"):
         ProfileStore.open(bucket)

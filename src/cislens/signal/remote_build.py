@@ -7,7 +7,6 @@ last: where it is, the store is whole.
 
 import json
 import logging
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from cislens.engines import Engine, LocalEngine, Worker
 from cislens.errors import CislensError, MissingFileError
-from cislens.remote import Address, Remote
+from cislens.remote import Address, Remote, scratch
 from cislens.signal.manifests import BUILD, MANIFEST
 from cislens.signal.resuming import Builder, UnitsLeft, is_of, plan_text
 from cislens.signal.sharing import WHOLE, Part
@@ -55,9 +54,9 @@ def build_remote(
         raise CislensError(
             f"{address} holds {next(iter(there))} and is no store; choose another address."
         )
-    with tempfile.TemporaryDirectory() as scratch:
-        builder.begin(Path(scratch))
-        _deliver(remote, Path(scratch))
+    with scratch() as folder:
+        builder.begin(folder)
+        _deliver(remote, folder)
     remote.write(_PLAN, plan_text(builder).encode())
     todo = [unit for unit in part.share(builder.units()) if _marker(unit) not in there]
     (engine or LocalEngine()).run(_Job(remote, builder), todo, builder.doing)
@@ -77,9 +76,9 @@ class _Job:
 
     def __call__(self, worker: Worker) -> Callable[[str], None]:
         def work(unit: str) -> None:
-            with tempfile.TemporaryDirectory() as scratch:
-                said = self.builder.worker(Path(scratch))(unit)
-                _deliver(self.remote, Path(scratch))
+            with scratch() as folder:
+                said = self.builder.worker(folder)(unit)
+                _deliver(self.remote, folder)
             self.remote.write(_marker(unit), json.dumps(said).encode())
 
         return work
@@ -99,17 +98,13 @@ def _finish(remote: Remote, builder: Builder) -> None:
         if MANIFEST not in remote.sizes():
             raise
         return  # another part has finished it at this moment
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+    with scratch() as folder:
         builder.begin(folder)
         builder.finish(folder, markers)
-        (folder / MANIFEST).rename(folder.parent / f"{folder.name}.json")
-        manifest = folder.parent / f"{folder.name}.json"
-        try:
-            _deliver(remote, folder)
-            remote.upload(manifest, MANIFEST)
-        finally:
-            manifest.unlink()
+        manifest = (folder / MANIFEST).read_bytes()
+        (folder / MANIFEST).unlink()
+        _deliver(remote, folder)
+        remote.write(MANIFEST, manifest)
     remote.remove(sorted(remote.sizes(BUILD)))
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ import polars as pl
 from cislens.errors import CislensError, nearest
 from cislens.files import read_parquet, undamaged
 from cislens.genome.codes import Codes
-from cislens.remote import Address, Remote, place
+from cislens.remote import Address, Remote, place, scratch
 from cislens.signal.checks import RowChecks, read_checks
 from cislens.signal.groups import AUDIT_FILE, group_audit
 from cislens.signal.layout import SCHEMA_VERSIONS, Shape, Values, array_layouts, schema_version
@@ -298,11 +297,11 @@ def _tables(store: Path, species: str) -> Iterator[Path]:
         return
     remote = Remote(store)
     name = f"species/{species}"
-    with tempfile.TemporaryDirectory() as copied:
+    with scratch() as copied:
         for file in sorted(remote.sizes(name)):
             if "/" not in (rest := file.removeprefix(f"{name}/")):
-                (Path(copied) / rest).write_bytes(remote.read(file))
-        yield Path(copied)
+                (copied / rest).write_bytes(remote.read(file))
+        yield copied
 
 
 def _rows(
