@@ -43,6 +43,14 @@ def test_a_page_of_less_than_no_values_is_refused(tmp_path: Path) -> None:
         read_parquet(path, "table")
 
 
+def test_headers_nested_too_deeply_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    footer = b"\x49" + b"\x19" * 5000  # lists of one list
+    path.write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(CislensError, match="nested too deeply"):
+        read_parquet(path, "table")
+
+
 @pytest.mark.parametrize(
     ("cut", "message"),
     [(slice(0, 0), "no readable parquet"), (slice(-8, None), "does not end"),

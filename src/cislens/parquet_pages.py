@@ -29,8 +29,6 @@ class _Compact:
         self.data, self.at = data, at
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
-        if depth > _DEEPEST:
-            raise ValueError("it is nested too deeply")
         found: dict[int, Any] = {}
         field = 0
         while head := self._byte():
@@ -57,6 +55,8 @@ class _Compact:
         return (number >> 1) ^ -(number & 1)
 
     def _value(self, kind: int, depth: int) -> Any:
+        if depth > _DEEPEST:
+            raise ValueError("its headers are nested too deeply")
         if kind in (_TRUE, _FALSE, _BYTE):  # in a list
             return self._byte()
         if kind < _DOUBLE:

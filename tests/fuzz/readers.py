@@ -9,12 +9,16 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import polars as pl
+import pysam.bcftools
 from tests.fuzz import seeds
 from tests.fuzz.harness import Reader
+from tests.genome.test_reference import write_two_bit
 
 from cislens.cli.data import plan_store
 from cislens.effects.averaging import read_averaging
 from cislens.effects.tiling import read_regions
+from cislens.effects.variants.request import FORMAT, require_own
 from cislens.evaluation.audit.sources import read_file
 from cislens.evaluation.risk.people import read_people
 from cislens.evaluation.tasks.card import TaskCard
@@ -92,6 +96,24 @@ class Workshop:
         )
         (folder / "motifs.meme").write_bytes(seeds.MEME[0])
 
+    def variants(self) -> dict[str, tuple[bytes, ...]]:
+        """Good files of each kind, by their ends."""
+        text, table = self.folder / "x.vcf", self.folder / "x.parquet"
+        text.write_bytes(seeds.VCF[0].split(b"chr2\t7")[0])
+        binary = [self.folder / f"{kind}.bcf" for kind in "ub"]
+        for path in binary:
+            how = ("-O", path.stem, "-o", str(path), str(text))
+            pysam.bcftools.view(*how, catch_stdout=False)
+        pl.read_csv(seeds.VARIANTS_TSV[0], separator="\t").write_parquet(table)
+        return {
+            "vcf": seeds.VCF, "tsv": seeds.VARIANTS_TSV, "csv": seeds.VARIANTS_CSV,
+            "bcf": tuple(path.read_bytes() for path in binary), "parquet": (table.read_bytes(),),
+        }  # fmt: skip
+
+    def two_bit(self) -> bytes:
+        sequences = {"chr1": "ACGTNNNNacgtAC", "chr2": "TTTTACG"}
+        return write_two_bit(self.folder / "x.2bit", sequences).read_bytes()
+
     def profile_store(self) -> Path:
         recipe = DataRecipe(
             genomes={"yeast": self.fasta}, tracks=self.folder / "tracks.tsv", length=128,
@@ -123,8 +145,6 @@ class Workshop:
         return store.path
 
     def task(self) -> Path:
-        import polars as pl
-
         (self.folder / "card.yaml").write_bytes(seeds.CARD[0])
         rows = pl.DataFrame(
             {
@@ -200,17 +220,18 @@ def _variants(shop: Workshop) -> list[Reader]:
         return list(stream_variants(path)), variant_chromosomes(path)
 
     found = []
-    for kind, some in (
-        ("vcf", seeds.VCF),
-        ("tsv", seeds.VARIANTS_TSV),
-        ("csv", seeds.VARIANTS_CSV),
-    ):
+    for kind, some in shop.variants().items():
+        loud = kind == "parquet"
         found += [
-            Reader(f"variants {kind}", f"x.{kind}", some, whole, words, cost=4),
-            Reader(f"variants {kind}, streamed", f"x.{kind}", some, streamed, words, cost=3),
-        ]
+            Reader(f"variants {kind}", f"x.{kind}", some, whole, words, cost=4, loud=loud),
+            Reader(f"variants {kind}, streamed", f"x.{kind}", some, streamed, words, cost=3,
+                   loud=loud),
+        ]  # fmt: skip
+    manifest = {"format": FORMAT, "settings": {"seed": 1}, "model": {"config.json": "ab"}}
     return [
         *found,
+        Reader("variants run", "manifest.json", (json.dumps(manifest).encode(),),
+               lambda path: require_own(path.parent, manifest)),
         Reader("genotypes", "x.vcf", seeds.VCF, read_genotypes, words, cost=2),
         Reader("haplotypes", "x.vcf", seeds.VCF, lambda p: read_haplotypes(p, genome), words,
                cost=2),
@@ -363,6 +384,7 @@ def _binaries(shop: Workshop) -> list[Reader]:
     fasta = (*seeds.FASTA, gzip.compress(seeds.FASTA[0]))
     return [
         Reader("FASTA", "x.fa", fasta, genome, (b">", b">chr1", b"ACGT"), cost=4),
+        Reader("2bit", "x.2bit", (shop.two_bit(),), genome, (b"chr1",)),
         Reader("FASTA index", "x.fa.fai", seeds.FAI, indexed, (b"chr1",),
                prepare=lambda folder: (folder / "x.fa").write_bytes(seeds.FASTA[0]), cost=2),
         Reader("bigWig", "x.bw", (shop.bigwig.read_bytes(),), bigwig, cost=3),

@@ -192,6 +192,12 @@ CASES: dict[str, tuple[bytes, ...]] = {
     "bench recipe": (b"suites: [" + b"A" * 3000 + b"]\n",),
     "task table": (b"seq,label\nACGT,1111111111111111111111111\nACGT,1e30\n",),
     "audited FASTA": (gzip.compress(FASTA[0])[:-9],),
+    "2bit": tuple(
+        bytes.fromhex(f"4327411a{version:08x}{count:08x}00000000") + name
+        for version, count, name in ((2, 1, b""), (0, 0, b""), (0, 1 << 24, b"\x01\xff"))
+    ),
+    "variants bcf": (b"BCF\x02\x02\xff\xff\xff\x7f", b"", gzip.compress(b"BCF\x02\x02")),
+    "variants run": (b'{"format": "cislens-variants", "settings": 1}', b"[" * 100_000),
     "FASTA": (b">\x8f\nACGT\n", b">a\x00\nACGT\n"),
     "FASTA index": (
         b"chr1\t27\t12\t12\t13\nchr1\t4\t48\t4\t5\n",
@@ -226,6 +232,7 @@ CASES: dict[str, tuple[bytes, ...]] = {
     "task: card.yaml": (
         CARD[0].replace(b"window: 8", b"window: " + b"1" * 25),
         CARD[0].replace(b"window: 8", b"window: 9223372036854775808"),
+        CARD[0].replace(b"window: 8", b"window: 9223372036854775807"),
     ),
     "model: config.json": (
         b'{"model_type": {}}',

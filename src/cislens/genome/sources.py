@@ -266,7 +266,10 @@ class _TwoBit:
 
     def _open(self) -> None:
         self._process = os.getpid()
-        self._file = py2bit.open(str(self._path), True)
+        try:
+            self._file = py2bit.open(str(self._path), True)
+        except RuntimeError as error:
+            raise CislensError(f"{self._path} is no readable 2bit file: {error}") from None
 
     def read(self, chrom: str, start: int, end: int) -> bytes:
         if self._process != os.getpid():
@@ -284,12 +287,19 @@ def _check_two_bit(path: Path) -> None:
 
     seen: set[bytes] = set()
     try:
-        count, cursor = word(8), 16
+        version, count, cursor = word(4), word(8), 16
+        if version or not count:
+            raise CislensError(
+                f"{path} is a 2bit file of version {version} with {count} records, expected "
+                "version 0 and some; convert it from FASTA with faToTwoBit."
+            )
         for _ in range(count):
             length = int(data[cursor])
             name = data[cursor + 1 : cursor + 1 + length].tobytes()
             record = word(cursor + 1 + length)
             cursor += length + 5
+            if not _readable(name):
+                raise CislensError(f"{path} has a record whose name is no text: {name!r}.")
             if name in seen:
                 raise CislensError(f"{path} has two records named {name.decode()!r}.")
             seen.add(name)

@@ -107,7 +107,7 @@ class TaskCard(Section):
     kind: TaskKind
     species: str | None = None
     assembly: str = ""
-    window: int | None = Field(default=None, ge=1, le=1 << 40)
+    window: int | None = Field(default=None, ge=1, le=1 << 31)
     parts: list[int] = []
     target: Target
     metric: Metric
