@@ -12,6 +12,7 @@ from cislens.recipes.reading import (
     check_claim,
     claim_folder,
     read_recipe,
+    read_yaml,
     write_recipe,
 )
 from cislens.recipes.schema import BenchRecipe, TrainRecipe
@@ -86,6 +87,13 @@ def test_a_mistake_names_file_line_and_what_to_do(
         read_recipe(write(tmp_path, text), TrainRecipe)
     for part in ["recipe.yaml", *expected]:
         assert part in str(caught.value)
+
+
+def test_a_key_may_replace_a_merged_one_and_stands_once(tmp_path: Path) -> None:
+    text = "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\n"
+    assert read_yaml(write(tmp_path, text))[0]["b"] == {"x": 1, "y": 3}
+    with pytest.raises(CislensError, match=r"line 2: the key 'y' is there twice"):
+        read_yaml(write(tmp_path, text.replace("y: 3", "y: 3, y: 4")))
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:

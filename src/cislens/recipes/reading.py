@@ -116,6 +116,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
     try:
         tree = loader.get_single_node()
         _measure(path, tree, {})
+        _refuse_repeated_keys(path, tree)  # before what `<<` merges is put among the keys
         values = loader.construct_document(tree) if tree is not None else None
         if "\\ud" in text.lower():  # half a pair of surrogates is no text
             json.dumps(values, ensure_ascii=False, default=str, skipkeys=True).encode()
@@ -133,7 +134,6 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
     for key in values:
         if not isinstance(key, str):
             raise CislensError(f"{path}: the key {key!r} is no text; put it in quotes.")
-    _refuse_repeated_keys(path, tree)
     return values, tree
 
 
