@@ -10,7 +10,7 @@ import typer
 from cislens.cli.options import AsJson, DryRun, Seed, answer
 from cislens.cli.report import show_verdicts, write
 from cislens.errors import CislensError, nearest
-from cislens.files import atomic_path, claimed, clear_partial, require_file, write_atomic
+from cislens.files import atomic_path, claimed, clear_partial, read_json, require_file, write_atomic
 from cislens.logs import LOG, logged, told
 from cislens.recipes.packaged import packaged_names, recipe_path
 from cislens.recipes.reading import check_claim, claim_folder, read_recipe
@@ -200,7 +200,7 @@ def _audit(tasks: list["Task"], out: Path) -> set[str]:
     from cislens.evaluation.audit.run import audit_task
 
     path = out / "audits.json"
-    audits: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    audits = read_json(path, "audits of the bench") if path.exists() else {}
     for task in tasks:
         name = task.card.name
         if audits.get(name, {}).get("task_hash") != task.task_hash:

@@ -25,7 +25,7 @@ import polars as pl
 from cislens.errors import CislensError
 from cislens.evaluation.statistics import Predictions
 from cislens.evaluation.tasks.task import Task
-from cislens.files import atomic_path, require_file, write_atomic
+from cislens.files import atomic_path, read_json, read_parquet, require_file, write_atomic
 
 _SAFE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*")
 
@@ -147,7 +147,7 @@ class ResultStore:
         digest = hashlib.sha256(text.encode()).hexdigest()
         path = self._folder(key) / "frozen.json"
         if path.exists():
-            frozen = json.loads(path.read_text())["config_hash"]
+            frozen = read_json(path, "frozen configuration").get("config_hash", "")
             if frozen != digest:
                 raise CislensError(
                     f"{path} fixes another configuration ({frozen[:12]}, now {digest[:12]}); a "
@@ -177,7 +177,7 @@ class ResultStore:
         frozen = folder / "frozen.json"
         if (
             not frozen.exists()
-            or json.loads(frozen.read_text())["config_hash"] != record.config_hash
+            or read_json(frozen, "frozen configuration").get("config_hash") != record.config_hash
         ):
             raise CislensError(f"{where}: its configuration was not frozen before scoring.")
         table = pl.DataFrame(
@@ -195,7 +195,9 @@ class ResultStore:
 
     def record(self, key: Key) -> Record:
         """The record of a complete result."""
-        row = pl.read_parquet(self._folder(key) / "record.parquet").row(0, named=True)
+        row = read_parquet(self._folder(key) / "record.parquet", "record of a result").row(
+            0, named=True
+        )
         return Record(**row)
 
     def config(self, key: Key) -> dict[str, object]:
@@ -264,7 +266,7 @@ class ResultStore:
 
     def _scores(self, key: Key, labels: pl.DataFrame) -> npt.NDArray[np.float32]:
         path = self._folder(key) / "scores.parquet"
-        table = pl.read_parquet(path)
+        table = read_parquet(path, "scores of a result")
         joined = labels.join(table, on="example_id", how="left", maintain_order="left")
         if joined["score"].null_count() or len(table) != len(labels):
             raise CislensError(
@@ -275,15 +277,14 @@ class ResultStore:
 
     def _plan(self) -> dict[str, dict]:  # type: ignore[type-arg]
         path = self.path / "plan.json"
-        plan: dict[str, dict] = json.loads(path.read_text()) if path.exists() else {}  # type: ignore[type-arg]
-        return plan
+        return read_json(path, "plan of the results") if path.exists() else {}
 
     def _folder(self, key: Key) -> Path:
         return self.path / "results" / key.task / key.arm / f"seed{key.seed}"
 
     def _read(self, name: str, schema: dict[str, pl.DataType]) -> pl.DataFrame:
         complete = sorted((self.path / "results").glob("*/*/*/record.parquet"))
-        frames = [pl.read_parquet(path.with_name(name)) for path in complete]
+        frames = [read_parquet(path.with_name(name), "table of a result") for path in complete]
         return pl.concat([pl.DataFrame(schema=schema), *frames]).sort("task", "arm", "seed")
 
 

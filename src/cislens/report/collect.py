@@ -13,7 +13,7 @@ from cislens.evaluation.training_stores import (
     TrainedSequences,
     TrainingStore,
 )
-from cislens.files import read_parquet, require_file
+from cislens.files import read_json, read_parquet, require_file
 from cislens.genome.annotation import read_genes
 from cislens.genome.intervals import read_intervals
 from cislens.genome.reference import open_genome
@@ -72,7 +72,7 @@ def _optional(path: Path) -> pl.DataFrame | None:
 
 def audits_of(path: Path) -> list[dict[str, Any]]:
     """Verdicts and checks of each task's audit; a check's measure in words."""
-    audits = json.loads(path.read_text()) if path.exists() else {}
+    audits = read_json(path, "audits of the bench") if path.exists() else {}
     return [
         {
             "task": task,

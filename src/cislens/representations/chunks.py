@@ -22,7 +22,7 @@ import polars as pl
 
 from cislens.engines import HERE, Engine, Worker
 from cislens.errors import CislensError
-from cislens.files import atomic_path, claimed, file_digest, sync, write_atomic
+from cislens.files import atomic_path, claimed, file_digest, read_json, sync, write_atomic
 from cislens.genome.codes import Codes, N
 from cislens.nn.cores import same_bits
 from cislens.representations.contract import Features
@@ -201,7 +201,7 @@ def _prepare(partial: Path, plan: StorePlan) -> None:
     """Keep what an earlier run of this plan left, or start anew."""
     state, done = partial / "plan.json", partial / "done"
     if state.exists():
-        if json.loads(state.read_text())["digest"] == plan.digest:
+        if read_json(state, "plan of the embeddings").get("digest") == plan.digest:
             for stale in partial.joinpath("store").rglob(".*.partial"):
                 shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
             for chunk in range(len(plan.chunks)):
@@ -221,7 +221,7 @@ def _forget_damaged(partial: Path, chunk: int) -> None:
     marker = _marker(partial, chunk)
     if not marker.exists():
         return
-    for name, about in json.loads(marker.read_text())["files"].items():
+    for name, about in read_json(marker, "marker of a chunk")["files"].items():
         file = partial / "store" / name
         if not file.exists() or file_digest(file) != about["sha256"]:
             logger.warning("%s is damaged; its chunk is embedded again", file)
@@ -260,7 +260,7 @@ def _finish(partial: Path, plan: StorePlan) -> None:
     files: dict[str, dict[str, Any]] = {}
     seconds = 0.0
     for chunk in range(len(plan.chunks)):
-        marker = json.loads(_marker(partial, chunk).read_text())
+        marker = read_json(_marker(partial, chunk), "marker of a chunk")
         files.update(marker["files"])
         seconds += marker["seconds"]
     tokens = _write_spans(store, plan)

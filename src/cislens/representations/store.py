@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from cislens.errors import CislensError, nearest
-from cislens.files import file_digest, read_parquet, require_file, undamaged
+from cislens.files import file_digest, read_json, read_parquet, require_file, undamaged
 from cislens.genome.codes import Codes
 from cislens.representations.contract import Features, Kind
 from cislens.untrusted import inside, zarr_array
@@ -99,8 +99,7 @@ class EmbeddingStore:
     @property
     def ledger(self) -> dict[str, float]:
         """What the embedding cost: `wall_s`, `bp`, `bp_per_s`."""
-        read: dict[str, float] = json.loads((self.path / LEDGER).read_text())
-        return read
+        return read_json(self.path / LEDGER, "ledger of the embeddings")
 
     def read(self, view: str) -> npt.NDArray[Any]:
         """Features (n, D) of all rows in the stored type.

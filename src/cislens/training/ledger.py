@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, conv_backward_flop, conv_flop
 
 from cislens.errors import CislensError
-from cislens.files import require_file
+from cislens.files import read_json, undamaged
 from cislens.nn.gathering import alone
 from cislens.objectives.contract import Objective
 from cislens.training.course import Course
@@ -86,8 +85,10 @@ def matched_steps(course: Course, run: Path) -> int:
     Raises:
         CislensError: if the run is not finished, or its manifest counts no FLOPs.
     """
-    path = require_file(run / "manifest.json", "manifest of the finished run")
-    budget: int | None = json.loads(path.read_text())["ledger"].get("flops")
+    path = run / "manifest.json"
+    with undamaged("manifest", path):
+        manifest = read_json(path, "manifest of the finished run")
+        budget: int | None = manifest["ledger"].get("flops")
     if not budget:
         raise CislensError(
             f"{path} counts no FLOPs, as runs of earlier versions do; train it again to match it."

@@ -28,7 +28,7 @@ from cislens.effects.attribution.plan import Plan
 from cislens.effects.attribution.subject import predictor
 from cislens.effects.devices import running
 from cislens.errors import CislensError, nearest
-from cislens.files import manifest_format, write_atomic
+from cislens.files import manifest_format, read_json, write_atomic
 from cislens.genome.codes import Codes, N
 from cislens.genome.intervals import Spans
 from cislens.motifs.library import MotifLibrary, motifs_digest
@@ -90,7 +90,7 @@ class Insertion:
         out = self.plan.out
         require_folder(out)
         if manifest_format(out) == FORMAT:
-            held = json.loads((out / MANIFEST).read_text())["settings"]
+            held = read_json(out / MANIFEST, "manifest of the maps").get("settings", {})
             require_same(held, self.settings(), out)
             return
         foreign = [name for name in (TABLE, MANIFEST, *MAPS, WORK) if (out / name).exists()]

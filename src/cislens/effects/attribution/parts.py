@@ -18,7 +18,7 @@ import numpy.typing as npt
 from cislens.effects.attribution.attribute import Attributions
 from cislens.effects.attribution.files import Maps
 from cislens.errors import CislensError
-from cislens.files import manifest_format, require_file, sync, write_atomic
+from cislens.files import manifest_format, read_json, require_file, sync, write_atomic
 
 FORMAT = "cislens attributions"
 MANIFEST, WORK = "manifest.json", "work"
@@ -60,7 +60,7 @@ def require_own(out: Path) -> None:
     """
     require_folder(out)
     if manifest_format(out) == FORMAT:
-        made = json.loads((out / MANIFEST).read_text()).get("extras", {})
+        made = read_json(out / MANIFEST, "manifest of the maps").get("extras", {})
         names = [file for name, file in EXTRAS.items() if name not in made]
     elif (out / WORK / _SETTINGS).exists():
         return
@@ -77,7 +77,7 @@ def held_settings(out: Path) -> dict[str, Any] | None:
     """What the maps of a folder are a function of, begun or whole; None if there are none."""
     for path, inside in ((out / MANIFEST, "settings"), (out / WORK / _SETTINGS, None)):
         if path.exists():
-            held = json.loads(path.read_text())
+            held = read_json(path, "settings of the maps")
             found: dict[str, Any] = held.get(inside, {}) if inside else held
             return found
     return None
@@ -133,7 +133,7 @@ class Parts:
         self.folder = folder
         if not (folder / _SETTINGS).exists():
             _create(folder, settings, shape)
-        require_same(json.loads((folder / _SETTINGS).read_text()), settings, folder)
+        require_same(read_json(folder / _SETTINGS, "settings of the maps"), settings, folder)
         self.hypothetical_n4L: Maps = _open(folder / "hypothetical.npy")
         self.one_hot_n4L: npt.NDArray[np.int8] = _open(folder / "one_hot.npy")
         self.scores_n2: Maps = _open(folder / "scores.npy")

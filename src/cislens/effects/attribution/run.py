@@ -28,7 +28,7 @@ from cislens.effects.attribution.parts import (
 )
 from cislens.effects.attribution.plan import Plan
 from cislens.effects.attribution.seqlets import find_seqlets, name_seqlets, write_seqlets
-from cislens.files import atomic_path, claimed, clear_partial, write_atomic
+from cislens.files import atomic_path, claimed, clear_partial, read_json, write_atomic
 from cislens.progress import track as progress
 
 SCHEMA_VERSION = 1
@@ -67,8 +67,7 @@ def run(plan: Plan) -> dict[str, Any]:
 def _finished(out: Path) -> dict[str, Any] | None:
     """The manifest of a folder whose maps are whole."""
     path = out / MANIFEST
-    found: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
-    return found
+    return read_json(path, "manifest of the maps") if path.exists() else None
 
 
 def _lacking(plan: Plan, manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from cislens.effects.variants.calibration import (
 from cislens.effects.variants.measures import LLR
 from cislens.effects.variants.result import VariantScores
 from cislens.effects.variants.scores import VariantScorer
-from cislens.files import atomic_path, write_atomic
+from cislens.files import atomic_path, read_parquet, write_atomic
 from cislens.genome.variant_diagnosis import counted
 from cislens.signal.tracks import TrackTable, tracks_text
 
@@ -228,7 +228,7 @@ def write_tracks(tracks: TrackTable, out: Path) -> None:
 def read_parts(paths: Sequence[Path]) -> Iterator[pl.DataFrame]:
     """The parts, one at a time."""
     for path in paths:
-        yield pl.read_parquet(path)
+        yield read_parquet(path, "scores of a part")
 
 
 def describe(names: Sequence[str], columns: Columns, size: int) -> dict[str, str]:

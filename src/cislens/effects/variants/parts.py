@@ -13,7 +13,7 @@ from cislens.effects.variants.request import model_files
 from cislens.effects.variants.scores import VariantScorer
 from cislens.engines import Reopened, Worker
 from cislens.errors import CislensError
-from cislens.files import atomic_path
+from cislens.files import atomic_path, read_parquet
 from cislens.nn.cores import same_bits
 
 logger = logging.getLogger("cislens")
@@ -50,11 +50,13 @@ class Scored:
         scorer.start(device_of(worker, scorer.scoring.device))
         columns = Columns.of(scorer)
         path = self.background
-        null = None if path is None else columns.null(pl.read_parquet(path))
+        null = (
+            None if path is None else columns.null(read_parquet(path, "scores of the background"))
+        )
 
         def score(variants: Path) -> None:
             with same_bits():
-                found = scorer.score(pl.read_parquet(variants))
+                found = scorer.score(read_parquet(variants, "variants of a part"))
             write_table(part_table(found, columns, null), scores_of(variants))
 
         return score

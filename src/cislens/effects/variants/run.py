@@ -43,7 +43,6 @@ from cislens.effects.variants.intake import (
     surroundings,
 )
 from cislens.effects.variants.output import (
-    AT_LEAST,
     Columns,
     counts_of,
     describe,
@@ -66,7 +65,7 @@ from cislens.effects.variants.request import MANIFEST, Request, manifest_of, req
 from cislens.effects.variants.scores import VariantScorer
 from cislens.engines import HERE, Engine, Reopened
 from cislens.errors import CislensError
-from cislens.files import claimed, clear_partial, write_atomic
+from cislens.files import claimed, clear_partial, read_json, read_parquet, write_atomic
 from cislens.genome.codes import decode
 from cislens.progress import track
 from cislens.signal.datacard import FILE_NAME
@@ -75,6 +74,7 @@ logger = logging.getLogger("cislens")
 
 SUMMARY = "summary.json"
 VARIANTS = "variants"
+_BACKGROUND, _PART = "scores of the background", "scores of a part"
 
 
 def run_variants(request: Request, out: Path, engine: Engine = HERE) -> dict[str, Any]:
@@ -96,8 +96,7 @@ def run_variants(request: Request, out: Path, engine: Engine = HERE) -> dict[str
         logger.info("%s is already scored", out)
         if (out / "parts").exists():  # killed before it was cleared
             shutil.rmtree(out / "parts")
-        summary: dict[str, Any] = json.loads((out / SUMMARY).read_text())
-        return summary
+        return read_json(out / SUMMARY, "summary of the variants")
     parts = out / "parts"
     with claimed(parts, "scoring variants into"):
         clear_partial(out)
@@ -224,7 +223,7 @@ def _score(
                 given = kept_aside(parts, "background", pieces, -(-rows.height // size))
                 engine.run(job, missing(given), "score background", gpu=gpu)
                 write_table(pl.concat(read_parts([scores_of(each) for each in given])), path)
-            null = columns.null(pl.read_parquet(path))
+            null = columns.null(read_parquet(path, _BACKGROUND))
             job = replace(job, background=path)
         total = -(-inspection.variants // size)
         given = kept_aside(parts, VARIANTS, prepared.intake.parts(size), total)
@@ -245,11 +244,11 @@ def _assemble(
     if null is not None:
         ranks = RankCounts(null.size, null.width)
         for path in parts:
-            ranks.add(counts_of(pl.read_parquet(path, columns=[AT_LEAST])))
+            ranks.add(counts_of(read_parquet(path, _PART)))
         q_table = ranks.q_table()
     complete = [path.with_name(f"complete-{path.name}") for path in parts]
     for path, place in zip(parts, track(complete, "rates"), strict=True):
-        write_table(finished(pl.read_parquet(path), columns, null, q_table), place)
+        write_table(finished(read_parquet(path, _PART), columns, null, q_table), place)
     join_parts(complete, out / "variants.parquet")
     files = ["doctor.json", "left_out.tsv", "variants.parquet", "variants.vcf.gz"]
     files += ["background.parquet"] if null is not None else []

@@ -26,7 +26,7 @@ from cislens.evaluation.cells.scoring import read_scores, score_all, try_blind
 from cislens.evaluation.cells.tables import BASELINES, make_tables, own_arms
 from cislens.evaluation.profiles.arms import Trained
 from cislens.evaluation.profiles.scoring import seeds_of
-from cislens.files import atomic_path, claimed, read_parquet, write_atomic
+from cislens.files import atomic_path, claimed, read_json, read_parquet, write_atomic
 from cislens.models.genebert.multimodal import MultimodalModel
 from cislens.models.mixture import part_of_kind
 from cislens.models.saving import load_model
@@ -164,8 +164,8 @@ def _stored(recipe: CellRecipe, out: Path) -> CellEvaluation | None:
     path = out / "evaluation.json"
     if not path.exists():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if found["facts"]["weights"] != recipe.weights:
+    found = read_json(path, "evaluation of cells")
+    if found.get("facts", {}).get("weights") != recipe.weights:
         return None
     scores, differences = (
         read_parquet(out / f"{name}.parquet", "table of the evaluation")
