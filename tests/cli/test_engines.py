@@ -48,6 +48,7 @@ def test_an_engine_that_is_not_there_is_one_message(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_two_workers_embed_the_bytes_of_one(run: Run, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     records = (decode(rng.integers(0, 4, 2_000).astype(np.uint8)) for _ in range(300))
