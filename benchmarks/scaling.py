@@ -127,14 +127,12 @@ def read_by(store: Path, world: int) -> float:
 
 def read_share(store: Path, rank: int, world: int, ready: Any, results: Any) -> None:
     """One process: its rows of every batch, streamed."""
-    loads = ProfileLoader(
-        ProfileStore.open(store), "train", 64, memory_budget=0, share=(rank, world)
-    )
-    for _ in loads.epoch(0):
+    loads = ProfileLoader(ProfileStore.open(store), "train", 64, memory_budget=0)
+    for _ in loads.epoch(0, share=(rank, world)):
         pass
     ready.wait(60)
     began = time.perf_counter()
-    for _ in loads.epoch(1):
+    for _ in loads.epoch(1, share=(rank, world)):
         pass
     results.put(time.perf_counter() - began)
 

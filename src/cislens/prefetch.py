@@ -3,8 +3,9 @@
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Generic, TypeVar
 
 _AHEAD = 3
@@ -42,11 +43,14 @@ class Prefetched(ABC, Generic[Batch]):
 
     def epoch(self, epoch: int, first: int = 0, every: int = 1) -> Iterator[Batch]:
         """Every `every`-th batch from step `first` on, made ahead by another thread."""
+        return self._ahead(partial(self.batch, epoch), first, every)
+
+    def _ahead(self, make: Callable[[int], Batch], first: int, every: int) -> Iterator[Batch]:
         with ThreadPoolExecutor(1, thread_name_prefix="cislens-loader") as ahead:
             pending: deque[Future[Batch]] = deque()
             for step in range(first, len(self) + _AHEAD * every, every):
                 if step < len(self):
-                    pending.append(ahead.submit(self.batch, epoch, step))
+                    pending.append(ahead.submit(make, step))
                 if step - first >= _AHEAD * every and pending:
                     start = time.perf_counter()
                     batch = pending.popleft().result()

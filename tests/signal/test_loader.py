@@ -220,9 +220,9 @@ def test_waiting_is_counted(store, monkeypatch):
     quick = loader.wait_seconds
     make = loader.batch
 
-    def slow(epoch, step):
+    def slow(*place):
         time.sleep(0.03)
-        return make(epoch, step)
+        return make(*place)
 
     monkeypatch.setattr(loader, "batch", slow)
     list(loader.epoch(0))
@@ -233,12 +233,40 @@ def test_waiting_is_counted(store, monkeypatch):
 def test_an_error_while_reading_ahead_reaches_the_consumer(store, monkeypatch):
     loader = ProfileLoader(store, "train", 8)
 
-    def broken(epoch, step):
+    def broken(*place):
         raise CislensError("gone")
 
     monkeypatch.setattr(loader, "batch", broken)
     with pytest.raises(CislensError, match="gone"):
         list(loader.epoch(0))
+
+
+def test_a_process_reads_its_own_rows_of_a_batch_and_no_others(store, monkeypatch):
+    loader = ProfileLoader(store, "train", 7, seed=1, shift=8, memory_budget=0)
+    read = []
+    for array in (array for arrays in loader._arrays for array in arrays):
+        near = array.near
+        monkeypatch.setattr(
+            array, "near", lambda rows, near=near: read.append(len(rows)) or near(rows)
+        )
+    for step in (0, len(loader) - 1):
+        whole = loader.batch(0, step)
+        for rank in range(3):
+            read.clear()
+            share = loader.batch(0, step, (rank, 3))
+            rows = len(range(rank, 7, 3))
+            assert sum(read) == 2 * rows  # of sequences, and of profiles
+            np.testing.assert_array_equal(share.index_B, whole.index_B[rank::3])
+            np.testing.assert_array_equal(share.codes_BL, whole.codes_BL[rank::3])
+            mine = np.arange(7) % 3 == rank
+            for s, name in enumerate(store.species):
+                here = mine[whole.species_B == s]
+                found = share.targets.get(name)
+                assert (found is None) == (not here.any())
+                if found is not None:
+                    np.testing.assert_array_equal(found, whole.targets[name][here])
+    first = next(loader.epoch(0, 1, share=(2, 3)))
+    np.testing.assert_array_equal(first.codes_BL, loader.batch(0, 1).codes_BL[2::3])
 
 
 def test_stopping_early_leaves_no_thread(store):

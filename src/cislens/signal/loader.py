@@ -1,5 +1,6 @@
 """Batches of a profile store, shuffled and augmented, ahead of the one who asks for them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -107,8 +108,18 @@ class ProfileLoader(Prefetched[ProfileBatch]):
         """Batches in an epoch."""
         return len(self._lists) * max(len(windows) for windows in self._lists)
 
-    def batch(self, epoch: int, step: int) -> ProfileBatch:
+    def epoch(
+        self, epoch: int, first: int = 0, every: int = 1, share: tuple[int, int] = (0, 1)
+    ) -> Iterator[ProfileBatch]:
+        """Every `every`-th batch from step `first` on, made ahead; `share` as in `batch`."""
+        return self._ahead(lambda step: self.batch(epoch, step, share), first, every)
+
+    def batch(self, epoch: int, step: int, share: tuple[int, int] = (0, 1)) -> ProfileBatch:
         """One batch.
+
+        Args:
+            share: (rank, world): of its rows those of process `rank` of `world` alone, every
+                `world`-th from `rank` on; the others are not read.
 
         Raises:
             IndexError: if the epoch has no such step.
@@ -116,7 +127,8 @@ class ProfileLoader(Prefetched[ProfileBatch]):
         if not 0 <= step < len(self):
             raise IndexError(f"step {step} of an epoch of {len(self)}")
         turn, species_turn = divmod(epoch * len(self) + step, len(self._lists))
-        drawn = self._lists[species_turn].batch(turn)
+        rank, world = share
+        drawn = self._lists[species_turn].batch(turn).part(slice(rank, None, world))
         index, shifts, flips = drawn.index, drawn.shifts, drawn.flips
         species = np.searchsorted(self._firsts, index, side="right") - 1
         codes = np.empty((index.size, self.store.length), np.uint8)

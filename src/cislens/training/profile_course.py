@@ -71,8 +71,11 @@ class ProfileCourse(PartCourse):
 
     def stream(self, position: Callable[[], int], rank: int = 0, world: int = 1) -> StepStream:
         training = self.recipe.training
-        converts = shares(partial(to_tensors, labels=self.labels), rank, world, training.accumulate)
-        return StepStream(self.loader, converts, training.steps, training.validate_every, position)
+        converts = shares(partial(to_tensors, labels=self.labels), 0, 1, training.accumulate)
+        read = partial(self.loader.epoch, share=(rank, world))
+        return StepStream(
+            self.loader, converts, training.steps, training.validate_every, position, read
+        )
 
     def passes(self, rank: int = 0, world: int = 1) -> SplitPass:
         return SplitPass(self.valid, partial(to_tensors, labels=self.labels), rank, world)

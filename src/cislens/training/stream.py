@@ -52,6 +52,7 @@ class StepStream:
         interval: steps between validations.
         position: the number of steps done; asked at the start of each pass, since what was
             fetched ahead and never used must come again.
+        read: gives the batches of an epoch from a step on; the loader does unless given.
     """
 
     def __init__(
@@ -61,19 +62,21 @@ class StepStream:
         steps: int,
         interval: int,
         position: Callable[[], int],
+        read: Callable[[int, int], Iterator[Any]] | None = None,
     ) -> None:
         self.loader = loader
         self.converts = converts
         self.steps = steps
         self.interval = interval
         self.position = position
+        self.read = read or loader.epoch
 
     def __iter__(self) -> Iterator[Any]:
         step = self.position()
         end = min((step // self.interval + 1) * self.interval, self.steps)
         while step < end:
             epoch, first = divmod(step, len(self.loader))
-            for batch in itertools.islice(self.loader.epoch(epoch, first), end - step):
+            for batch in itertools.islice(self.read(epoch, first), end - step):
                 step += 1
                 for convert in self.converts:
                     if (part := convert(batch)) is None:
