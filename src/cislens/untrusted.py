@@ -9,6 +9,7 @@ import json
 import math
 import os
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -127,10 +128,30 @@ def npz_arrays(
         ) from None
 
 
+def npy_array(path: str | os.PathLike[str], what: str) -> npt.NDArray[Any]:
+    """An array of a file in numpy's npy format, memory-mapped.
+
+    Raises:
+        MissingFileError: if there is no such file.
+        CislensError: if it is damaged, has another size than its header says, or holds Python
+            objects.
+    """
+    path = require_file(path, what)
+    try:
+        with path.open("rb") as handle:
+            _check_header(handle, path.name, path.stat().st_size)
+        found: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except _DAMAGED as error:
+        raise CislensError(
+            f"{what} {path} is damaged, or no .npy file of numbers ({error}); get it again."
+        ) from None
+    return found
+
+
 # What damage to an archive of arrays comes out as, besides KeyError for an array that it lacks.
 _DAMAGED = (
-    OSError, ValueError, KeyError, EOFError, AttributeError, NotImplementedError, RuntimeError,
-    SyntaxError, TypeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    OSError, ValueError, KeyError, EOFError, AttributeError, OverflowError, RuntimeError,
+    SyntaxError, TypeError, UserWarning, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -139,16 +160,22 @@ def _check_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -
     if entry.file_size > _MOST_DEFLATED * (entry.compress_size + 1) or entry.file_size > memory():
         raise ValueError(f"{entry.filename!r} would have {entry.file_size:,} bytes")
     with archive.open(entry) as handle:
-        version = np.lib.format.read_magic(handle)
-        read: Any = np.lib.format.read_array_header_1_0
-        if version != (1, 0):
-            read = np.lib.format.read_array_header_2_0
+        _check_header(handle, entry.filename, entry.file_size)
+
+
+def _check_header(handle: Any, name: str, size: int) -> None:
+    """That an array in numpy's format has as many bytes as its header says."""
+    version = np.lib.format.read_magic(handle)
+    read: Any = np.lib.format.read_array_header_1_0
+    if version != (1, 0):
+        read = np.lib.format.read_array_header_2_0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of a header that Python 2 wrote
         shape, _, dtype = read(handle)
-        expected = handle.tell() + math.prod(shape) * dtype.itemsize
-    if dtype.hasobject or expected != entry.file_size:
+    expected = handle.tell() + math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or expected != size:
         raise ValueError(
-            f"{entry.filename!r} is {dtype} {shape}, which needs {expected:,} bytes, and has "
-            f"{entry.file_size:,}"
+            f"{name!r} is {dtype} {shape}, which needs {expected:,} bytes, and has {size:,}"
         )
 
 

@@ -144,6 +144,16 @@ class Workshop:
         )
         return store.path
 
+    def joint(self) -> Path:
+        folder = self.folder / "joint"
+        folder.mkdir()
+        regions = pl.DataFrame({"region_id": ["a", "b"], "start": [1, 20], "split": ["x", "y"]})
+        regions.write_parquet(folder / "regions.parquet")
+        np.save(folder / "cell-0.npy", np.ones((2, 3), np.float32))
+        manifest = {"format": "cislens cell embeddings", "cells": {"x": "cell-0.npy"}}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return folder
+
     def task(self) -> Path:
         (self.folder / "card.yaml").write_bytes(seeds.CARD[0])
         rows = pl.DataFrame(
@@ -400,6 +410,7 @@ def _binaries(shop: Workshop) -> list[Reader]:
 def _stores(shop: Workshop) -> list[Reader]:
     from cislens.models.saving import load_model
     from cislens.representations.huggingface.vocabulary import read_vocabulary
+    from cislens.representations.joint import read_joint
 
     def vocabulary(path: Path) -> object:
         return read_vocabulary(path.parent, ("tokenizer.json",))
@@ -414,6 +425,8 @@ def _stores(shop: Workshop) -> list[Reader]:
         *_parts("sequence store", sequences, SequenceStore.open, "manifest.json",
                 "starts.parquet"),
         *_parts("embeddings", embeddings, EmbeddingStore.open, "manifest.json", "index.parquet"),
+        *_parts("joint", shop.joint(), lambda folder: read_joint(folder, "x"), "manifest.json",
+                "regions.parquet", "cell-0.npy", cost=2),
         *_parts("task", task, Task.load, "card.yaml", "examples.parquet", "task_hash", cost=9),
         *_parts("model", trained, load_model, "config.json", "model.safetensors", cost=20),
         *_parts("model", trained, DataCard.read, "data.json", cost=1),
@@ -449,8 +462,9 @@ def _opening(open_: Call, file: str, listed: bool) -> Call:
 def _list_size(path: Path, file: str, size: int) -> None:
     """Whoever damages a file of a store on purpose writes its size into the manifest."""
     manifest = json.loads(path.read_text())
-    manifest["files"][file]["bytes"] = size
-    path.write_text(json.dumps(manifest))
+    if "files" in manifest:
+        manifest["files"][file]["bytes"] = size
+        path.write_text(json.dumps(manifest))
 
 
 def named(found: Sequence[Reader], name: str) -> Reader:

@@ -149,11 +149,14 @@ _YAML = (
 )
 
 
-def _archived(header: bytes) -> bytes:
-    """An archive of one array with that header."""
+def _array(header: bytes) -> bytes:
+    """The head of an array in numpy's format."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
+def _archived(array: bytes) -> bytes:
     found = io.BytesIO()
     with zipfile.ZipFile(found, "w") as archive:
-        array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
         archive.writestr("sd_T.npy", array)
     return found.getvalue()
 
@@ -184,10 +187,15 @@ CASES: dict[str, tuple[bytes, ...]] = {
         b"id\tfile\tspecies\na\ta\x00.bw\tyeast\n",
         b'id\tfile\tspecies\n"' + b"a" * 140_000 + b'"\ta.bw\tyeast\n',
     ),
-    "counts": (b"chrom,start,end,c1\nchr1,10,60,5\nNA,5,45,2\n",),
+    "counts": (
+        b"chrom,start,end,c1\nchr1,10,60,5\nNA,5,45,2\n",
+        COUNTS[0].replace(b"region_id", b"*"),
+        COUNTS[0].replace(b"region_id", b"^.*$"),
+    ),
+    "MEME and JASPAR": (MEME[0].replace(b"w= 2", b"w= " + b"9" * 5000),),
     "fragments": (b"chr1\t70\t200\tAAC-1\t1\n\t70\t200\tAAC-1\t1\n",),
     "labelled FASTA": (LABELLED_FASTA[0][:22] * 120 + b">chr1:0-8(+)|1\nACGTACGT\n",),
-    "region store: constants.npz": (_archived(b"{'descr': (\n"),),
+    "region store: constants.npz": (_archived(_array(b"{'descr': (\n")),),
     "sequence recipe": (b"genomes: {yeast: " + b"A" * 3000 + b"}\n",),
     "bench recipe": (b"suites: [" + b"A" * 3000 + b"]\n",),
     "task table": (b"seq,label\nACGT,1111111111111111111111111\nACGT,1e30\n",),
@@ -225,6 +233,11 @@ CASES: dict[str, tuple[bytes, ...]] = {
     ),
     "region store: manifest.json": (b'{"format": "cislens region store", "schema_version": 1}',),
     "embeddings: manifest.json": (b"[" * 100_000,),
+    "joint: cell-0.npy": (
+        _array(b"{'descr': '<f4', 'fortran_order': False, 'shape': (9999999999, 9999999999)}\n"),
+        _array(b"{'descr': ("),
+        _array(b"{'descr': '<f4', 'fortran_order': False, 'shape': (2L, 3)}\n") + bytes(24),
+    ),
     "sequence store: manifest.json": (
         b'{"format": "cislens sequence store", "schema_version": 1, "files": "x"}',
     ),

@@ -167,7 +167,7 @@ def _with_places(path: Path, table: pl.DataFrame, assembly: str) -> tuple[pl.Dat
         places = table.with_columns(pl.col("start", "end").cast(pl.Int64, strict=False))
     else:
         column = "region_id" if "region_id" in columns else columns[0]
-        bare = pl.col(column).cast(pl.String).str.strip_prefix(f"{assembly}:" if assembly else "")
+        bare = table[column].cast(pl.String).str.strip_prefix(f"{assembly}:" if assembly else "")
         parts = [bare.str.extract(_REGION, group).alias(_PLACE[group - 1]) for group in (1, 2, 3)]
         places = table.with_columns(parts).with_columns(
             pl.col("start", "end").cast(pl.Int64, strict=False)

@@ -281,7 +281,7 @@ def _matrix(rows: Rows, at: int) -> tuple[npt.NDArray[np.float64], int]:
             header, "a letter-probability matrix without rows; add them or remove the motif."
         )
     said = re.search(r"\bw=\s*(\d+)", " ".join(rows.fields[header]))
-    if said and int(said[1]) != len(values):
+    if said and said[1].lstrip("0") != str(len(values)):
         raise rows.error(header, f"the matrix has {len(values)} rows, not w= {said[1]}.")
     return np.array(values), at
 

@@ -29,6 +29,7 @@ from cislens.signal.checks import read_checks
 from cislens.signal.manifests import checked_manifest, interval_names, verify_files
 from cislens.signal.shards import ArrayLayout, RowArray
 from cislens.signal.store import Rows
+from cislens.untrusted import npy_array
 
 FORMAT = "cislens region store"
 SCHEMA_VERSION = 1
@@ -179,7 +180,7 @@ class RegionStore:
         """Expression (T, C) of each motif's factors, in deviations; None if none was given."""
         path = self.path / EXPRESSION
         # Mapped first: a file that is shorter than its head says is refused before memory is taken.
-        return np.array(np.load(path, mmap_mode="r")) if path.exists() else None
+        return np.array(npy_array(path, "expression of the store")) if path.exists() else None
 
     def load(self) -> None:
         """Read sequences and occupancies into memory; reads give the same values, sooner."""

@@ -33,7 +33,7 @@ from cislens.motifs.contexts import Neighborhoods
 from cislens.motifs.store import RegionStore
 from cislens.progress import track
 from cislens.representations.contract import Features
-from cislens.untrusted import inside
+from cislens.untrusted import inside, npy_array
 
 FORMAT = "cislens cell embeddings"
 _BATCH = 64
@@ -168,5 +168,10 @@ def read_joint(folder: str | os.PathLike[str], cell: str) -> tuple[pl.DataFrame,
             f"{folder} has no cell type {cell!r}. {nearest(cell, manifest['cells'])}"
         )
     regions = read_parquet(path.with_name("regions.parquet"), "regions of the embeddings")
-    file = inside(path.parent, manifest["cells"][cell], path)
-    return regions, np.load(file, mmap_mode="r", allow_pickle=False)
+    vectors = npy_array(inside(path.parent, manifest["cells"][cell], path), "embeddings")
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != regions.height:
+        raise CislensError(
+            f"{folder} holds {vectors.dtype} {vectors.shape} for {cell!r}, expected numbers "
+            f"({regions.height}, D); embed again."
+        )
+    return regions, vectors

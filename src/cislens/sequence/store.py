@@ -22,6 +22,7 @@ from cislens.sequence.bases import Bases
 from cislens.sequence.batch import Bools
 from cislens.sequence.probe import NOT_ASKED, Probe
 from cislens.signal.manifests import MANIFEST, checked_manifest, species_folder, verify_files
+from cislens.untrusted import npy_array
 
 FORMAT = "cislens sequence store"
 SCHEMA_VERSION = 1
@@ -208,7 +209,7 @@ class SequenceStore:
             probe=Probe.read(folder / PROBE) if (folder / PROBE).exists() else None,
             haplotypes=Haplotypes(
                 read_parquet(folder / VARIANTS, "variants of the store"),
-                np.load(folder / CARRIED, mmap_mode="r"),
+                npy_array(folder / CARRIED, "haplotypes of the store"),
                 int(carried["haplotypes"]),
             )
             if carried

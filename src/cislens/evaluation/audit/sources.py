@@ -109,8 +109,8 @@ def read_file(path: Path) -> Table:
         return _read_fasta(path)
     if kind == ".parquet":
         frame = read_parquet(path, "table to audit")
-        simple = [name for name, kind in frame.schema.items() if not kind.is_nested()]
-        return Table(path, frame.select(pl.col(simple).cast(pl.String)), 1)
+        simple = [column for column in frame if not column.dtype.is_nested()]
+        return Table(path, pl.DataFrame([column.cast(pl.String) for column in simple]), 1)
     return read_table(path, "table to audit")
 
 
