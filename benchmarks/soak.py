@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from soak_jobs import JOBS, Job, digests, write_project
+from soak_jobs import JOBS, TWO, Job, digests, write_project
 
 from cislens.randomness import generator
 
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", nargs="*", default=[job.name for job in JOBS])
+    parser.add_argument("--signal", choices=["KILL", "INT", "TERM"], default="KILL")
     parser.add_argument("--out", type=Path, default=Path("soak"))
     given = parser.parse_args()
     project = given.out.resolve()
@@ -83,7 +84,7 @@ def main() -> None:
         before = reference(job, project)
         if job.name in given.jobs:
             share = -(-given.kills // len(given.jobs))
-            outcomes.append(soaked(job, project, before, share, given.seed))
+            outcomes.append(soaked(job, project, before, share, given))
             say(row(outcomes[-1]))
     found = {"benchmark": "soak", "seed": given.seed, "jobs": [asdict(each) for each in outcomes]}
     (project / "soak.json").write_text(json.dumps(found, indent=1) + "\n")
@@ -114,10 +115,13 @@ def reference(job: Job, project: Path) -> Reference:
     return Reference(*json.loads(kept.read_text()))
 
 
-def soaked(job: Job, project: Path, before: Reference, kills: int, seed: int) -> Outcome:
+def soaked(
+    job: Job, project: Path, before: Reference, kills: int, given: argparse.Namespace
+) -> Outcome:
     """Kill a job so often, in rounds."""
     outcome = Outcome(job.name, round(before.seconds, 2))
-    draw = generator(seed, "soak", job.name)
+    draw = generator(given.seed, "soak", job.name)
+    by = signal.Signals[f"SIG{given.signal}"]
     rounds = -(-kills // 2)
     order = draw.permutation(rounds)
     folder = project / "killed" / job.name
@@ -127,7 +131,8 @@ def soaked(job: Job, project: Path, before: Reference, kills: int, seed: int) ->
         for number in range(KILLS_OF_A_ROUND):
             share = part if number == 0 else draw.random()
             moment = share * before.seconds * BEYOND
-            code = killed(job, folder, moment, one=bool(draw.integers(2)), outcome=outcome)
+            one = bool(draw.integers(2))
+            code = killed(job, folder, moment, one, by, outcome)
             if code is not None:
                 break
         else:
@@ -147,25 +152,50 @@ def soaked(job: Job, project: Path, before: Reference, kills: int, seed: int) ->
     return outcome
 
 
-def killed(job: Job, folder: Path, moment: float, one: bool, outcome: Outcome) -> int | None:
-    """Start a job and kill it at a moment; its exit code if it ended by itself."""
+def killed(
+    job: Job, folder: Path, moment: float, one: bool, by: signal.Signals, outcome: Outcome
+) -> int | None:
+    """Start a job and kill it at a moment; its exit code if it ended by itself.
+
+    As a scheduler, SIGTERM meets the first process alone; of it no other may be left then.
+    """
     pid = started(job, folder)
-    while cpu_seconds(pid) < moment:
+    one = one and TWO[-2] in job.command and by is signal.SIGKILL
+    while cpu_seconds(pid) < moment or (one and not workers_of(pid)):
         if (code := ended(pid, os.WNOHANG)) is not None:
             return code
         time.sleep(0.002)
     workers = workers_of(pid)[-1:] if one else []
     with contextlib.suppress(ProcessLookupError):  # it ended this very moment
         if workers:
-            os.kill(workers[0], signal.SIGKILL)
+            os.kill(workers[0], by)
         else:
-            os.killpg(pid, signal.SIGKILL)
+            (os.kill if by is signal.SIGTERM else os.killpg)(pid, by)
     code = ended(pid)
-    if workers or code == -signal.SIGKILL:
+    gone = code in {-by, 130}
+    if workers or gone:
         outcome.kills += 1
         outcome.of_workers += len(workers) > 0
         outcome.moments.append(round(moment, 3))
-    return None if code == -signal.SIGKILL else code
+    if left := left_of(pid):
+        outcome.lost.append(f"processes that go on: {left}")
+    return None if gone else code
+
+
+def left_of(group: int) -> list[str]:
+    """Processes of a group that still work, some seconds after its first has ended."""
+    found: list[str] = []
+    for _ in range(100):
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                state, _, its = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+                if int(its) == group and state != "Z":
+                    found.append((folder / "cmdline").read_text().replace("\0", " "))
+        if not found:
+            break
+        time.sleep(0.1)
+    return found
 
 
 def workers_of(pid: int) -> list[int]:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Generic, Protocol, TypeVar
@@ -136,7 +136,8 @@ class LocalEngine:
             count, context, initializer=_start, initargs=(job, numbers, count, followed)
         )
         with followed, leash, executor:
-            futures = {executor.submit(_work, unit): key for key, unit in left.items()}
+            with _uninterrupted():  # which processes that start here inherit
+                futures = {executor.submit(_work, unit): key for key, unit in left.items()}
             try:
                 for future in as_completed(futures):
                     future.result()
@@ -154,6 +155,16 @@ def _say_what_is_idle(doing: str, units: int, gpu: bool) -> None:
     idle = min(cores(), units) - 1
     if idle > 0 and not gpu:
         logger.info("%s: one core works; --workers %d would be quicker", doing, idle + 1)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 HERE = LocalEngine()  # this process alone
@@ -201,8 +212,10 @@ _process = _Process()
 
 
 def _start(job: bytes, numbers: Any, workers: int, followed: Connection) -> None:
-    """Make a worker ready; it ends when the process that started it is gone, or lets go."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started it says when it ends
+    """Make a worker ready; it ends when the process that started it is gone, or lets go.
+
+    Ctrl-C means that process alone: it is blocked in a worker, from its start.
+    """
     threading.Thread(target=_follow, args=(followed,), daemon=True).start()
     # Read by the libraries that the job will import.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads_of(workers)))

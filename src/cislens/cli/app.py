@@ -29,6 +29,8 @@ from cislens.errors import CislensError, CollapseError
 from cislens.files import FULL
 from cislens.logs import logged, told
 
+INTERRUPTED = 130  # what typer makes of Ctrl-C
+
 app = typer.Typer(
     name="cislens",
     help="Learn, judge and use representations of regulatory DNA.",
@@ -76,7 +78,10 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; one message and exit code 2 on a user's mistake, 3 on a collapse."""
+    """Run the command line; one message and exit code 2 on a user's mistake, 3 on a collapse.
+
+    Ctrl-C ends it with 130, as shells count it.
+    """
     # Threads that spin while they wait take the cores from whatever else runs on the machine:
     # measured, one busy neighbor made training on two cores 30 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -96,6 +101,10 @@ def main() -> None:
         what = " Make room and run the same command again, it goes on." if full else ""
         typer.echo(f"error: {where}: {error.strerror}.{what}", err=True)
         sys.exit(2)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            typer.echo("interrupted: run the same command again, it goes on.", err=True)
+        raise
 
 
 if __name__ == "__main__":

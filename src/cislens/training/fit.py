@@ -28,6 +28,7 @@ from cislens.training.collapse import refuse_collapsed
 from cislens.training.course import Course
 from cislens.training.courses import course_of
 from cislens.training.devices import Devices, StopsAtOnce, held, requeued, require_even
+from cislens.training.ending import ended_by_signals
 from cislens.training.finite import FiniteGuard
 from cislens.training.ledger import step_flops
 from cislens.training.manifest import Spent, run_manifest
@@ -117,7 +118,7 @@ def _train(recipe: TrainRecipe, folder: Path, course: Course) -> Run:
     if resume is not None:
         logger.info("training: resuming %s", folder)
     stream = course.stream(lambda: trainer.global_step, *place)
-    with warnings.catch_warnings():
+    with ended_by_signals(), warnings.catch_warnings():
         # What Lightning says of a run that is resumed or partly frozen, and of its dependencies.
         for message in (
             "not empty", "could not find the monitored key", "LeafSpec", "in eval mode",
