@@ -67,12 +67,28 @@ class Devices:
 def _launched() -> tuple[int, int] | None:
     """Processes a machine and machines, as torchrun or srun started them; None without them."""
     if TorchElasticEnvironment.detect():
+        _refuse_stale_addresses()
         per_node, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
         return per_node, world // per_node
     if SLURMEnvironment.detect():
         nodes = int(os.environ.get("SLURM_NNODES", "1"))
         return int(os.environ["SLURM_NTASKS"]) // nodes, nodes
     return None
+
+
+def _refuse_stale_addresses() -> None:
+    """Refuse restarts by torchrun in which processes could wait for those that died.
+
+    Since the store of addresses is shared with torchrun (PyTorch 2.4 and later), one that is
+    started again may read the address of a process of the attempt before.
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    if restarts and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        raise CislensError(
+            f"torchrun was asked for {restarts} restarts, after which processes may wait forever "
+            "for those that died; start it with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the "
+            "environment, which gives each attempt addresses of its own, or without --max-restarts."
+        )
 
 
 def is_first() -> bool:
