@@ -3,11 +3,14 @@
 import os
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 
 from cislens.errors import CislensError
 from cislens.files import claimed
+from cislens.nn.batch_norm import BatchNorm
+from cislens.recipes.profiles import Objective, PlusTerms
 from cislens.recipes.schema import Training, TrainRecipe
 from cislens.signal.store import ProfileStore
 from cislens.training.checkpoint import WholeFiles, newest
@@ -24,7 +27,7 @@ _SLURM = {
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith("SLURM_") or name in {*_TORCHRUN, "LOCAL_RANK"}:
+        if name.startswith(("SLURM_", "TORCHELASTIC_")) or name in {*_TORCHRUN, "LOCAL_RANK"}:
             monkeypatch.delenv(name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
@@ -71,6 +74,19 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, value)
     with pytest.raises(CislensError, match=r"2 processes were started .* which has 1 GPUs"):
         Devices.found()
+
+
+def test_restarts_that_would_meet_stale_addresses_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {**_TORCHRUN, "TORCHELASTIC_USE_AGENT_STORE": "True"}.items():
+        monkeypatch.setenv(name, value)
+    assert Devices.found().world == 6
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
+    with pytest.raises(CislensError, match="TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
+        Devices.found()
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
+    assert Devices.found().world == 6
 
 
 @pytest.mark.parametrize(
@@ -126,3 +142,36 @@ def test_a_checkpoint_takes_the_place_of_another_whole_or_not_at_all(
     writer.save_checkpoint({"global_step": 8}, path)
     assert newest(tmp_path) == path
     assert newest(tmp_path / "elsewhere") is None
+
+
+def test_a_batch_in_parts_gives_the_losses_of_the_whole(
+    small_store: ProfileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without statistics of a batch, which are those of a part: batch norm, expert terms."""
+
+    def remembered(norm: BatchNorm, x_RC: torch.Tensor) -> torch.Tensor:
+        mean, variance = norm.running_mean, norm.running_var
+        return torch.nn.functional.batch_norm(x_RC, mean, variance, norm.weight, norm.bias)
+
+    model = {
+        "preset": "space-plus-tiny", "dim": 24, "stem_dim": 8, "depth": 1, "heads": 2,
+        "dropout": 0.0, "species_dropout": 0.0,
+    }  # fmt: skip
+    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, values: values)
+    objective = Objective(experts=PlusTerms(balance=0.0, z=0.0, mutual_information=0.0))
+
+    def losses(name: str, parts: int) -> dict[str, float]:
+        training = Training(steps=2, batch_size=8, validate_every=2, accumulate=parts)
+        recipe = TrainRecipe(
+            store=small_store.path, model=model, objective=objective, training=training
+        )
+        rows = pl.read_parquet(fit(recipe, tmp_path / name).metrics_path)
+        rows = rows.filter(pl.col("split") == "train", pl.col("metric").str.starts_with("poisson"))
+        return dict(rows.select("metric", "value").iter_rows())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchNorm, "forward", remembered)
+        whole, halves = losses("whole", 1), losses("halves", 2)
+    assert whole.keys() == {"poisson", "poisson/yeast", "poisson/fly"}
+    assert halves == pytest.approx(whole, rel=5e-6)
+    assert losses("normed", 2)["poisson"] != pytest.approx(whole["poisson"], rel=1e-3)
