@@ -4,7 +4,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from cislens.effects.averaging import read_averaging
 from cislens.effects.tiling import read_regions
 from cislens.effects.variants.request import FORMAT, require_own
 from cislens.evaluation.audit.sources import read_file
+from cislens.evaluation.results import Cost, Key, Record, ResultStore
 from cislens.evaluation.risk.people import read_people
 from cislens.evaluation.tasks.card import TaskCard
 from cislens.evaluation.tasks.importers.fasta import _records
@@ -169,6 +170,19 @@ class Workshop:
         return make_task(read_recipe(self.folder / "card.yaml", TaskCard), rows, codes).save(
             self.folder / "task"
         )
+
+    def results(self) -> Path:
+        task = Task.load(self.folder / "task")
+        store = ResultStore(self.folder / "results")
+        store.plan(task, ["a"], 1)
+        key = Key(task.card.name, "a", 0)
+        frozen = store.freeze(key, {"c": 1})
+        record = Record(*asdict(key).values(), task.task_hash, "trained", None, "d", frozen,
+                        "auroc", 0.5, 10, "s", "c")  # fmt: skip
+        tested = task.truth()["example_id"]
+        scores = np.ones((len(tested), 1), np.float32)
+        store.append(record, tested, scores, [Cost("fit", 1.0, 1, 1, 1.0, 1, 1)])
+        return store.path
 
     def model(self) -> Path:
         from cislens.models.presets import preset_config
@@ -417,6 +431,13 @@ def _stores(shop: Workshop) -> list[Reader]:
 
     profiles, regions, sequences = shop.profile_store(), shop.region_store(), shop.sequence_store()
     embeddings, task, trained = shop.embeddings(), shop.task(), shop.model()
+    results, one = shop.results(), "results/t/a/seed0"
+
+    def judged(folder: Path) -> object:
+        store = ResultStore(folder)
+        found = [store.predictions(task) for task in store.tasks()]
+        return found, store.records(), store.ledger(), store.config(Key("t", "a", 0))
+
     return [
         *_parts("profile store", profiles, ProfileStore.open, "manifest.json",
                 "species/yeast/tracks.parquet", "species/yeast/windows.parquet"),
@@ -428,6 +449,8 @@ def _stores(shop: Workshop) -> list[Reader]:
         *_parts("joint", shop.joint(), lambda folder: read_joint(folder, "x"), "manifest.json",
                 "regions.parquet", "cell-0.npy", cost=2),
         *_parts("task", task, Task.load, "card.yaml", "examples.parquet", "task_hash", cost=9),
+        *_parts("results", results, judged, "plan.json", f"{one}/record.parquet",
+                f"{one}/scores.parquet", f"{one}/ledger.parquet", f"{one}/frozen.json", cost=12),
         *_parts("model", trained, load_model, "config.json", "model.safetensors", cost=20),
         *_parts("model", trained, DataCard.read, "data.json", cost=1),
         Reader("vocabulary", "tokenizer.json", seeds.VOCABULARY, vocabulary),

@@ -231,6 +231,14 @@ CASES: dict[str, tuple[bytes, ...]] = {
         b'{"format": "cislens profile store", "schema_version": 1, "files": []}',
         b"[" * 100_000,
     ),
+    "results: plan.json": (
+        b'{"t": {"task_hash": "x", "arms": [], "seeds": 1}}',
+        b'{"t": {"task_hash": "x", "arms": ["a"], "seeds": 1000000000}}',
+        b'{"../t": {"task_hash": "x", "arms": ["a"], "seeds": 1}}',
+        b'{"t": 3}',
+        b'{"t": {"task_hash": "x", "arms": ["' + b"A" * 3000 + b'"], "seeds": 1}}',
+    ),
+    "results: frozen.json": (b"{}", b'{"config": 3}'),
     "region store: manifest.json": (b'{"format": "cislens region store", "schema_version": 1}',),
     "embeddings: manifest.json": (b"[" * 100_000,),
     "joint: cell-0.npy": (

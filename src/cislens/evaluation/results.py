@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -25,9 +25,13 @@ import polars as pl
 from cislens.errors import CislensError
 from cislens.evaluation.statistics import Predictions
 from cislens.evaluation.tasks.task import Task
-from cislens.files import atomic_path, read_json, read_parquet, require_file, write_atomic
+from cislens.files import atomic_path, read_json, read_parquet, write_atomic
 
-_SAFE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*")
+_MOST_SEEDS = 10_000
+_SCORE_SCHEMA: dict[str, pl.DataType] = {
+    "example_id": pl.String(), "score": pl.List(pl.Float32()),
+}  # fmt: skip
+_SAFE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,199}")
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,9 @@ class ResultStore:
         known["arms"] += [arm for arm in arms if arm not in known["arms"]]
         bad = [arm for arm in known["arms"] if not _SAFE.fullmatch(arm)]
         if bad:
-            raise CislensError(f"arm {bad[0]!r}: names take letters, digits and . _ + - only.")
+            raise CislensError(
+                f"arm {bad[0]!r}: names take letters, digits and . _ + - only, 200 at most."
+            )
         if not (self.path / "tasks" / name).exists():
             task.save(self.path / "tasks" / name)
         write_atomic(self.path / "plan.json", json.dumps(plan, indent=1, sort_keys=True))
@@ -182,7 +188,7 @@ class ResultStore:
             raise CislensError(f"{where}: its configuration was not frozen before scoring.")
         table = pl.DataFrame(
             {"example_id": list(ids), "score": scores.tolist()},
-            schema={"example_id": pl.String, "score": pl.List(pl.Float32)},
+            schema=_SCORE_SCHEMA,
         )
         costs = pl.DataFrame([{**asdict(key), **asdict(row)} for row in cost])
         _write(table, folder / "scores.parquet")
@@ -195,15 +201,15 @@ class ResultStore:
 
     def record(self, key: Key) -> Record:
         """The record of a complete result."""
-        row = read_parquet(self._folder(key) / "record.parquet", "record of a result").row(
-            0, named=True
-        )
-        return Record(**row)
+        path = self._folder(key) / "record.parquet"
+        return Record(**_table(path, _RECORD_SCHEMA).row(0, named=True))
 
     def config(self, key: Key) -> dict[str, object]:
         """The frozen configuration of a result."""
-        text = require_file(self._folder(key) / "frozen.json", "frozen configuration").read_text()
-        config: dict[str, object] = json.loads(text)["config"]
+        path = self._folder(key) / "frozen.json"
+        config = read_json(path, "frozen configuration").get("config")
+        if not isinstance(config, dict):
+            raise CislensError(f"{path} holds no configuration; restore it.")
         return config
 
     def records(self) -> pl.DataFrame:
@@ -231,7 +237,7 @@ class ResultStore:
                 tuned.
         """
         plan = self._plan().get(task.card.name)
-        if plan is None or plan["task_hash"] != task.task_hash:
+        if plan is None or not plan["arms"] or plan["task_hash"] != task.task_hash:
             raise CislensError(f"task {task.card.name} is not part of {self.path}.")
         open_ = [
             f"{arm}/seed{seed}"
@@ -254,6 +260,8 @@ class ResultStore:
             [self._scores(Key(task.card.name, arm, seed), labels) for seed in range(plan["seeds"])]
             for arm in plan["arms"]
         ]
+        if len({one.shape for seeds in scores for one in seeds}) > 1:
+            raise CislensError(f"{self.path}: arms of {task.card.name} have not as many scores.")
         _, block_N = np.unique(labels["block_id"].to_numpy().astype(str), return_inverse=True)
         y_NT = np.stack(labels["y"].to_list()).astype(np.float64)
         group_N = None
@@ -266,26 +274,51 @@ class ResultStore:
 
     def _scores(self, key: Key, labels: pl.DataFrame) -> npt.NDArray[np.float32]:
         path = self._folder(key) / "scores.parquet"
-        table = read_parquet(path, "scores of a result")
+        table = _table(path, _SCORE_SCHEMA)
         joined = labels.join(table, on="example_id", how="left", maintain_order="left")
         if joined["score"].null_count() or len(table) != len(labels):
             raise CislensError(
                 f"{path} scores {len(table)} examples, the task has {len(labels)} in test and "
                 f"{joined['score'].null_count()} of them are not scored; run into another folder."
             )
+        widths = joined["score"].list.len()
+        if widths.n_unique() > 1 or not widths[0] or joined["score"].explode().has_nulls():
+            raise CislensError(f"{path} has not one score for each output; restore it.")
         return np.stack(joined["score"].to_list()).astype(np.float32)
 
     def _plan(self) -> dict[str, dict]:  # type: ignore[type-arg]
         path = self.path / "plan.json"
-        return read_json(path, "plan of the results") if path.exists() else {}
+        plan = read_json(path, "plan of the results") if path.exists() else {}
+        for name, given in plan.items():
+            if not (_SAFE.fullmatch(name) and _is_planned(given)):
+                raise CislensError(f"{path} says {given!r} of {name!r}; restore it.")
+        return plan
 
     def _folder(self, key: Key) -> Path:
         return self.path / "results" / key.task / key.arm / f"seed{key.seed}"
 
     def _read(self, name: str, schema: dict[str, pl.DataType]) -> pl.DataFrame:
         complete = sorted((self.path / "results").glob("*/*/*/record.parquet"))
-        frames = [read_parquet(path.with_name(name), "table of a result") for path in complete]
+        frames = [_table(path.with_name(name), schema) for path in complete]
         return pl.concat([pl.DataFrame(schema=schema), *frames]).sort("task", "arm", "seed")
+
+
+def _is_planned(given: object) -> bool:
+    """Whether that is what a plan says of a task."""
+    if not isinstance(given, dict) or not isinstance(given.get("task_hash"), str):
+        return False
+    arms, seeds = given.get("arms"), given.get("seeds")
+    named = isinstance(arms, list) and all(
+        isinstance(arm, str) and _SAFE.fullmatch(arm) for arm in arms
+    )
+    return named and type(seeds) is int and 1 <= seeds <= _MOST_SEEDS
+
+
+def _table(path: Path, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    found = read_parquet(path, "table of a result")
+    if dict(found.schema) != dict(schema) or found.is_empty():
+        raise CislensError(f"{path} has not the columns of such a table, or no row; restore it.")
+    return found
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:
