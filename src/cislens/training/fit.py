@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from cislens.files import read_json, write_atomic
@@ -158,7 +159,7 @@ def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[Any]) -> Trainer
         accelerator=devices.accelerator,
         devices=devices.per_node,
         num_nodes=devices.nodes,
-        strategy=Sharded() if sharded else "auto",
+        strategy=Sharded() if sharded else _alike(devices),
         plugins=[WholeFiles(), *requeued(training)],
         accumulate_grad_batches=training.accumulate,
         inference_mode=not sharded,
@@ -177,6 +178,15 @@ def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[Any]) -> Trainer
         sync_batchnorm=gpu,
         log_every_n_steps=training.validate_every,
     )
+
+
+def _alike(devices: Devices) -> Any:
+    """The strategy of processes with the same weights.
+
+    Statistics are of all processes as they are, so none are sent around: a process without a
+    validation batch would not answer.
+    """
+    return DDPStrategy(broadcast_buffers=False) if devices.world > 1 else "auto"
 
 
 def _loggers(recipe: TrainRecipe, folder: Path) -> list[Logger]:
