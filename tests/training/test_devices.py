@@ -6,11 +6,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+import yaml
 
 from cislens.errors import CislensError
 from cislens.files import claimed
 from cislens.nn.batch_norm import BatchNorm
 from cislens.recipes.profiles import Objective, PlusTerms
+from cislens.recipes.reading import check_claim, claim_folder
 from cislens.recipes.schema import Training, TrainRecipe
 from cislens.signal.store import ProfileStore
 from cislens.training.checkpoint import WholeFiles, newest
@@ -175,3 +177,16 @@ def test_a_batch_in_parts_gives_the_losses_of_the_whole(
     assert whole.keys() == {"poisson", "poisson/yeast", "poisson/fly"}
     assert halves == pytest.approx(whole, rel=5e-6)
     assert losses("normed", 2)["poisson"] != pytest.approx(whole["poisson"], rel=1e-3)
+
+
+def test_a_run_of_a_version_that_knew_fewer_keys_goes_on(tmp_path: Path) -> None:
+    recipe = TrainRecipe(store=tmp_path, model="space-plus-tiny", training={"steps": 1})
+    claim_folder(tmp_path / "run", recipe)
+    path = tmp_path / "run" / "recipe.yaml"
+    written = yaml.safe_load(path.read_text())
+    del written["training"]["accumulate"], written["training"]["strategy"]
+    path.write_text(yaml.safe_dump(written))
+    check_claim(tmp_path / "run", recipe)
+    other = recipe.training.model_copy(update={"accumulate": 2})
+    with pytest.raises(CislensError, match="results of another recipe"):
+        check_claim(tmp_path / "run", recipe.model_copy(update={"training": other}))

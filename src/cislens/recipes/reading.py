@@ -198,7 +198,7 @@ def check_claim(folder: Path, recipe: BaseModel, may_grow: Collection[str] = ())
     if folder.is_dir() and not path.exists():
         _require_empty(folder)
     if path.exists():
-        then, now = read_yaml(path)[0], recipe.model_dump(mode="json")
+        then, now = _filled(read_yaml(path)[0], type(recipe)), recipe.model_dump(mode="json")
         for key in may_grow if then.keys() == now.keys() else ():
             kept = {name: now[key][name] for name in then[key] if name in now[key]}
             if kept == then[key]:
@@ -208,6 +208,14 @@ def check_claim(folder: Path, recipe: BaseModel, may_grow: Collection[str] = ())
                 f"{folder} holds results of another recipe ({path} differs); choose another --out, "
                 "or remove the folder to start over."
             )
+
+
+def _filled(given: Any, kind: type[BaseModel]) -> Any:
+    """A recipe as it would be written now: with the defaults of keys that it did not know."""
+    try:
+        return kind.model_validate(given).model_dump(mode="json")
+    except ValidationError:
+        return given
 
 
 def _require_empty(folder: Path) -> None:

@@ -51,7 +51,7 @@ class ProfileCourse(PartCourse):
         self.start = start_of(recipe, self.store, encoder)
         self.model = self.start.model
         self.objective: ProfileObjective = _objective(recipe, self.store, self.model)
-        self.loader = ProfileLoader(
+        self.loader: ProfileLoader = ProfileLoader(
             self.store, "train", training.batch_size, recipe.seed, training.shift,
             training.reverse_complement, batches=training.batches,
         )  # fmt: skip
