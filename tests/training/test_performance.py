@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from cislens.logs import LOG
-from cislens.recipes.schema import TrainRecipe, Training
+from cislens.recipes.schema import Training, TrainRecipe
 from cislens.signal.store import ProfileStore
 from cislens.training.fit import fit
 from cislens.training.performance import SCHEMA
