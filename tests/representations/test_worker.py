@@ -209,7 +209,10 @@ PLANTS: list[tuple[dict[str, str], str]] = [
     ({IDS_WRITTEN: '{"ids": np.array(ids[some][:-2]), '}, "2 rows are missing"),
     ({"view}\": values for": "view}\": values[1:] for"}, "features are missing"),
     ({"view}\": values for": "view}\": values * np.nan for"}, "example 'e00' is not finite"),
-    ({"        if not path.exists():": "        if chunk != 3:"}, r"chunk-000003\.npz does not exist"),
+    (
+        {"        if not path.exists():": "        if chunk != 3:"},
+        r"chunk-000003\.npz does not exist",
+    ),
     ({'speaker.say("done")': 'print("done", file=speaker._lines)'}, "said 'done', expected one"),
     ({'            "hello",': '            "hallo",'}, "did not start"),
 ]  # fmt: skip

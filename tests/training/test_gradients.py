@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from cislens.motifs.store import RegionStore
 from cislens.objectives.multimodal.objective import MultimodalObjective
@@ -46,7 +47,7 @@ def trainer_at(step: int, steps: int = 10_000) -> Any:
 
 
 def at(watch: GradientWatch, step: int, batch: Any = None) -> None:
-    watch.on_train_batch_end(trainer_at(step), None, None, batch)  # type: ignore[arg-type]
+    watch.on_train_batch_end(trainer_at(step), nn.Identity(), None, batch)  # type: ignore[arg-type]
 
 
 def test_norms_are_those_of_each_weighted_term_trained_alone(course: MultimodalCourse) -> None:
