@@ -84,7 +84,7 @@ def test_it_measures_before_each_validation_and_at_the_end_only(
     monkeypatch.setattr(watch, "_warn", lambda step: None)
     for step in range(1, 251):
         trainer = trainer_at(step, steps=250)
-        watch.on_train_batch_end(trainer, None, None, step)  # type: ignore[arg-type]
+        watch.on_train_batch_end(trainer, nn.Identity(), None, step)
     assert measured == [100, 200, 250]
 
 
