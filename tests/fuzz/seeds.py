@@ -173,6 +173,7 @@ CASES: dict[str, tuple[bytes, ...]] = {
         b"chr1\tx\tgene\t11\t" + b"9" * 5000 + b'\t.\t+\t.\tgene_id "g1";\n',
     ),
     "GFF3": ("chr1\tx\texon\t1\t\u2460\t.\t+\t.\tParent=t1\n".encode(),),
+    "people": (b"sample\tstatus\tsample\na\t1\tb\n", b"sample\tstatus\trow\na\t1\tb\n"),
     "variants tsv": (b"chrom\tpos\tref\talt\nchr1\t9223372036854775807\tA\tG\n",),
     "variants vcf": (
         gzip.compress(VCF[0]),

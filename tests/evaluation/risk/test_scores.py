@@ -189,3 +189,8 @@ def test_people_without_status_are_left_out_and_mistakes_named(tmp_path: Path) -
         read_people(write("a 1 m 1"), ["ages"])
     with pytest.raises(CislensError, match="neither numbers nor two texts"):
         read_people(write("a 1 m 1", "b 0 f 1", "c 0 x 1"), ["sex"])
+    path.write_text("IID\tstatus\trow\tstatus\na\t1\tx\t0\n")
+    with pytest.raises(CislensError, match=r"line 1: column 'status' is there twice"):
+        read_people(path)
+    path.write_text("IID\tstatus\trow\na\t1\tx\n")
+    assert read_people(path).samples == ("a",)

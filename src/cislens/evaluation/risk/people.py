@@ -12,6 +12,7 @@ from cislens.errors import CislensError, nearest
 from cislens.genome.intervals import read_rows
 
 _SAMPLE = ("sample", "iid", "sample_id", "id")
+_ROW = " row "  # names of columns have no spaces around them
 _STATUS = ("status", "case", "label", "phenotype")
 _MISSING = ("", "NA", "nan", "NaN", ".")
 
@@ -51,21 +52,24 @@ def read_people(path: Path, covariates: Sequence[str] = ()) -> People:
     for row, fields in enumerate(rows.fields):
         if len(fields) != len(header):
             raise rows.error(row, f"{len(fields)} columns, the header has {len(header)}.")
+    for number, name in enumerate(header):
+        if name in header[:number]:
+            raise rows.error(0, f"column {name!r} is there twice.")
     table = pl.DataFrame(
         rows.fields[1:], schema=dict.fromkeys(header, pl.String), orient="row"
-    ).with_row_index("row", 1)
+    ).with_row_index(_ROW, 1)
     sample, status = _column(path, header, _SAMPLE), _column(path, header, _STATUS)
     for name in covariates:
         if name not in header:
             raise CislensError(f"{path} has no covariate {name!r}. {nearest(name, header)}")
     wanted = [status, *covariates]
     whole = table.filter(pl.all_horizontal(~pl.col(name).is_in(_MISSING) for name in wanted))
-    for row, value in whole.select("row", status).iter_rows():
+    for row, value in whole.select(_ROW, status).iter_rows():
         if value not in ("0", "1"):
             raise rows.error(row, f"{status} is {value!r}, expected 0 (control) or 1 (case).")
     twice = whole.filter(whole[sample].is_duplicated())
     if len(twice):
-        raise rows.error(twice["row"][1], f"{twice[sample][1]!r} is there twice.")
+        raise rows.error(twice[_ROW][1], f"{twice[sample][1]!r} is there twice.")
     columns = [_numbers(path, whole[name]) for name in covariates]
     return People(
         tuple(whole[sample]), whole[status].cast(pl.Int64).to_numpy(),
