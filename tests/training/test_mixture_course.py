@@ -206,7 +206,7 @@ def test_every_part_is_in_an_epoch_of_its_own(recipe: TrainRecipe) -> None:
     profile, masked = (streamed.parts[name] for name in ("profile", "masked"))
     assert torch.equal(profile.codes_BL, torch.from_numpy(given["profile"].codes_BL))
     assert torch.equal(masked.parent_BP, torch.from_numpy(given["masked"].parent_BP))
-    assert len(course.places(given)) == 6
+    assert len(course.places(given)) == 16 + 6
 
 
 def test_stores_that_disagree_are_named_with_the_bases(
