@@ -49,7 +49,7 @@ def mutated(seeds: Sequence[bytes], words: Sequence[bytes], draw: random.Random)
         change = draw.choice(_CHANGES)
         data = change(data, seeds, words, draw)[:_LONGEST]
     if draw.random() < 0.02:
-        data = gzip.compress(data, 1)
+        data = gzip.compress(data, 1, mtime=0)
         if draw.random() < 0.5:
             data = data[: draw.randrange(len(data))]
     return data

@@ -405,14 +405,14 @@ def _binaries(shop: Workshop) -> list[Reader]:
 
     example = b"\x0a\x14\x0a\x12\x0a\x06target\x12\x08\x0a\x06\x0a\x04abcd"
     framed = _framed(b"abc") + _framed(b"")
-    fasta = (*seeds.FASTA, gzip.compress(seeds.FASTA[0]))
+    fasta = (*seeds.FASTA, gzip.compress(seeds.FASTA[0], mtime=0))
     return [
         Reader("FASTA", "x.fa", fasta, genome, (b">", b">chr1", b"ACGT"), cost=4),
         Reader("2bit", "x.2bit", (shop.two_bit(),), genome, (b"chr1",)),
         Reader("FASTA index", "x.fa.fai", seeds.FAI, indexed, (b"chr1",),
                prepare=lambda folder: (folder / "x.fa").write_bytes(seeds.FASTA[0]), cost=2),
         Reader("bigWig", "x.bw", (shop.bigwig.read_bytes(),), bigwig, cost=3),
-        Reader("TFRecord", "x.tfr", (framed, gzip.compress(framed)), records),
+        Reader("TFRecord", "x.tfr", (framed, gzip.compress(framed, mtime=0)), records),
         Reader("tf.train.Example", "x.bin", (example,), features, (b"\x0a", b"\xff" * 9), cost=0.3),
         Reader("Basenji statistics", "statistics.json", seeds.STATISTICS, basenji,
                prepare=record_file),

@@ -176,13 +176,13 @@ CASES: dict[str, tuple[bytes, ...]] = {
     "people": (b"sample\tstatus\tsample\na\t1\tb\n", b"sample\tstatus\trow\na\t1\tb\n"),
     "variants tsv": (b"chrom\tpos\tref\talt\nchr1\t9223372036854775807\tA\tG\n",),
     "variants vcf": (
-        gzip.compress(VCF[0]),
+        gzip.compress(VCF[0], mtime=0),
         VCF[1].replace(b"REF", b"rEF"),
         VCF[1].replace(b"ALT", b"aLT"),
     ),
     "variants vcf, streamed": (VCF[0].replace(b"length=3000", b"length=" + b"9" * 5000),),
-    "genotypes": (gzip.compress(VCF[0]),),
-    "haplotypes": (gzip.compress(VCF[0]),),
+    "genotypes": (gzip.compress(VCF[0], mtime=0),),
+    "haplotypes": (gzip.compress(VCF[0], mtime=0),),
     "track table": (
         "id\tfile\tspecies\tscale\na\ta.bw\t\u00b2\t1\n".encode(),
         b"id\tfile\tspecies\na\ta\x00.bw\tyeast\n",
@@ -200,12 +200,12 @@ CASES: dict[str, tuple[bytes, ...]] = {
     "sequence recipe": (b"genomes: {yeast: " + b"A" * 3000 + b"}\n",),
     "bench recipe": (b"suites: [" + b"A" * 3000 + b"]\n",),
     "task table": (b"seq,label\nACGT,1111111111111111111111111\nACGT,1e30\n",),
-    "audited FASTA": (gzip.compress(FASTA[0])[:-9],),
+    "audited FASTA": (gzip.compress(FASTA[0], mtime=0)[:-9],),
     "2bit": tuple(
         bytes.fromhex(f"4327411a{version:08x}{count:08x}00000000") + name
         for version, count, name in ((2, 1, b""), (0, 0, b""), (0, 1 << 24, b"\x01\xff"))
     ),
-    "variants bcf": (b"BCF\x02\x02\xff\xff\xff\x7f", b"", gzip.compress(b"BCF\x02\x02")),
+    "variants bcf": (b"BCF\x02\x02\xff\xff\xff\x7f", b"", gzip.compress(b"BCF\x02\x02", mtime=0)),
     "variants run": (b'{"format": "cislens-variants", "settings": 1}', b"[" * 100_000),
     "FASTA": (b">\x8f\nACGT\n", b">a\x00\nACGT\n"),
     "FASTA index": (

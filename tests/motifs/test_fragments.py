@@ -75,7 +75,7 @@ def test_foreign_contigs_are_left_out_and_named_in_the_log(cuts, caplog):
         ("chr1\t5\t9\nchr1\t3990\t4001\n", r"line 2 \(chr1:3990-4001\) .* which has 4,000 bp"),
         ("# only a comment\n", "holds no fragment"),
         ("chr9\t5\t9\n", "no chromosome of .* is in the genome"),
-        (gzip.compress(b"chr1\t5\t9\n" * 100)[:-12], "truncated or damaged gzip"),
+        (gzip.compress(b"chr1\t5\t9\n" * 100, mtime=0)[:-12], "truncated or damaged gzip"),
     ],
 )
 def test_a_bad_line_is_named(cuts, text, message):
