@@ -42,7 +42,7 @@ class GradientWatch(Callback):
         self._measured = step
         with trainer.precision_plugin.forward_context():
             norms = term_gradients(self.objective, batch)
-        # Each device measures its share of the batch; the first one's is reported.
+        # The terms are those of the whole batch; this makes the last bits agree.
         self.norms = trainer.strategy.broadcast(norms)
         self._warn(step)
 
