@@ -14,7 +14,9 @@ from cislens.objectives.multimodal.objective import MultimodalObjective
 from cislens.recipes.multimodal import TERMS, MultimodalTerms
 from cislens.recipes.schema import Training, TrainRecipe
 from cislens.training import gradients
+from cislens.training.course import recompute_activations
 from cislens.training.courses import course_of
+from cislens.training.fit import compile_modules
 from cislens.training.gradients import GradientWatch
 from cislens.training.multimodal_course import MultimodalCourse, to_tensors
 
@@ -146,3 +148,27 @@ def test_of_two_terms_none_dominates_and_regions_are_not_judged(
     for step in range(100, 1200, 100):
         at(watch, step)
     assert not warned(caplog)
+
+
+def test_recomputed_activations_give_the_same_norms(course: MultimodalCourse) -> None:
+    """They are recomputed for each term."""
+    batch = to_tensors(course.loader.batch(0, 0))
+    plain, recomputed = (GradientWatch(course.objective, EVERY) for _ in range(2))
+    at(plain, EVERY, batch)
+    recompute_activations(course.model.encoder)
+    at(recomputed, EVERY, batch)
+    assert recomputed.metrics() == plain.metrics()
+
+
+def test_compiled_code_is_left_out(course: MultimodalCourse) -> None:
+    """It would free its graph at the backward pass of the first term."""
+
+    def refuse(*given: Any) -> Any:
+        raise AssertionError("compiled")
+
+    batch = to_tensors(course.loader.batch(0, 0))
+    plain, compiled = (GradientWatch(course.objective, EVERY) for _ in range(2))
+    at(plain, EVERY, batch)
+    compile_modules(course.compiled, backend=refuse)  # type: ignore[arg-type]
+    at(compiled, EVERY, batch)
+    assert compiled.metrics() == plain.metrics()

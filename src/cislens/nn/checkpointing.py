@@ -4,8 +4,8 @@ The gradients are those without it, bit by bit on a CPU: the second run draws th
 masks, and it does not count its batch a second time in the running statistics of batch norms.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -30,18 +30,19 @@ def run(part: Callable[..., Result], *inputs: object, checkpointing: bool) -> Re
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _run_twice(part: Callable[..., Result], *inputs: object) -> Result:
     result: Result = checkpoint(
-        part, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _second_run())
+        part, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _SecondRun())
     )
     return result
 
 
-@contextmanager
-def _second_run() -> Iterator[None]:
-    token = _SECOND_RUN.set(True)
-    try:
-        yield
-    finally:
-        _SECOND_RUN.reset(token)
+class _SecondRun:
+    """Entered again for every backward pass through a graph that is retained."""
+
+    def __enter__(self) -> None:
+        self.token = _SECOND_RUN.set(True)
+
+    def __exit__(self, *raised: object) -> None:
+        _SECOND_RUN.reset(self.token)
 
 
 def spare_buffers(norm: nn.Module) -> dict[str, Tensor]:

@@ -47,6 +47,9 @@ class Sharded(DDPStrategy):
     def share_out(self, module: nn.Module) -> None:
         """Share out a module's weights: each block of an encoder by itself, the rest together."""
         mesh = init_device_mesh(self.root_device.type, (self.world_size,))
+        for weight in module.parameters():
+            if not weight.ndim:  # none is taken; `load_state_dict` makes it a scalar again
+                weight.data = weight.data[None]
         for name, part in module.named_modules():
             if isinstance(part, nn.ModuleList) and name.endswith("encoder.blocks"):
                 for block in part:

@@ -209,8 +209,10 @@ def term_gradients(objective: MultimodalObjective, batch: TorchRegionBatch) -> d
         "regions": _trained(objective.model.regions),
     }
     norms: dict[str, float] = {}
-    # Tensors made under inference_mode, as a validation batch is, cannot be in a graph.
-    with torch.inference_mode(False), torch.enable_grad():
+    # Tensors made under inference_mode, as a validation batch is, cannot be in a graph; what is
+    # compiled frees its graph at the first backward pass.
+    eager = torch.compiler.set_stance("force_eager")
+    with torch.inference_mode(False), torch.enable_grad(), eager:
         terms, _ = objective.forward_terms(_copied(batch))
         shared = [weight for weights in trunks.values() for weight in weights]
         if not shared:
