@@ -223,7 +223,7 @@ def test_a_killed_prediction_resumes_to_the_same_bytes(
     caplog.set_level(logging.INFO, logger="cislens")
     rng = np.random.default_rng(0)
     big = tmp_path / "big.fa"
-    big.write_text(f">chr1\n{''.join(rng.choice(list('ACGT'), 1_200_000))}\n")
+    big.write_text(f">chr1\n{''.join(rng.choice(list('ACGT'), 400_000))}\n")
     same = ["predict", str(models[0]), "--genome", str(big), "--format", "bigwig,parquet,zarr"]
     killed = subprocess.Popen(
         [sys.executable, "-m", "cislens.cli.app", *same, "--out", str(tmp_path / "killed")],

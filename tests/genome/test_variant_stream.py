@@ -249,3 +249,13 @@ def test_a_bcf_is_read_whole_as_its_vcf_is(vcf, bcf):
             for frame in (read_variants(vcf, info=info), read_variants(bcf, info=info))
         ]
         assert kept[0].equals(kept[1]) and len(kept[0]) == 3
+
+
+@pytest.mark.parametrize("pos", [[b"12"], [[12]], [True]])
+def test_positions_of_another_type_than_numbers_are_refused(
+    tmp_path: Path, pos: list[object]
+) -> None:
+    frame = {"chrom": ["chr1"], "pos": pos, "ref": ["A"], "alt": ["C"]}
+    pl.DataFrame(frame).write_parquet(tmp_path / "v.parquet")
+    with pytest.raises(CislensError, match="pos"):
+        list(stream_variants(tmp_path / "v.parquet"))

@@ -23,7 +23,7 @@ training: {{steps: 4, batch_size: 8, validate_every: 2, ema_decay: 0.5, strategy
 """
 HURT = {
     "ddp": "", "ddp-killed": "kill 1", "ddp-alone": "refuse 0",
-    "fsdp": "", "fsdp-killed": "kill 1", "fsdp-nan": "nan 1",
+    "fsdp": "", "fsdp-killed": "kill 1", "ddp-nan": "nan 1",
 }  # fmt: skip
 
 

@@ -248,6 +248,8 @@ def _checked(path: Path, frame: pl.DataFrame, unit: str) -> pl.DataFrame:
 
 def whole_numbers(values: pl.Series) -> pl.Series:
     """Text or numbers as Int64; null for what is no whole number."""
+    if not (values.dtype.is_numeric() or values.dtype == pl.String):
+        return pl.Series(values.name, [None] * len(values), pl.Int64)
     whole = values.cast(pl.Int64, strict=False)
     if values.dtype.is_float():
         # A cast cuts 1.5 down to 1.
