@@ -31,6 +31,7 @@ import polars as pl
 import yaml
 from scaling_unit import Sleepy
 
+from cislens.engines import LocalEngine
 from cislens.genome.reference import open_genome
 from cislens.signal.bigwig import write_bigwig
 from cislens.signal.build import build_planned
@@ -92,8 +93,8 @@ def counts(path: Path, bases: int, seed: int) -> None:
 
 def loader(folder: Path, repeats: int) -> dict[str, Any]:
     """Windows a second of all processes together; two share the rows of each batch."""
-    plan = planned(folder / "data", 1600, 200)
-    build_planned(folder / "store", plan, workers=2)
+    plan = planned(folder / "data", 800, 200)
+    build_planned(folder / "store", plan, engine=LocalEngine(2))
     seconds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(repeats + 1):
         for count, times in seconds.items():
@@ -139,7 +140,7 @@ def read_share(store: Path, rank: int, world: int, ready: Any, results: Any) -> 
 
 def training(folder: Path, repeats: int) -> dict[str, Any]:
     """Seconds a step, by the runs' own measurement, of which the first interval is left out."""
-    build_planned(folder / "store", planned(folder / "data", 320, 8), workers=2)
+    build_planned(folder / "store", planned(folder / "data", 320, 8), engine=LocalEngine(2))
     recipe = folder / "recipe.yaml"
     recipe.write_text(
         yaml.safe_dump(
@@ -200,15 +201,15 @@ def engines(folder: Path, repeats: int) -> dict[str, Any]:
 
 def builds(folder: Path, repeats: int) -> dict[str, Any]:
     """Seconds of builds without their planning, by tracks and by windows."""
-    by_tracks = [(200, tracks) for tracks in (50, 200, 800)]
-    by_windows = [(windows, 50) for windows in (400, 1600, 6400)]
+    by_tracks = [(100, tracks) for tracks in (50, 200, 800)]
+    by_windows = [(windows, 50) for windows in (200, 800, 3200)]
     plans = {size: planned(folder / "data", *size) for size in {*by_tracks, *by_windows}}
     seconds: dict[tuple[int, int], list[float]] = {size: [] for size in plans}
     for _ in range(repeats):
         for size, plan in plans.items():
             shutil.rmtree(folder / "store", ignore_errors=True)
             began = time.perf_counter()
-            build_planned(folder / "store", plan, workers=2)
+            build_planned(folder / "store", plan, engine=LocalEngine(2))
             seconds[size].append(time.perf_counter() - began)
     median = {size: statistics.median(times) for size, times in seconds.items()}
     found: dict[str, Any] = {}
