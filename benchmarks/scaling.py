@@ -32,6 +32,7 @@ import yaml
 from scaling_unit import Sleepy
 
 from cislens.engines import LocalEngine
+from cislens.extras import extra
 from cislens.genome.reference import open_genome
 from cislens.signal.bigwig import write_bigwig
 from cislens.signal.build import build_planned
@@ -186,7 +187,9 @@ def engines(folder: Path, repeats: int) -> dict[str, Any]:
 
     few, many = 2, 202
     found: dict[str, Any] = {}
-    engine_of("ray", 2).run(Sleepy(folder, 0.0), range(2), "ray")  # a cluster is there already
+    ray = extra("ray", "scale")
+    ray.init(include_dashboard=False, log_to_driver=False)  # a cluster is there already
+    engine_of("ray", 2).run(Sleepy(folder, 0.0), range(2), "ray")
     measured: dict[str, list[tuple[float, float]]] = {"local": [], "ray": []}
     for _ in range(repeats):
         for engine, times in measured.items():
@@ -202,7 +205,7 @@ def engines(folder: Path, repeats: int) -> dict[str, Any]:
 def builds(folder: Path, repeats: int) -> dict[str, Any]:
     """Seconds of builds without their planning, by tracks and by windows."""
     by_tracks = [(100, tracks) for tracks in (50, 200, 800)]
-    by_windows = [(windows, 50) for windows in (200, 800, 3200)]
+    by_windows = [(windows, 50) for windows in (100, 400, 1600)]
     plans = {size: planned(folder / "data", *size) for size in {*by_tracks, *by_windows}}
     seconds: dict[tuple[int, int], list[float]] = {size: [] for size in plans}
     for _ in range(repeats):
