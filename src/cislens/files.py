@@ -59,12 +59,14 @@ def sync(path: str | os.PathLike[str]) -> None:
         os.close(descriptor)
 
 
-def read_parquet(path: str | os.PathLike[str], what: str) -> "pl.DataFrame":
-    """A parquet table; `what` names its role in the error.
+def read_parquet(
+    path: str | os.PathLike[str], what: str, columns: list[str] | None = None
+) -> "pl.DataFrame":
+    """A parquet table, or some of its columns; `what` names its role in the error.
 
     Raises:
         MissingFileError: if nothing is at `path`.
-        CislensError: if it is damaged.
+        CislensError: if it is damaged, or has not all of the columns.
     """
     import polars as pl
 
@@ -77,7 +79,7 @@ def read_parquet(path: str | os.PathLike[str], what: str) -> "pl.DataFrame":
         rows = table.select(pl.len()).collect().item()
         if rows * 8 * len(table.collect_schema()) > memory:
             raise CislensError(f"{what} {path} has {rows:,} rows, more than this machine holds.")
-        return pl.read_parquet(path, glob=False)
+        return pl.read_parquet(path, columns=columns, glob=False)
     except CislensError:
         raise
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:

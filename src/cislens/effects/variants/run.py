@@ -43,6 +43,7 @@ from cislens.effects.variants.intake import (
     surroundings,
 )
 from cislens.effects.variants.output import (
+    AT_LEAST,
     Columns,
     counts_of,
     describe,
@@ -244,7 +245,7 @@ def _assemble(
     if null is not None:
         ranks = RankCounts(null.size, null.width)
         for path in parts:
-            ranks.add(counts_of(read_parquet(path, _PART)))
+            ranks.add(counts_of(read_parquet(path, _PART, [AT_LEAST])))
         q_table = ranks.q_table()
     complete = [path.with_name(f"complete-{path.name}") for path in parts]
     for path, place in zip(parts, track(complete, "rates"), strict=True):
