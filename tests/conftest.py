@@ -24,6 +24,7 @@ from cislens.sequence.build import build_sequences
 from cislens.sequence.store import SequenceStore
 from cislens.signal.build import build_planned
 from cislens.signal.store import ProfileStore
+from tests.browser import chromium as chromium
 
 # How long an example takes says nothing of what a test states; a busy machine would fail it.
 settings.register_profile("untimed", deadline=None)
