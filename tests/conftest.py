@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import polars as pl
 import pytest
 from hypothesis import settings
+from tests.browser import chromium as chromium
 
 from cislens.cli.data import plan_store
 from cislens.example import core_data as find_core_data
@@ -24,7 +25,6 @@ from cislens.sequence.build import build_sequences
 from cislens.sequence.store import SequenceStore
 from cislens.signal.build import build_planned
 from cislens.signal.store import ProfileStore
-from tests.browser import chromium as chromium
 
 # How long an example takes says nothing of what a test states; a busy machine would fail it.
 settings.register_profile("untimed", deadline=None)
