@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= cislens-demo
 DEMO_ARGS ?=
 
-.PHONY: demo test lint clean
+.PHONY: demo test docs lint clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,10 +26,18 @@ test: $(VENV)/installed-test
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/pip install --quiet -e '.[docs]'
+	touch $@
+
+# The site, below site/: warnings are errors, and no network is asked.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info
