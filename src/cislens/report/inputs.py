@@ -39,7 +39,8 @@ class Locus:
 
     `start` is 0-based; bin i covers `start + i * bin_size` to `start + (i + 1) * bin_size`.
     `annotations` has the columns chrom, start, end and, where known, name and strand; what lies
-    outside the locus is not drawn. `title` says why the locus is shown.
+    outside the locus is not drawn. `title` says why the locus is shown. `sequence` holds its bases
+    and `chrom_size` the length of its chromosome, where they are known: a browser needs them.
     """
 
     species: str
@@ -50,6 +51,8 @@ class Locus:
     annotations: pl.DataFrame | None = None
     annotated_as: str = "genes"
     title: str = ""
+    sequence: str = ""
+    chrom_size: int = 0
 
     def __post_init__(self) -> None:
         for track in self.tracks:

@@ -6,6 +6,7 @@ import polars as pl
 
 from cislens.effects.tracks import predict_tracks
 from cislens.errors import CislensError
+from cislens.genome.codes import decode
 from cislens.genome.reference import Genome
 from cislens.models.profile import ProfileModel
 from cislens.report.inputs import Locus, LocusTrack
@@ -76,7 +77,13 @@ def held_out_loci(
             )
             for column, row in enumerate(tracks.rows())
         ]
-        loci.append(Locus(species, chrom, first, store.bin_size, shown, annotations, annotated_as))
+        bases = decode(genome.fetch(chrom, first, region["end"]))
+        loci.append(
+            Locus(
+                species, chrom, first, store.bin_size, shown, annotations, annotated_as,
+                sequence=bases, chrom_size=genome.size(chrom),
+            )
+        )  # fmt: skip
     return loci
 
 
