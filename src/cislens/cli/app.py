@@ -18,10 +18,12 @@ from cislens.cli import (
     doctor,
     embed,
     evaluate,
+    export,
     model,
     predict,
     report,
     risk,
+    skill,
     train,
     variants,
 )
@@ -36,7 +38,7 @@ app = typer.Typer(
     help="Learn, judge and use representations of regulatory DNA.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    rich_markup_mode=None,
 )
 app.command("demo")(demo.command)
 app.add_typer(data.app, name="data")
@@ -50,8 +52,10 @@ app.command("variants")(variants.command)
 app.command("attribute")(attribute.command)
 app.command("report")(report.command)
 app.command("risk")(risk.command)
+app.command("export")(export.command)
 app.add_typer(model.app, name="model")
 app.command("doctor")(doctor.command)
+app.command("skill")(skill.command)
 
 
 def _print_version(wanted: bool) -> None:
