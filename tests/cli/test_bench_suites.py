@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cislens.cli.bench import _recipe
+from cislens.cli.bench_job import bench_recipe as _recipe
 from cislens.errors import CislensError
 from cislens.example import core_data
 from cislens.recipes.task_recipe import read_tasks

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from cislens.cli.train import plan
+from cislens.cli.train_recipe import plan
 from cislens.errors import CislensError
 from cislens.models.presets import preset_config
 from cislens.models.profile import build_model

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cislens.cli.train import _recipe
+from cislens.cli.train_recipe import train_recipe as _recipe
 from cislens.errors import CislensError
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from cislens.cli.train import plan
+from cislens.cli.train_recipe import plan
 from cislens.errors import CislensError
 from cislens.models.genebert.multimodal import MultimodalModel
 from cislens.models.mixture import MixtureModel, part_of_kind

@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from cislens.cli.train import plan
+from cislens.cli.train_recipe import plan
 from cislens.errors import CislensError
 from cislens.models.genebert.multimodal import MultimodalModel
 from cislens.models.saving import load_model

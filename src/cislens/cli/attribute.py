@@ -100,9 +100,9 @@ def command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Explain a number that a model gives, base by base, around each region of a genome.
+    """Say which bases a number of the model rests on.
 
-    The same command resumes where it was stopped.
+    Around each region of a genome. The same command resumes where it was stopped.
     """
     from typing import cast
 

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cislens")
 
-_HELP = """Audit a table, a pair of BED or FASTA files, a Genomic Benchmarks folder or a task.
+_HELP = """Look for what makes a test set too easy.
 
-Asks for copies, reverse complements, overlap, homology and shared chromosomes between the parts
-of a split, for contradicting labels, and for labels told by length, GC, N, case, strand or place.
+Reads a table, a pair of BED or FASTA files, a Genomic Benchmarks folder or a task. Asks for
+copies, reverse complements, overlap, homology and shared chromosomes between the parts of a split,
+for contradicting labels, and for labels told by length, GC, N, case, strand or place.
 
 Exit code 0: pass, 1: warnings, 2: failed. Wrong input also gives 2, with one line `error: ...`;
 with --json it gives an object with the key `error` in place of `verdict`. With --fix the exit

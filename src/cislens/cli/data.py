@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cislens.cli import data_basenji, data_regions, data_sequence, task
-from cislens.cli.options import AsJson, DryRun, EngineName, PartOf, Seed, Workers, answer
+from cislens.cli.options import AsJson, DryRun, EngineName, PartOf, Seed, Workers, answer, packaged
 from cislens.errors import CislensError, nearest
 from cislens.recipes.packaged import packaged_names, recipe_path
-from cislens.recipes.profiles import DataRecipe
-from cislens.recipes.reading import read_recipe
 
 if TYPE_CHECKING:
+    from cislens.recipes.profiles import DataRecipe
     from cislens.signal.plan import ProfilePlan
 
 _PACKAGED = "data"
@@ -30,7 +29,7 @@ _NAMES = [name for name in packaged_names(_PACKAGED) if not name.endswith(_OTHER
 def profile(
     recipe: Annotated[
         str,
-        typer.Argument(help=f"Recipe (YAML), or a packaged one: {', '.join(_NAMES)}."),
+        packaged(_NAMES),
     ],
     out: Annotated[
         str, typer.Option("--out", help="Store to write: a folder, or an address (s3://...).")
@@ -43,6 +42,8 @@ def profile(
     seed: Seed = None,
 ) -> None:
     """Genomes and a track table -> ProfileStore. Resumes a build that was interrupted."""
+    from cislens.recipes.profiles import DataRecipe
+    from cislens.recipes.reading import read_recipe
     from cislens.scale.engines import engine_of
     from cislens.signal.build import build_part
     from cislens.signal.sharing import read_part
@@ -65,7 +66,10 @@ def verify(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Compare every file of a store with the digest in its manifest; damage is named."""
+    """Compare every file of a store with its digest.
+
+    Damage is named, by file and windows.
+    """
     from cislens.files import manifest_format
     from cislens.motifs.store import FORMAT as REGIONS
     from cislens.motifs.store import RegionStore
@@ -81,7 +85,7 @@ def verify(
     answer({"store": store, "files": len(files), "bytes": size, "damaged": 0}, as_json)
 
 
-def plan_store(recipe: DataRecipe) -> "ProfilePlan":
+def plan_store(recipe: "DataRecipe") -> "ProfilePlan":
     """The checked plan of a recipe's store."""
     from cislens.genome.reference import open_genome
     from cislens.signal.blacklist import read_blacklist

@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cislens.cli.options import AsJson, DryRun, EngineName, PartOf, Seed, Workers, answer
+from cislens.cli.options import AsJson, DryRun, EngineName, PartOf, Seed, Workers, answer, packaged
 from cislens.errors import CislensError
 from cislens.recipes.packaged import packaged_names, recipe_path
-from cislens.recipes.reading import read_recipe
-from cislens.recipes.regions import RegionRecipe
 from cislens.remote import local
 
 if TYPE_CHECKING:
@@ -25,9 +23,7 @@ _NAMES = [name for name in packaged_names(_PACKAGED) if name.endswith(SUFFIX)]
 
 
 def command(
-    recipe: Annotated[
-        str, typer.Argument(help=f"Recipe (YAML), or a packaged one: {', '.join(_NAMES)}.")
-    ],
+    recipe: Annotated[str, packaged(_NAMES)],
     out: Annotated[Path, typer.Option("--out", help="Store to write (a folder).")],
     engine: EngineName = "local",
     workers: Workers = 1,
@@ -43,6 +39,8 @@ def command(
     from cislens.motifs.build import build_part, finished_store, scan_of
     from cislens.motifs.plan import describe_store, plan_regions
     from cislens.motifs.store import RegionStore
+    from cislens.recipes.reading import read_recipe
+    from cislens.recipes.regions import RegionRecipe
     from cislens.scale.engines import engine_of
     from cislens.signal.sharing import read_part
 

@@ -5,10 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cislens.cli.options import AsJson, DryRun, EngineName, PartOf, Seed, Workers, answer
+from cislens.cli.options import AsJson, DryRun, EngineName, PartOf, Seed, Workers, answer, packaged
 from cislens.recipes.packaged import packaged_names, recipe_path
-from cislens.recipes.reading import read_recipe
-from cislens.recipes.sequence import SequenceRecipe, SequenceSplit
 from cislens.remote import local, place
 
 _PACKAGED = "data"
@@ -17,9 +15,7 @@ _NAMES = [name for name in packaged_names(_PACKAGED) if name.endswith(SUFFIX)]
 
 
 def command(
-    recipe: Annotated[
-        str, typer.Argument(help=f"Recipe (YAML), or a packaged one: {', '.join(_NAMES)}.")
-    ],
+    recipe: Annotated[str, packaged(_NAMES)],
     out: Annotated[Path, typer.Option("--out", help="Store to write (a folder).")],
     parts_of: Annotated[
         Path | None,
@@ -37,6 +33,8 @@ def command(
     seed: Seed = None,
 ) -> None:
     """Whole genomes, and where windows may be cut -> SequenceStore. Resumes an interrupted one."""
+    from cislens.recipes.reading import read_recipe
+    from cislens.recipes.sequence import SequenceRecipe, SequenceSplit
     from cislens.scale.engines import engine_of
     from cislens.sequence.build import build_part, finished_store
     from cislens.sequence.plan import plan_sequences

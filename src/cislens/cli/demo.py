@@ -14,17 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cislens.cli.bench import judge, with_seed
 from cislens.cli.data import plan_store
 from cislens.cli.options import AsJson, DryRun, Seed, Workers, answer
 from cislens.cli.report import show_verdicts
-from cislens.engines import LocalEngine
 from cislens.files import write_atomic
-from cislens.recipes.profiles import DataRecipe
-from cislens.recipes.reading import read_recipe
-from cislens.recipes.schema import BenchRecipe, TrainRecipe
 
 if TYPE_CHECKING:
+    from cislens.recipes.profiles import DataRecipe
+    from cislens.recipes.schema import BenchRecipe, TrainRecipe
     from cislens.report.inputs import ReportInput
 
 logger = logging.getLogger("cislens")
@@ -69,8 +66,13 @@ def command(
 
 def _recipes(
     out: Path, steps: int | None, seeds: int | None, seed: int | None
-) -> tuple[DataRecipe, TrainRecipe, BenchRecipe]:
+) -> "tuple[DataRecipe, TrainRecipe, BenchRecipe]":
     """The packaged recipes, copied to `out/recipes`, with what the command line changes."""
+    from cislens.cli.bench_job import with_seed
+    from cislens.recipes.profiles import DataRecipe
+    from cislens.recipes.reading import read_recipe
+    from cislens.recipes.schema import BenchRecipe, TrainRecipe
+
     folder = out / "recipes"
     for name in _STEPS:
         text = files("cislens.recipes").joinpath("demo", f"{name}.yaml").read_text("utf-8")
@@ -92,8 +94,10 @@ def _recipes(
 
 
 def _main_job(
-    out: Path, data: DataRecipe, train: TrainRecipe, bench: BenchRecipe, workers: int
+    out: Path, data: "DataRecipe", train: "TrainRecipe", bench: "BenchRecipe", workers: int
 ) -> "ReportInput":
+    from cislens.cli.bench_job import judge
+    from cislens.engines import LocalEngine
     from cislens.signal.build import build_planned
     from cislens.training.fit import fit
 
@@ -121,7 +125,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _predict(out: Path, data: DataRecipe) -> None:
+def _predict(out: Path, data: "DataRecipe") -> None:
     """Write the held-out windows of every species as bigWig, one per track."""
     import polars as pl
 

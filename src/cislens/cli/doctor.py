@@ -22,7 +22,10 @@ _EXTRAS = {
 
 
 def command(as_json: AsJson = False) -> None:
-    """Show versions, devices, extras and whether the packaged data are whole."""
+    """Say whether cislens can work here.
+
+    Shows versions, devices, extras and whether the packaged data are whole.
+    """
     answer(examine(), as_json)
 
 

@@ -97,9 +97,10 @@ def command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Embed a task, a FASTA file, intervals, or regions in cell types. The same command resumes.
+    """Write the features of sequences to disk.
 
-    A dry run embeds a small sample and says what time, disk and memory the whole will need.
+    Of a task, a FASTA file, intervals, or regions in cell types. The same command resumes. A dry
+    run embeds a small sample and says what time, disk and memory the whole will need.
     """
     from cislens.engines import HERE, Reopened
     from cislens.scale.engines import engine_of

@@ -5,8 +5,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cislens.errors import CislensError, nearest
 from cislens.files import require_file
 
@@ -157,6 +155,8 @@ def _of_task(folder: Path) -> Sequences:
 
     Of sequences in parts each part is embedded by itself, marked `:1`, `:2`.
     """
+    import numpy as np
+
     from cislens.evaluation.tasks.task import Task
     from cislens.genome.codes import encode
 

@@ -51,9 +51,9 @@ def command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Judge predicted tracks, or embeddings of cell types, with intervals, beside baselines.
+    """Judge predicted tracks, or embeddings of cell types.
 
-    The same command again resumes.
+    With intervals, beside baselines. The same command again resumes.
     """
     from cislens.motifs.store import FORMAT as REGIONS
 

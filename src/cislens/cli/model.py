@@ -54,7 +54,10 @@ def check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look for the faults that encoders and adapters are known for, on short sequences."""
+    """Look for the faults that encoders are known for.
+
+    On short sequences; also of adapters of published models.
+    """
     from cislens.representations.conformance import check as conformance
 
     findings = conformance(_load(folder, family), reference=_load(folder, family))

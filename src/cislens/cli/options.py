@@ -1,6 +1,7 @@
 """Options that every verb shares, and the one way to answer."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,16 @@ PartOf = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
+
+
+def packaged(names: Sequence[str], more: str = "") -> Any:
+    """The argument that takes a recipe's path or a packaged name, which shells complete."""
+
+    def beginning(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    text = f"Recipe (YAML), or a packaged one: {', '.join(names)}.{more}"
+    return typer.Argument(help=text, autocompletion=beginning)
 
 
 def given(path: Path | str) -> Path:

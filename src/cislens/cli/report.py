@@ -26,7 +26,10 @@ def command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the report of a bench or a training run, or the leaderboard of several benches."""
+    """Write the page of a folder.
+
+    Of a bench or a training run; of several benches, their leaderboard.
+    """
     if len(folders) == 1:
         from cislens.report.run import is_run, write_run
 

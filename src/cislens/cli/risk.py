@@ -82,11 +82,12 @@ def command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Sum effects over each person's alleles by locus, and judge a logistic model of them.
+    """Sum effects over people's alleles, and judge the sums.
 
-    Beside it: how many variants a person has, distance to the TSS alone, and effects dealt at
-    random. Effects come from a table, or from a model: the distance between its embeddings of both
-    alleles unless --score names another of its scores, the mean over both strands.
+    Effects are summed by locus; a logistic model of the sums tells cases from controls. Beside it:
+    how many variants a person has, distance to the TSS alone, and effects dealt at random. Effects
+    come from a table, or from a model: the distance between its embeddings of both alleles unless
+    --score names another of its scores, the mean over both strands.
     """
     from cislens.evaluation.risk.run import RiskInputs, prepare, require_place, run_risk, write_risk
 

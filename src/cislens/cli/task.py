@@ -5,17 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cislens.cli.options import AsJson, DryRun, Seed, answer
+from cislens.cli.options import AsJson, DryRun, Seed, answer, packaged
 from cislens.errors import CislensError, nearest
 from cislens.files import require_file
 from cislens.recipes.packaged import packaged_names
-from cislens.recipes.reading import Section, read_section
-from cislens.recipes.task_recipe import PACKAGED, OneTask, TaskRecipe, read_tasks
-from cislens.untrusted import inside
 
 if TYPE_CHECKING:
     from cislens.evaluation.tasks.task import Task
     from cislens.evaluation.training_stores import TrainingStore
+    from cislens.recipes.task_recipe import TaskRecipe
 
 app = typer.Typer(
     help="Make tasks: from labelled tables, or from peaks, tracks, genes and variants.",
@@ -24,9 +22,7 @@ app = typer.Typer(
 TaskFolder = Annotated[Path, typer.Argument(help="Task (a folder).")]
 TaskFile = Annotated[
     str,
-    typer.Argument(
-        help=f"Recipe (YAML), or a packaged one: {', '.join(packaged_names(PACKAGED))}."
-    ),
+    packaged(packaged_names("tasks")),
 ]
 _BASES = 60  # shown of a sequence
 
@@ -43,6 +39,9 @@ def build(
     seed: Seed = None,
 ) -> None:
     """Recipe of tasks -> a folder for each task."""
+    from cislens.recipes.task_recipe import read_tasks
+    from cislens.untrusted import inside
+
     read = read_tasks(recipe)
     sections = _chosen(read, name or [])
     if dry_run:
@@ -78,6 +77,9 @@ def import_(
     seed: Seed = None,
 ) -> None:
     """One task without a recipe. The folder's name becomes the task's."""
+    from cislens.recipes.reading import read_section
+    from cislens.recipes.task_recipe import OneTask
+
     values = {"kind": kind, **dict(_setting(text) for text in settings)}
     section = read_section({"task": values}, OneTask, f"task {out.name}").task
     if dry_run:
@@ -91,7 +93,10 @@ def import_(
 
 @app.command("validate")
 def validate(folder: TaskFolder, as_json: AsJson = False) -> None:
-    """Check a task: its card, its columns, leaks between its parts, and its recorded hash."""
+    """Check a task.
+
+    Its card, its columns, leaks between its parts, and its recorded hash.
+    """
     task = _load(folder)
     answer(
         {"folder": str(folder), "valid": True, "task_hash": task.task_hash, **_counts(task)},
@@ -108,6 +113,8 @@ def ls(
     as_json: AsJson = False,
 ) -> None:
     """List the tasks of a folder or of a recipe."""
+    from cislens.recipes.task_recipe import read_tasks
+
     folder = Path(where)
     if folder.is_dir():
         cards = sorted(folder.glob("*/card.yaml"))
@@ -124,7 +131,10 @@ def ls(
 
 @app.command("show")
 def show(folder: TaskFolder, as_json: AsJson = False) -> None:
-    """Show a task: its card, how many examples each part and class has, and first bases."""
+    """Show a task.
+
+    Its card, how many examples each part and class has, and first bases.
+    """
     task = _load(folder)
     card = task.card.model_dump(mode="json")
     first = [
@@ -141,7 +151,7 @@ def show(folder: TaskFolder, as_json: AsJson = False) -> None:
         typer.echo(f"{row['id']} ({row['split']}): {row['sequence']}")
 
 
-def _chosen(recipe: TaskRecipe, names: list[str]) -> dict[str, Any]:
+def _chosen(recipe: "TaskRecipe", names: list[str]) -> dict[str, Any]:
     for name in names:
         if name not in recipe.tasks:
             raise CislensError(f"the recipe has no task {name!r}. {nearest(name, recipe.tasks)}")
@@ -160,7 +170,7 @@ def _require_place(folder: Path) -> None:
     require_place(folder)
 
 
-def _store(recipe: TaskRecipe) -> "TrainingStore | None":
+def _store(recipe: "TaskRecipe") -> "TrainingStore | None":
     from cislens.evaluation.training_stores import open_training_store
 
     return None if recipe.store is None else open_training_store(recipe.store)
@@ -187,6 +197,8 @@ def _files(section: Any) -> list[str]:
     Raises:
         MissingFileError: for one that does not exist.
     """
+    from cislens.recipes.reading import Section
+
     if isinstance(section, Path):
         return [str(require_file(section, "file of the task"))]
     if isinstance(section, Section):

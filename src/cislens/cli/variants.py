@@ -7,7 +7,6 @@ import typer
 
 from cislens.cli.options import AsJson, DryRun, EngineName, Workers, answer, given
 from cislens.errors import CislensError, nearest
-from cislens.genome.variant_diagnosis import counted
 
 if TYPE_CHECKING:
     from cislens.effects.variants.request import Request
@@ -60,7 +59,10 @@ def command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Examine variants, score them, and say how unusual each score is."""
+    """Check variants, score them, and rank the scores.
+
+    The rank of a score is among matched background variants. The same command resumes.
+    """
     from cislens.effects.variants.request import Request
     from cislens.effects.variants.run import plan_variants, run_variants
     from cislens.effects.variants.scores import Scoring
@@ -87,6 +89,8 @@ def command(
 
 
 def _text(request: "Request", summary: dict[str, Any], out: Path) -> str:
+    from cislens.genome.variant_diagnosis import counted
+
     lost, elsewhere = sum(summary["left_out"].values()), summary["elsewhere"]
     reasons = ", ".join(f"{count} {reason}" for reason, count in summary["left_out"].items())
     scored = counted(summary["variants"], "variant")

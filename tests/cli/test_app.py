@@ -1,0 +1,59 @@
+"""The command as a whole: help, and what shells complete."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from cislens.cli.app import app
+from cislens.cli.train import PARTS
+from cislens.recipes import ablations
+from cislens.recipes.packaged import packaged_names
+
+TYPER = typer.main.get_command(app)
+
+
+def verbs(command: object, *names: str) -> list[tuple[str, ...]]:
+    """Every path of names that ends in a verb."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        return [names]
+    return [path for name, each in inner.items() for path in verbs(each, *names, name)]
+
+
+@pytest.mark.parametrize("path", verbs(TYPER), ids=" ".join)
+def test_every_verb_has_help_whose_first_sentence_is_listed_whole(path: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(app, [*path, "--help"])
+    assert shown.exit_code == 0
+    assert "--json" in shown.stdout
+    listed = CliRunner().invoke(app, [*path[:-1], "--help"]).stdout
+    line = next(line for line in listed.splitlines() if line.split()[:1] == [path[-1]])
+    assert line.endswith(".")
+    assert not line.endswith("...")
+
+
+def test_help_names_the_parts_that_a_control_can_lack() -> None:
+    assert tuple(ablations.PARTS) == PARTS
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("cislens da", ["data"]),
+        ("cislens data re", ["regions"]),
+        ("cislens train genebert-plus", [n for n in packaged_names("train") if "t-plus" in n]),
+        ("cislens bench ya", []),
+    ],
+)
+def test_shells_complete_verbs_and_packaged_recipes(words: str, expected: list[str]) -> None:
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    run = subprocess.run(
+        [Path(sys.executable).with_name("cislens")],
+        env={**os.environ, **asked, "_CISLENS_COMPLETE": "complete_bash"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert run.stdout.split() == expected
