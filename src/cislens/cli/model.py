@@ -1,11 +1,11 @@
-"""`cislens model`: presets, what a model folder holds, and weights in published layouts."""
+"""`cislens model`: presets, what a model folder holds, where it goes, and published weights."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cislens.cli import model_import
+from cislens.cli import model_hub, model_import
 from cislens.cli.options import AsJson, answer
 from cislens.errors import CislensError
 
@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from cislens.representations.contract import Representation
 
 app = typer.Typer(
-    help="List presets, inspect model folders, import and export weights.", no_args_is_help=True
+    help="List presets, inspect, push and pull model folders, import and export weights.",
+    no_args_is_help=True,
 )
 app.add_typer(model_import.imports, name="import")
 app.add_typer(model_import.exports, name="export")
+app.command("push")(model_hub.push)
+app.command("pull")(model_hub.pull)
 
 
 @app.command("ls")
