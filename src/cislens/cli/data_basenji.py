@@ -8,7 +8,6 @@ import typer
 
 from cislens.cli.options import AsJson, DryRun, EngineName, Workers, answer
 from cislens.errors import CislensError
-from cislens.remote import local
 
 if TYPE_CHECKING:
     from cislens.signal.basenji_plan import BasenjiSource
@@ -56,6 +55,7 @@ def command(
     For several species repeat --species, --targets and --genome in the order of the folders;
     each species is the work of one worker.
     """
+    from cislens.remote import local
     from cislens.scale.engines import engine_of
     from cislens.signal.basenji_import import import_basenji
     from cislens.signal.basenji_plan import plan_import

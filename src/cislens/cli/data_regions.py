@@ -9,7 +9,6 @@ import typer
 from cislens.cli.options import AsJson, DryRun, EngineName, PartOf, Seed, Workers, answer, packaged
 from cislens.errors import CislensError
 from cislens.recipes.packaged import packaged_names, recipe_path
-from cislens.remote import local
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +40,7 @@ def command(
     from cislens.motifs.store import RegionStore
     from cislens.recipes.reading import read_recipe
     from cislens.recipes.regions import RegionRecipe
+    from cislens.remote import local
     from cislens.scale.engines import engine_of
     from cislens.signal.sharing import read_part
 

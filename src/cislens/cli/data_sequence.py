@@ -7,7 +7,6 @@ import typer
 
 from cislens.cli.options import AsJson, DryRun, EngineName, PartOf, Seed, Workers, answer, packaged
 from cislens.recipes.packaged import packaged_names, recipe_path
-from cislens.remote import local, place
 
 _PACKAGED = "data"
 SUFFIX = "-sequence"  # of the names of packaged recipes
@@ -35,6 +34,7 @@ def command(
     """Whole genomes, and where windows may be cut -> SequenceStore. Resumes an interrupted one."""
     from cislens.recipes.reading import read_recipe
     from cislens.recipes.sequence import SequenceRecipe, SequenceSplit
+    from cislens.remote import local, place
     from cislens.scale.engines import engine_of
     from cislens.sequence.build import build_part, finished_store
     from cislens.sequence.plan import plan_sequences

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,6 +67,8 @@ def _recipes(
     out: Path, steps: int | None, seeds: int | None, seed: int | None
 ) -> "tuple[DataRecipe, TrainRecipe, BenchRecipe]":
     """The packaged recipes, copied to `out/recipes`, with what the command line changes."""
+    from importlib.resources import files
+
     from cislens.cli.bench_job import with_seed
     from cislens.recipes.profiles import DataRecipe
     from cislens.recipes.reading import read_recipe
