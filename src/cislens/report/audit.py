@@ -2,11 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from rich.console import Group, RenderableType
 from rich.table import Table as Lines
 from rich.text import Text
@@ -15,6 +13,7 @@ from cislens import __version__
 from cislens.evaluation.audit.report import AuditReport, Check
 from cislens.files import write_atomic
 from cislens.report.manifest import Table, table
+from cislens.report.templates import render
 from cislens.report.words import counted, grouped, number
 
 _GROUPS = (
@@ -54,19 +53,20 @@ def write_audit(
 
 def render_audit(report: AuditReport, before: AuditReport | None = None) -> str:
     """The page's HTML text."""
-    folder = files("cislens.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    template = environment.from_string(folder.joinpath("audit.html.j2").read_text("utf-8"))
-    return template.render(
-        css=folder.joinpath("page.css").read_text("utf-8"),
+    groups = [
+        (key, title, text, rows)
+        for key, title, text in _GROUPS
+        if (rows := [_row(check, before) for check in report.checks if check.group == key])
+    ]
+    return render(
+        "audit.html.j2",
+        sections=[*((key, title) for key, title, _, _ in groups), ("input", "Input")],
+        skip="checks",
+        manifest=[],
         title=f"Audit of {report.name}",
         headline=headline(report),
         facts=_facts(report),
-        groups=[
-            (key, title, text, rows)
-            for key, title, text in _GROUPS
-            if (rows := [_row(check, before) for check in report.checks if check.group == key])
-        ],
+        groups=groups,
         after_fix=before is not None,
         counts=table("Rows", [{"part": part, **row} for part, row in report.counts.items()]),
         notes=report.notes,

@@ -19,7 +19,12 @@ from cislens.report.panels import Panel
 from cislens.report.templates import render
 from cislens.report.words import GAIN, LABELS, LOSS, NONE, counted, grouped, interval, p_value
 
-_SECTIONS = (("scores", "Scores"), ("differences", "Paired differences"), ("methods", "Methods"))
+_SECTIONS = (
+    ("scores", "Scores"),
+    ("differences", "Paired differences"),
+    ("methods", "Methods"),
+    ("manifest", "Manifest"),
+)
 _MAIN = METRICS[0]
 _NAMES = {"auroc": "AUROC", "auprc": "AUPRC"}
 # How the figures draw what plays each part.

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cislens.report.downloads import rows_csv
+
 # Shown elsewhere on the page, so not repeated in the listing.
 _PLACED = ("summary", "splits", "dropped", "interval", "licences")
 
@@ -15,6 +17,11 @@ class Table:
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+    @property
+    def csv(self) -> str:
+        """The same as CSV, to be taken along."""
+        return rows_csv(self.columns, self.rows)
 
 
 @dataclass(frozen=True)

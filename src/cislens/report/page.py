@@ -1,15 +1,15 @@
-"""One self-contained page: no network, no script, readable in light, dark and print."""
+"""The report of a bench as one self-contained page: no network, light, dark and print."""
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, StrictUndefined
 
 from cislens.files import write_atomic
+from cislens.report import templates
+from cislens.report.downloads import frame_csv
 from cislens.report.evidence import sections
 from cislens.report.inputs import KINDS, ReportInput
 from cislens.report.manifest import Table, facts, groups, table
@@ -58,19 +58,20 @@ def write_report(run: ReportInput, out_html: str | os.PathLike[str]) -> Path:
 
 def render(run: ReportInput) -> str:
     """The report's HTML text."""
-    folder = files("cislens.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    template = environment.from_string(folder.joinpath("page.html.j2").read_text("utf-8"))
-    others = _comparison_rows(run, other_comparisons(run))
+    main, side = main_comparisons(run), other_comparisons(run)
+    others = _comparison_rows(run, side)
     intervals = run.manifest.get("interval")
-    return template.render(
-        css=folder.joinpath("page.css").read_text("utf-8"),
+    return templates.render(
+        "page.html.j2",
         title=run.title,
         headline=headline(run),
         facts=facts(run.manifest),
-        contents=CONTENTS,
-        main_rows=_comparison_rows(run, main_comparisons(run)),
+        sections=CONTENTS,
+        skip="verdicts",
+        main_rows=_comparison_rows(run, main),
+        main_csv=frame_csv(main),
         other_rows=others,
+        other_csv=frame_csv(side),
         other_label=f"{counted(len(others), 'more comparison')}: untrained twin, composition",
         kinds=[(kind, _KIND_WORDS[kind]) for kind in KINDS if kind in set(run.scores["kind"])],
         forests=forests(run),

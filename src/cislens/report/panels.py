@@ -52,9 +52,7 @@ def forests(run: ReportInput) -> list[Panel]:
         if rows.is_empty():
             continue
         judged = set(_of(main, task, metric)["baseline"])
-        rows = rows.with_columns(_side=~pl.col("baseline").is_in(list(judged))).sort(
-            "_side", maintain_order=True
-        )
+        rows = rows.sort(~pl.col("baseline").is_in(list(judged)), maintain_order=True)
         arms, rivals = (rows[name].unique(maintain_order=True) for name in ("arm", "baseline"))
         held = metric
         if len(arms) == 1 and len(rivals) > 1:

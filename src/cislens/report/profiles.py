@@ -42,6 +42,7 @@ _MEANING = {
 _SECTIONS = (
     ("scores", "Scores by group"), ("differences", "Paired differences"),
     ("tracks", "Every track"), ("methods", "Methods"),
+    ("manifest", "Manifest"),
 )  # fmt: skip
 _KINDS = {"trained": "trained", "baseline": "composition"}
 _TONE = {GAIN: "bold green", LOSS: "bold red", NONE: "yellow"}

@@ -20,7 +20,12 @@ from cislens.report.words import grouped, number
 from cislens.training.collapse import collapse_message, read_collapse
 from cislens.training.fit import Run
 
-_SECTIONS = (("training", "Training"), ("monitors", "Monitors"), ("collapse", "Collapse"))
+_SECTIONS = (
+    ("training", "Training"),
+    ("monitors", "Monitors"),
+    ("collapse", "Collapse"),
+    ("manifest", "Manifest"),
+)
 METRICS = "metrics.parquet"
 
 

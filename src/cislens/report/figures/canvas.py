@@ -16,6 +16,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
+import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
@@ -49,11 +50,19 @@ _KEEP_STYLE = {
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG element for the page, what it shows in words, and its native width in pixels."""
+    """A figure of a page.
+
+    Attributes:
+        svg: an SVG element.
+        alt: what it shows, in words.
+        width: native, in pixels.
+        data: the rows it was drawn from.
+    """
 
     svg: str
     alt: str
     width: int
+    data: pl.DataFrame
 
 
 def color(role: str) -> str:
@@ -70,7 +79,7 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
         yield Figure(figsize=(width / 72, height / 72))
 
 
-def picture(figure: Figure, alt: str) -> Picture:
+def picture(figure: Figure, alt: str, data: pl.DataFrame) -> Picture:
     """The figure as an inline SVG; the same figure gives the same bytes. Call inside `canvas`."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -85,7 +94,7 @@ def picture(figure: Figure, alt: str) -> Picture:
     root.set("role", "img")
     root.set("aria-label", alt)
     markup = ElementTree.tostring(root, encoding="unicode")
-    return Picture(re.sub(r">\s+<", "><", markup), alt, round(width))
+    return Picture(re.sub(r">\s+<", "><", markup), alt, round(width), data)
 
 
 def plain(text: object) -> str:

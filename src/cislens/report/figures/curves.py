@@ -1,5 +1,6 @@
 """Lines over a common axis: score against labels, observed against predicted."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import matplotlib.ticker
@@ -53,7 +54,7 @@ def efficiency(rows: pl.DataFrame) -> Picture:
         f"{line.x[-1]:,.0f}"
         for line in lines
     )
-    return _drawn(lines, dress, f"{metric} against the number of training examples. {said}.")
+    return _drawn(lines, rows, dress, f"{metric} against the number of training examples. {said}.")
 
 
 def reliability(rows: pl.DataFrame) -> Picture:
@@ -71,7 +72,7 @@ def reliability(rows: pl.DataFrame) -> Picture:
 
     worst = {line.name: float(np.abs(line.y - line.x).max()) for line in lines}
     said = "; ".join(f"{name}: at most {number(gap)} off" for name, gap in worst.items())
-    return _drawn(lines, dress, f"Observed share against predicted probability. {said}.")
+    return _drawn(lines, rows, dress, f"Observed share against predicted probability. {said}.")
 
 
 def _arms(rows: pl.DataFrame) -> list[str]:
@@ -84,7 +85,9 @@ def _line(rows: pl.DataFrame, arm: str, x: str, y: str) -> _Line:
     return _Line(plain(arm), str(mine["kind"][0]), *columns)
 
 
-def _drawn(lines: list[_Line], dress, alt: str) -> Picture:  # type: ignore[no-untyped-def]
+def _drawn(
+    lines: list[_Line], rows: pl.DataFrame, dress: Callable[[Axes], None], alt: str
+) -> Picture:
     height = _HEIGHT + _KEY * len(lines)
     with canvas(_WIDTH, height) as figure:
         foot = _FOOT + _KEY * len(lines)
@@ -102,7 +105,7 @@ def _drawn(lines: list[_Line], dress, alt: str) -> Picture:  # type: ignore[no-u
         axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
         dress(axes)
         _key(figure, lines, height)
-        return picture(figure, plain(alt))
+        return picture(figure, plain(alt), rows)
 
 
 def _key(figure: Figure, lines: list[_Line], height: float) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import polars as pl
 from matplotlib.patches import Rectangle
 
 from cislens.report.figures.canvas import Picture, canvas, color, picture, plain, shortened
@@ -78,4 +79,12 @@ def load_map(rows: Sequence[str], load: Values, what: str) -> Picture:
                       va="center", fontsize=11.5)  # fmt: skip
         said = "; ".join(f"{name}: {number(value, 1)} effective experts of {experts}"
                          for name, value in zip(rows, effective, strict=True))  # fmt: skip
-        return picture(figure, plain(f"Load per expert in percent, one row per {what}. {said}."))
+        data = pl.DataFrame(
+            [
+                {what: plain(name), "expert": expert, "share": float(share)}
+                for name, row in zip(rows, load, strict=True)
+                for expert, share in enumerate(row, 1)
+            ]
+        )
+        alt = f"Load per expert in percent, one row per {what}. {said}."
+        return picture(figure, plain(alt), data)

@@ -79,7 +79,7 @@ def forest(
     )
     task, metric = rows.select("task", "metric").row(0)
     alt = f"Paired differences in {metric} for {task}, arm minus baseline. {said}."
-    return _panel(drawn, limits, plain(alt), zero=True)
+    return _panel(drawn, limits, plain(alt), zero=True, data=rows)
 
 
 def scores(rows: pl.DataFrame, limits: tuple[float, float]) -> Picture:
@@ -104,7 +104,9 @@ def scores(rows: pl.DataFrame, limits: tuple[float, float]) -> Picture:
         )  # fmt: skip
     task, metric = rows.select("task", "metric").row(0)
     said = "; ".join(f"{row.name}: {row.numbers}" for row in drawn)
-    return _panel(drawn, limits, plain(f"{metric} of every arm on {task}. {said}."), zero=False)
+    return _panel(
+        drawn, limits, plain(f"{metric} of every arm on {task}. {said}."), zero=False, data=rows
+    )
 
 
 def forest_limits(rows: pl.DataFrame, main: pl.DataFrame) -> tuple[float, float]:
@@ -139,7 +141,9 @@ def _range(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _panel(rows: Sequence[Row], limits: tuple[float, float], alt: str, zero: bool) -> Picture:
+def _panel(
+    rows: Sequence[Row], limits: tuple[float, float], alt: str, zero: bool, data: pl.DataFrame
+) -> Picture:
     """Name and numbers on a line of text, the interval below it across the whole width."""
     height = _ROW * len(rows) + _FOOT
     with canvas(_WIDTH, height) as figure:
@@ -151,7 +155,7 @@ def _panel(rows: Sequence[Row], limits: tuple[float, float], alt: str, zero: boo
         for index, row in enumerate(rows):
             _row(axes, row, _ROW * index, limits, zero)
         axes.xaxis.set_major_formatter(lambda value, _: _tick(value, signed=zero))
-        return picture(figure, alt)
+        return picture(figure, alt, data)
 
 
 def _tick(value: float, signed: bool) -> str:

@@ -54,4 +54,4 @@ def layer_map(rows: pl.DataFrame) -> Picture:
             f"{number(low)} to {number(high)}; chosen: {best['layer']}, {best['pooling']}, "
             f"{number(best['valid_score'])}."
         )
-        return picture(figure, plain(said))
+        return picture(figure, plain(said), rows)

@@ -59,7 +59,19 @@ def locus_panel(locus: Locus) -> Picture:
         said = "; ".join(f"{track.name}: r = {number(correlation(track), 2)}"
                          for track in locus.tracks)  # fmt: skip
         where = f"{locus.chrom}:{locus.start}-{locus.end} ({locus.species})"
-        return picture(figure, plain(f"Measured and predicted tracks over {where}. {said}."))
+        alt = plain(f"Measured and predicted tracks over {where}. {said}.")
+        return picture(figure, alt, _table(locus))
+
+
+def _table(locus: Locus) -> pl.DataFrame:
+    """A row per bin and track, coordinates 0-based and half-open."""
+    starts = locus.start + locus.bin_size * np.arange(locus.bins)
+    return pl.concat(
+        pl.DataFrame({"chrom": locus.chrom, "start": starts, "end": starts + locus.bin_size,
+                      "track": track.name, "measured": np.asarray(track.measured, dtype=float),
+                      "predicted": np.asarray(track.predicted, dtype=float)})
+        for track in locus.tracks
+    )  # fmt: skip
 
 
 def _mirrored(axes: Axes, locus: Locus, track: LocusTrack) -> None:

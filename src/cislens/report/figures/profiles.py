@@ -64,7 +64,7 @@ def against_baseline(rows: pl.DataFrame, arm: str, baseline: str, metric: str) -
             f"{metric} of {arm} against {baseline}, one mark per track; {arm} is higher on "
             f"{better} of {len(rows)}."
         )
-        return picture(figure, plain(alt))
+        return picture(figure, plain(alt), rows)
 
 
 def _limits(rows: pl.DataFrame) -> tuple[float, float]:

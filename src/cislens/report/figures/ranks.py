@@ -64,7 +64,7 @@ def critical_difference(rows: pl.DataFrame) -> Picture:
             f"{100 * row['p_best']:.0f} % of draws"
             for row in rows.iter_rows(named=True)
         )
-        return picture(figure, plain(f"Mean rank over the tasks, 1 is best. {said}."))
+        return picture(figure, plain(f"Mean rank over the tasks, 1 is best. {said}."), rows)
 
 
 def cost_against_score(rows: pl.DataFrame) -> Picture:
@@ -108,7 +108,7 @@ def cost_against_score(rows: pl.DataFrame) -> Picture:
             f"{row['arm']}: {number(row['point'])} in {row['seconds']:.3g} s"
             for row in rows.iter_rows(named=True)
         )
-        return picture(figure, plain(f"{rows['metric'][0]} against cost. {said}."))
+        return picture(figure, plain(f"{rows['metric'][0]} against cost. {said}."), rows)
 
 
 def _free(place: tuple[float, float], taken: list[tuple[float, float]]) -> tuple[float, float]:
@@ -157,4 +157,4 @@ def controls(rows: pl.DataFrame) -> Picture:
             f"{row['task']}, {row['arm']}: {number(row['point'])}"
             for row in rows.iter_rows(named=True)
         )
-        return picture(figure, plain(f"Score beside its controls. {said}."))
+        return picture(figure, plain(f"Score beside its controls. {said}."), rows)

@@ -72,7 +72,9 @@ def curve(rows: pl.DataFrame, metric: str, limits: Mapping[str, float] | None = 
                 color=tone, xycoords=axes.get_yaxis_transform(), textcoords="offset points",
                 va="center", fontweight="bold" if valid else "normal", annotation_clip=False,
             )  # fmt: skip
-        return picture(figure, plain(f"{metric} against the training step. {'; '.join(said)}."))
+        return picture(
+            figure, plain(f"{metric} against the training step. {'; '.join(said)}."), rows
+        )
 
 
 def _label(species: object, split: object) -> str:
