@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from cislens.errors import CislensError
+from cislens.errors import CislensError, nearest
 from cislens.files import read_json, require_file
 from cislens.genome.intervals import read_intervals
 from cislens.progress import track
@@ -28,8 +28,8 @@ def predicted_regions(folder: Path, regions: Path) -> Annotated:
         regions: BED or narrowPeak; where nothing was predicted the mean is NaN.
 
     Raises:
-        CislensError: if the folder is not finished or has no bigWigs, or nothing was predicted in
-            a region.
+        CislensError: if the folder is not finished or has no bigWigs, or a region lies on a
+            chromosome that its genome does not have.
     """
     manifest = read_json(
         require_file(folder / "manifest.json", "manifest of the predictions"), "manifest"
@@ -42,7 +42,14 @@ def predicted_regions(folder: Path, regions: Path) -> Annotated:
     names = tracks["file"].to_list()
     spread = [f"{name.removesuffix('.bw')}.spread.bw" for name in names]
     there = set(manifest["files"])
-    intervals = read_intervals(regions)
+    # Peaks with several summits are listed once for each.
+    intervals = read_intervals(regions).unique(
+        ["chrom", "start", "end"], keep="first", maintain_order=True
+    )
+    known = open_bigwig(folder / names[0]).chrom_sizes
+    for chrom in intervals["chrom"].unique(maintain_order=True):
+        if chrom not in known:
+            raise CislensError(f"{regions} has regions on {chrom!r}. {nearest(chrom, known)}")
     layers = {}
     if set(spread) <= there:
         layers["spread"] = _means(folder, spread, intervals)
