@@ -4,13 +4,16 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from cislens.cli.app import app
 from cislens.errors import CislensError
 from cislens.evaluation.cells import features, run
+from cislens.motifs.store import RegionStore
 from cislens.representations.baselines import KmerCounts
 
 
@@ -41,6 +44,27 @@ def refused(*arguments):
     return str(caught.value)
 
 
+def exported_as_judged(out, store, path):
+    """`cislens export` of an evaluation: an AUROC of its table is had again from the layers."""
+    anndata = pytest.importorskip("anndata", reason="anndata of the extra `scverse` is missing")
+    CliRunner().invoke(app, ["export", str(out), "--out", str(path)], catch_exceptions=False)
+    table, regions = anndata.read_h5ad(path), RegionStore.open(store)
+    assert list(table.obs_names) == regions.cells["cell_id"].to_list()
+    assert list(table.var_names) == regions.regions["region_id"].to_list()
+    judged = pl.read_parquet(out / "cells.parquet").filter(
+        part="new cell types", metric="auroc", arm="m"
+    )
+    cells = np.flatnonzero(table.obs["split"] == "test")
+    trained = np.flatnonzero(table.var["split"] == "train")
+    found = []
+    for cell in cells:
+        at = [region for region in trained if table.layers["asked"][cell, region]]
+        truth = table.layers["open"][cell, at].toarray()[0]
+        found.append(roc_auc_score(truth, table.layers["m"][cell, at].toarray()[0]))
+    assert np.mean(found) == pytest.approx(judged["value"].item(), abs=1e-6)
+    assert (table.X != table.layers["m"]).nnz == 0
+
+
 def test_tables_page_and_the_same_again(job, tmp_path, monkeypatch, model_folder):
     monkeypatch.setattr(features, "KmerCounts", lambda longest: KmerCounts(3))
     store, model = job
@@ -66,6 +90,7 @@ def test_tables_page_and_the_same_again(job, tmp_path, monkeypatch, model_folder
     assert json.loads(invoke(*command, "--json").stdout) == found
     assert (out / "cells.parquet").stat().st_mtime_ns == before
     assert "New cell types" in invoke(*command).stdout
+    exported_as_judged(out, store, tmp_path / "judged.h5ad")
     assert "another recipe" in refused(*command, "--seed", 1)
     other = tmp_path / "other"
     assert "ProfileModel" in refused(model_folder, "--store", store, "--out", other)
