@@ -23,6 +23,7 @@ from cislens.cli import (
     predict,
     report,
     risk,
+    serve,
     skill,
     train,
     variants,
@@ -51,6 +52,7 @@ app.command("predict")(predict.command)
 app.command("variants")(variants.command)
 app.command("attribute")(attribute.command)
 app.command("report")(report.command)
+app.command("serve")(serve.command)
 app.command("risk")(risk.command)
 app.command("export")(export.command)
 app.add_typer(model.app, name="model")

@@ -118,6 +118,17 @@ def _require_bgzip_end(path: Path) -> None:
             )
 
 
+def index_files(path: Path) -> list[Path]:
+    """The indexes by which a FASTA file is read, `.fai` and for bgzip `.gzi`; none of a 2bit.
+
+    They lie beside the file or in the user's cache folder, where they are made.
+    """
+    source = open_source(path)
+    if not isinstance(source, _Fasta):
+        return []
+    return [index for index in (source._index, source._blocks) if index is not None]
+
+
 def _indexes(path: Path, compressed: bool) -> tuple[Path, Path | None]:
     beside = Path(f"{path}.fai"), Path(f"{path}.gzi") if compressed else None
     if all(index is None or index.exists() for index in beside):

@@ -9,7 +9,6 @@ All coordinates here are 0-based half-open; igv.js shows them 1-based, as its us
 
 import base64
 import gzip
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -169,7 +168,7 @@ def _locus_tracks(loci: Sequence[Locus]) -> list[dict[str, Any]]:
                 Stretch(locus.chrom, locus.start, locus.bin_size, np.asarray(getattr(t, kind)))
                 for locus, t in pairs
             ]
-            tracks.append(signal(f"{name}, {kind}", kind, name, stretches))
+            tracks.append(signal(f"{kind} {name}", kind, name, stretches))
     return tracks
 
 
@@ -203,14 +202,16 @@ class Embedded:
         data: JSON of the views, safe within a script element.
         library: igv.js, gzip in base64.
         script: `browser.js`.
-        script_hashes: of the scripts, for the page's Content-Security-Policy.
+        style: `browser.css`.
+        allowed: the scripts, for the page's Content-Security-Policy (`templates.render`).
         places: (number of the view, number of the place, label, title) of each place.
     """
 
     data: str
     library: str
     script: str
-    script_hashes: Sequence[str]
+    style: str
+    allowed: Sequence[str]
     places: Sequence[tuple[int, int, str, str]]
 
 
@@ -231,7 +232,8 @@ def embedded(views: Sequence[View]) -> Embedded:
         json_in_page([asdict(view) for view in views]),
         _packed_library(),
         script,
-        (csp_hash(script), csp_hash(library())),
+        _static("browser.css"),
+        (script, library()),
         places,
     )
 
@@ -242,11 +244,6 @@ def json_in_page(value: Any) -> str:
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text
-
-
-def csp_hash(script: str) -> str:
-    """The source expression by which a Content-Security-Policy allows one inline script."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _static(name: str) -> str:
@@ -293,7 +290,10 @@ def page(
     Raises:
         CislensError: as `require_size`.
     """
+    item = embedded(views)
     return render(
-        "browser_page.html.j2", item=embedded(views), title=title, facts=facts, notes=notes,
-        connect=connect, browser_css=_static("browser.css"),
+        "browser_page.html.j2", item=item, allowed=item.allowed, notes=notes, facts=facts,
+        title="Genome browser", headline=[title], skip="browser", manifest=[],
+        sections=(("browser", "Browser"), ("shown", "What is shown")),
+        sources={"connect-src": connect, "img-src": "data: blob:"},
     )  # fmt: skip

@@ -66,6 +66,18 @@ def collect(folder: Path) -> ReportInput:
     )
 
 
+def loci_of(folder: Path) -> list[Locus]:
+    """The held-out loci of a bench folder, as its report shows them; none without a trained run.
+
+    Raises:
+        MissingFileError: if the folder is none of a bench.
+    """
+    recipe = read_recipe(require_file(folder, "bench folder") / "recipe.yaml", BenchRecipe)
+    store = next(iter(training_stores(recipe)), None)
+    run = Run.open(next(iter(recipe.runs.values()))) if recipe.runs else None
+    return _loci(recipe, run, store) if run and isinstance(store, ProfileStore) else []
+
+
 def _optional(path: Path) -> pl.DataFrame | None:
     return read_parquet(path, "bench table") if path.exists() else None
 

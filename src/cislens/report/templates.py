@@ -20,6 +20,7 @@ def render(
     name: str,
     *,
     scripts: Sequence[str] = (),
+    allowed: Sequence[str] = (),
     sources: Mapping[str, str] | None = None,
     **values: object,
 ) -> str:
@@ -27,6 +28,7 @@ def render(
 
     Args:
         scripts: JavaScript that the page runs after its own, in this order.
+        allowed: JavaScript that the template holds, or that a script of it adds later.
         sources: further directives of the page's policy, e.g. `connect-src` -> `blob:`; those of
             the same name are replaced.
         values: what the template shows. The layout takes `title`, `headline` (sentences),
@@ -43,7 +45,7 @@ def render(
     code = [_text("page.js"), *scripts]
     if any("</script" in script.lower() for script in code):
         raise ValueError(f"a script of {name} holds </script, which would end its element")
-    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in code)
+    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in [*code, *allowed])
     policy = {**_POLICY, "script-src": hashes, **(sources or {})}
     return environment.get_template(name).render(
         css=_text("page.css"),

@@ -8,6 +8,17 @@
   const views = JSON.parse(text("browser-views"));
   let browser = null, shown = -1, loading = null;
 
+  // igv.js draws dark on white in a shadow root, where the page's styles do not reach.
+  const INSIDE = `
+    .igv-container { color-scheme: light; padding-top: 0; }
+    .igv-track-label { border: 0; background: rgba(255, 255, 255, 0.85); font-size: 12px; top: 2px; }
+    .igv-navbar { background: #fff; border: 0; border-bottom: 1px solid #e3e8ec; border-radius: 0; }
+    .igv-track-drag-column { opacity: 0.4; }
+    @media (max-width: 640px) {
+      .igv-logo, .igv-current-genome, .igv-windowsize-panel-container { display: none !important; }
+      .igv-track-label { max-width: 95%; }
+    }`;
+
   const unpacked = async () => {
     const bytes = Uint8Array.from(atob(text("browser-library")), sign => sign.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -59,8 +70,11 @@
       loadDefaultGenomes: false, search: false, queryParametersSupported: false,
       showAllChromosomes: false, showSampleNameButton: false, showROITableButton: false,
       showTrackLabelButton: false, showMultiSelectButton: false, showIdeogram: false,
-      showChromosomeWidget: false, minimumBases: 20,
+      showChromosomeWidget: !view.reference.fastaURL?.startsWith("data:"), minimumBases: 20,
     });
+    const inside = new CSSStyleSheet();
+    inside.replaceSync(INSIDE);
+    if (shown < 0) stage.shadowRoot.adoptedStyleSheets.push(inside);
     shown = number;
     listTracks(view);
   };

@@ -1,0 +1,149 @@
+"""Files of one genome as a view: values of a few places in the page, or addresses of whole files.
+
+A page that is opened from a file can read no other and holds what it shows (`Sources.embedded`); a
+browser that reads from a server gets the files themselves (`Sources.served`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from cislens.genome.annotation import read_genes
+from cislens.genome.chromosomes import match_names
+from cislens.genome.codes import decode
+from cislens.genome.reference import Genome
+from cislens.genome.sources import index_files
+from cislens.report.browser import Place, Stretch, View, features, sequence_reference, signal
+from cislens.signal.bigwig import open_bigwig, read_windows
+
+# A stretch has at most this many bins in a page; more cannot be told apart on a screen.
+_BINS = 8192
+
+
+@dataclass(frozen=True)
+class SignalFile:
+    """A bigWig: measured, predicted or attribution; files of one `scale` share an axis."""
+
+    path: Path
+    name: str
+    kind: str
+    scale: str
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What there is to show of one genome.
+
+    Attributes:
+        genome: the reference.
+        signals: bigWigs.
+        places: chrom, start, end, and why.
+        genes: an annotation file, or None.
+        variants: chrom, start, end, name, score, color, track; or None.
+    """
+
+    genome: Genome
+    signals: Sequence[SignalFile]
+    places: Sequence[Place]
+    genes: Path | None = None
+    variants: pl.DataFrame | None = None
+
+    def embedded(self) -> View:
+        """The view that holds the bases, genes and bins of its places.
+
+        Bins are as wide as the files' own intervals allow, means of more bases where a place
+        would have more than 8192 of them.
+        """
+        reference = sequence_reference(
+            self.genome.name,
+            [
+                (p.chrom, p.start, decode(self.genome.fetch(p.chrom, p.start, p.end)))
+                for p in self.places
+            ],
+            self.genome.chrom_sizes,
+        )
+        signals = [
+            signal(file.name, file.kind, file.scale, self._stretches(file)) for file in self.signals
+        ]
+        return View(
+            self.genome.name, reference, self.places, [*self._intervals(self.places), *signals]
+        )
+
+    def served(self, address: Callable[[Path], str]) -> View:
+        """The view that reads whole files.
+
+        Args:
+            address: where the server offers a file.
+        """
+        path = self.genome.path
+        reference = {"id": self.genome.name, "name": self.genome.name}
+        if indexes := index_files(path):
+            names = ("fastaURL", "indexURL", "compressedIndexURL")
+            reference |= {
+                name: address(file) for name, file in zip(names, [path, *indexes], strict=False)
+            }
+        else:
+            reference["twoBitURL"] = address(path)
+        signals = [
+            signal(file.name, file.kind, file.scale, url=address(file.path))
+            for file in self.signals
+        ]
+        return View(self.genome.name, reference, self.places, [*self._intervals(None), *signals])
+
+    def _intervals(self, places: Sequence[Place] | None) -> list[dict[str, Any]]:
+        """Tracks of genes and variants; those that touch the places, or all."""
+        found = []
+        if self.genes is not None:
+            genes = renamed(read_genes(self.genes), self.genome, self.genes)
+            found.append(features("genes", _inside(genes, places)))
+        if self.variants is not None:
+            rows = _inside(self.variants, places).with_columns(pl.col("score").round_sig_figs(4))
+            name = "variants, blue: gain, red: loss"
+            found.append(features(name, rows.sort("chrom", "start"), height=60))
+        return found
+
+    def _stretches(self, file: SignalFile) -> list[Stretch]:
+        reader = open_bigwig(file.path)
+        held = match_names(
+            self.genome.chrom_sizes, reader.chrom_sizes, f"{self.genome.path} and {file.path}"
+        ).mapping
+        found = []
+        for place in self.places:
+            name, width = held.get(place.chrom, place.chrom), place.end - place.start
+            values = read_windows(reader, name, [place.start], width)[0]
+            found.append(_binned(place, values))
+        return found
+
+
+def renamed(rows: pl.DataFrame, genome: Genome, path: Path) -> pl.DataFrame:
+    """Rows under the genome's names; those on chromosomes that it lacks are left out."""
+    names = match_names(
+        rows["chrom"].unique(maintain_order=True).to_list(), genome.chrom_sizes, str(path)
+    )
+    return names.rename(rows.filter(pl.col("chrom").is_in(list(names.mapping))))
+
+
+def _inside(rows: pl.DataFrame, places: Sequence[Place] | None) -> pl.DataFrame:
+    if places is None:
+        return rows
+    near = [
+        (pl.col("chrom") == p.chrom) & (pl.col("start") < p.end) & (pl.col("end") > p.start)
+        for p in places
+    ]
+    return rows.filter(pl.any_horizontal(near)) if near else rows.clear()
+
+
+def _binned(place: Place, values: npt.NDArray[np.float32]) -> Stretch:
+    """Values per base, or means over as many bases as make few enough bins."""
+    step = -(-len(values) // _BINS)
+    if step > 1:
+        bins = np.pad(values, (0, -len(values) % step), constant_values=np.nan).reshape(-1, step)
+        known = np.isfinite(bins).sum(axis=1)
+        whole = np.full(len(bins), np.nan)
+        values = np.divide(np.nansum(bins, axis=1), known, out=whole, where=known > 0)
+    return Stretch(place.chrom, place.start, step, values)
