@@ -62,7 +62,7 @@ def exported_as_judged(out, store, path):
         truth = table.layers["open"][cell, at].toarray()[0]
         found.append(roc_auc_score(truth, table.layers["m"][cell, at].toarray()[0]))
     assert np.mean(found) == pytest.approx(judged["value"].item(), abs=1e-6)
-    assert (table.X != table.layers["m"]).nnz == 0
+    assert (table.layers["m"] != table.X).nnz == 0
 
 
 def test_tables_page_and_the_same_again(job, tmp_path, monkeypatch, model_folder):

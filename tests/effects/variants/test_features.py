@@ -82,13 +82,13 @@ def test_one_score_has_the_names_of_its_tracks_or_is_called_score(
 
 def test_other_scores_and_chosen_genes_are_refused(scored: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.parquet"
-    with pytest.raises(CislensError, match="no score 'profile_l3'. Did you mean 'profile_l2'"):
+    with pytest.raises(CislensError, match=r"no score 'profile_l3'\. Did you mean 'profile_l2'"):
         write_features(scored, out, ["profile_l3"])
     summary = scored / "summary.json"
     whole = summary.read_text()
     try:
         summary.write_text(whole.replace('"elsewhere": 0', '"elsewhere": 4'))
-        with pytest.raises(CislensError, match="leaves out 4 variants.*without --gene"):
+        with pytest.raises(CislensError, match=r"leaves out 4 variants.*without --gene"):
             write_features(scored, out)
     finally:
         summary.write_text(whole)
