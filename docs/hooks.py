@@ -1,5 +1,6 @@
 """What MkDocs lacks for these pages: formulas without scripts, and files that live elsewhere."""
 
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -19,10 +20,30 @@ _SHIM = re.compile(r"https://unpkg\.com/iframe-worker/shim")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the changelog, which lies beside the README."""
-    text = (ROOT / "CHANGELOG.md").read_text()
-    files.append(File.generated(config, "changelog.md", content=text))
+    """Add the pages that are written elsewhere: README, changelog and notebooks."""
+    readme = (ROOT / "README.md").read_text()
+    readme = re.sub(r"\]\(docs/", "](", readme)
+    pages = {"index.md": _off_site(readme), "changelog.md": (ROOT / "CHANGELOG.md").read_text()}
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        pages[f"notebooks/{path.stem}.md"] = _notebook(path)
+    for name, text in pages.items():
+        files.append(File.generated(config, name, content=text))
     return files
+
+
+def _off_site(markdown: str) -> str:
+    """Links to files that are no pages, as their names."""
+    return re.sub(r"\[([^]]+)\]\((?:src/[^)]*|CITATION\.cff)\)", r"`\1`", markdown)
+
+
+def _notebook(path: Path) -> str:
+    """A notebook's cells as a page."""
+    cells = json.loads(path.read_text())["cells"]
+    parts = []
+    for cell in cells:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+    return "\n\n".join([*parts, f"This page is `notebooks/{path.name}`; run it in Jupyter.\n"])
 
 
 def on_page_content(html: str, **_: Any) -> str:
