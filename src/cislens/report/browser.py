@@ -104,13 +104,14 @@ def signal(
     return track
 
 
-def features(name: str, rows: pl.DataFrame, color: str = GENES, height: int = 70) -> dict[str, Any]:
+def features(name: str, rows: pl.DataFrame, height: int = 80) -> dict[str, Any]:
     """A track of intervals: chrom, start, end and where there are name, strand, score and color."""
     kept = [c for c in ("name", "strand", "score", "color", "track") if c in rows.columns]
     listed = rows.select(pl.col("chrom").alias("chr"), "start", "end", *kept).to_dicts()
     return {
         "name": name, "type": "annotation", "displayMode": "EXPANDED", "height": height,
-        "color": color, "kind": "annotation", "searchable": True, "visibilityWindow": -1,
+        "margin": 22, "kind": "annotation", "searchable": True, "visibilityWindow": -1,
+        **({} if "color" in rows.columns else {"color": GENES}),
         "features": [{k: v for k, v in row.items() if v not in (None, "")} for row in listed],
     }  # fmt: skip
 
@@ -204,7 +205,7 @@ class Embedded:
         script: `browser.js`.
         style: `browser.css`.
         allowed: the scripts, for the page's Content-Security-Policy (`templates.render`).
-        places: (number of the view, number of the place, label, title) of each place.
+        places: (number of the view, number of the place, position, why) of each place.
     """
 
     data: str
@@ -224,10 +225,11 @@ def embedded(views: Sequence[View]) -> Embedded:
     require_size(views)
     script = _static("browser.js")
     places = [
-        (v, p, f"{view.name} {place.chrom}:{place.start + 1:,}\u2013{place.end:,}", place.title)
+        (v, p, f"{place.chrom}:{place.start + 1:,}\u2013{place.end:,}",
+         " \u00b7 ".join(filter(None, [view.name if len(views) > 1 else "", place.title])))
         for v, view in enumerate(views)
         for p, place in enumerate(view.places)
-    ]
+    ]  # fmt: skip
     return Embedded(
         json_in_page([asdict(view) for view in views]),
         _packed_library(),

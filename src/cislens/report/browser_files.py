@@ -27,12 +27,18 @@ _BINS = 8192
 
 @dataclass(frozen=True)
 class SignalFile:
-    """A bigWig: measured, predicted or attribution; files of one `scale` share an axis."""
+    """A bigWig: measured, predicted or attribution; files of one `scale` share an axis.
+
+    `step` is the width of its bins in bp, which begin at multiples of it; 1 if it has none. A base
+    without a value counts as `uncovered` in the mean of its bin; NaN: it does not count.
+    """
 
     path: Path
     name: str
     kind: str
     scale: str
+    step: int = 1
+    uncovered: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,8 @@ class Sources:
     def embedded(self) -> View:
         """The view that holds the bases, genes and bins of its places.
 
-        Bins are as wide as the files' own intervals allow, means of more bases where a place
-        would have more than 8192 of them.
+        Predicted tracks, and measured ones beside them, are shown in the prediction's own bins;
+        others base by base. Of a place with more than 8192 bins several are joined.
         """
         reference = sequence_reference(
             self.genome.name,
@@ -104,7 +110,7 @@ class Sources:
         if self.variants is not None:
             rows = _inside(self.variants, places).with_columns(pl.col("score").round_sig_figs(4))
             name = "variants, blue: gain, red: loss"
-            found.append(features(name, rows.sort("chrom", "start"), height=60))
+            found.append(features(name, rows.sort("chrom", "start")))
         return found
 
     def _stretches(self, file: SignalFile) -> list[Stretch]:
@@ -114,9 +120,12 @@ class Sources:
         ).mapping
         found = []
         for place in self.places:
-            name, width = held.get(place.chrom, place.chrom), place.end - place.start
-            values = read_windows(reader, name, [place.start], width)[0]
-            found.append(_binned(place, values))
+            first = place.start - place.start % file.step
+            name = held.get(place.chrom, place.chrom)
+            values = read_windows(reader, name, [first], place.end - first, missing=file.uncovered)[
+                0
+            ]
+            found.append(_binned(place.chrom, first, values, file.step))
         return found
 
 
@@ -138,12 +147,12 @@ def _inside(rows: pl.DataFrame, places: Sequence[Place] | None) -> pl.DataFrame:
     return rows.filter(pl.any_horizontal(near)) if near else rows.clear()
 
 
-def _binned(place: Place, values: npt.NDArray[np.float32]) -> Stretch:
-    """Values per base, or means over as many bases as make few enough bins."""
-    step = -(-len(values) // _BINS)
+def _binned(chrom: str, start: int, values: npt.NDArray[np.float32], step: int) -> Stretch:
+    """Means of the bases that count of bins of `step` bp, or of so many as make few enough bins."""
+    step *= -(-len(values) // (step * _BINS))
     if step > 1:
         bins = np.pad(values, (0, -len(values) % step), constant_values=np.nan).reshape(-1, step)
         known = np.isfinite(bins).sum(axis=1)
         whole = np.full(len(bins), np.nan)
         values = np.divide(np.nansum(bins, axis=1), known, out=whole, where=known > 0)
-    return Stretch(place.chrom, place.start, step, values)
+    return Stretch(chrom, start, step, values)

@@ -14,7 +14,7 @@ from cislens.genome.intervals import read_intervals
 from cislens.genome.reference import Genome
 from cislens.report.browser import GAIN, LOSS, MOST_FEATURES, Place
 from cislens.report.browser_files import SignalFile, Sources, renamed
-from cislens.signal.bigwig import open_bigwig, read_windows
+from cislens.signal.bigwig import open_bigwig, read_windows, summarize
 from cislens.signal.tracks import read_tracks
 
 PREDICTED, ATTRIBUTED, SCORED = "cislens predictions", "cislens attributions", "cislens-variants"
@@ -83,12 +83,13 @@ def _require_genome(folder: Path, genome: Genome) -> None:
 
 def _predicted(folder: Path) -> list[SignalFile]:
     table = read_tracks(folder / "tracks.tsv").frame
+    step = int(read_json(folder / "manifest.json", "manifest").get("bin_size", 1))
     found = []
     for row in table.iter_rows(named=True):
         path = folder / Path(str(row["file"])).name
         if path.exists():
             name = f"predicted {row['description'] or row['id']}"
-            found.append(SignalFile(path, name, "predicted", row["id"]))
+            found.append(SignalFile(path, name, "predicted", row["id"], step))
     if not found:
         raise CislensError(
             f"{folder} holds no bigWig of its tracks; predict again with --format bigwig."
@@ -98,31 +99,41 @@ def _predicted(folder: Path) -> list[SignalFile]:
 
 def _with_measured(signals: list[SignalFile], given: Sequence[Path]) -> list[SignalFile]:
     """Measured tracks, each before the predicted one of its name; attributions last."""
-    scales = {file.scale: file for file in signals if file.kind == "predicted"}
-    by_measured = dict(_measured_names(signals))
+    predicted = {file.scale: file for file in signals if file.kind == "predicted"}
+    learned: dict[str, tuple[str, bool]] = {}
+    for folder in dict.fromkeys(file.path.parent for file in predicted.values()):
+        learned |= _learned_from(folder)
     measured = []
     for path in given:
-        for file, name, aliases in _listed(path):
-            scale = next((a for a in aliases if a in scales), None)
-            scale = scale or by_measured.get(file.name) or str(file)
-            open_bigwig(file)
-            twin = scales.get(scale)
-            said = name if twin is None else twin.name.removeprefix("predicted ")
-            measured.append(SignalFile(file, f"measured {said}", "measured", scale))
-    found = [file for file in measured if file.scale not in scales]
-    for predicted in scales.values():
-        found += [file for file in measured if file.scale == predicted.scale]
-        found.append(predicted)
+        for file, name, ids in _listed(path):
+            known = (*ids, learned.get(file.name, ("", False))[0])
+            twin = next((predicted[one] for one in known if one in predicted), None)
+            # As the track was read to learn from it; by itself, as its file says.
+            zero = summarize(file).leaves_zeros_out
+            if twin is None:
+                said, scale, step = name, str(file), 1
+            else:
+                said, scale, step = twin.name.removeprefix("predicted "), twin.scale, twin.step
+                zero = dict(learned.values()).get(twin.scale, zero)
+            uncovered = 0.0 if zero else np.nan
+            measured.append(
+                SignalFile(file, f"measured {said}", "measured", scale, step, uncovered)
+            )
+    found = [file for file in measured if file.scale not in predicted]
+    for twin in predicted.values():
+        found += [file for file in measured if file.scale == twin.scale]
+        found.append(twin)
     return found + [file for file in signals if file.kind == "attribution"]
 
 
-def _measured_names(signals: Sequence[SignalFile]) -> Iterator[tuple[str, str]]:
-    """Names of the measured files that predictions were learned from, and their tracks."""
-    for folder in dict.fromkeys(file.path.parent for file in signals if file.kind == "predicted"):
-        table = pl.read_csv(folder / "tracks.tsv", separator="\t", infer_schema=False)
-        if "measured" in table.columns:
-            for name, track in table.select("measured", "id").iter_rows():
-                yield Path(str(name)).name, str(track)
+def _learned_from(folder: Path) -> dict[str, tuple[str, bool]]:
+    """Of each measured file that a prediction was learned from, track and whether a base without
+    a value counted 0."""
+    table = pl.read_csv(folder / "tracks.tsv", separator="\t", infer_schema=False)
+    if not {"measured", "uncovered"} <= set(table.columns):
+        return {}
+    rows = table.select("measured", "id", "uncovered").iter_rows()
+    return {Path(str(name)).name: (str(track), kind == "zero") for name, track, kind in rows}
 
 
 def _listed(path: Path) -> Iterator[tuple[Path, str, tuple[str, ...]]]:
@@ -193,7 +204,7 @@ def _places_of(
                         str(r["name"])) for r in rows.iter_rows(named=True)]  # fmt: skip
     assert variants is not None
     return [
-        _around(genome, r["chrom"], r["start"], r["end"], width, f"{r['name']}, {r['score']:.3g}")
+        _around(genome, r["chrom"], r["start"], r["end"], width, f"{r['name']}, {r['score']:.2g}")
         for r in variants.drop_nulls("score").head(_PLACES).iter_rows(named=True)
     ]
 

@@ -1,12 +1,14 @@
 """Loci for the report: held-out windows of a profile store, measured and predicted."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from cislens.effects.tracks import predict_tracks
 from cislens.errors import CislensError
-from cislens.genome.codes import decode
+from cislens.genome.codes import Codes, N, decode
 from cislens.genome.reference import Genome
 from cislens.models.profile import ProfileModel
 from cislens.report.inputs import Locus, LocusTrack
@@ -50,6 +52,41 @@ def held_out_loci(
     windows = windows.sort("chrom", "start")
     if windows.is_empty():
         raise CislensError(f"{store.path} has no test window of {species}; split it again.")
+    return _loci_of(model, genome, store, species, windows, count, annotations, annotated_as)
+
+
+def validation_loci(model: ProfileModel, store: ProfileStore, species: str) -> list[Locus]:
+    """The validation window of one species whose tracks vary most, with those that join it.
+
+    As `held_out_loci`, but of windows that training watches, and from the store alone: it holds
+    the bases under its windows. Empty where no such window lies in a genome, on its grid of bins.
+    """
+    windows = store.windows(species).with_row_index("row").filter(pl.col("split") == "valid")
+    windows = windows.sort("chrom", "start")
+    on_grid = (windows["start"] % store.bin_size == 0).all()
+    if windows.is_empty() or not store.placed(species) or not on_grid:
+        return []
+    genome = StoredGenome(store, species, windows)
+    return _loci_of(model, genome, store, species, windows, 1)
+
+
+def learned_part(store: ProfileStore, species: str, model: ProfileModel) -> ProfileStore:
+    """The store with those of the species' tracks that the model has learned."""
+    learned = set(model.config.tracks.get(species, ()))
+    ids = [name for name in store.tracks(species).frame["id"] if name in learned]
+    return store.part(tracks=ids, species=[species]) if ids else store
+
+
+def _loci_of(
+    model: ProfileModel,
+    genome: Genome,
+    store: ProfileStore,
+    species: str,
+    windows: pl.DataFrame,
+    count: int,
+    annotations: pl.DataFrame | None = None,
+    annotated_as: str = "genes",
+) -> list[Locus]:
     measured_WNT = store.targets(species, windows["row"].to_numpy()).astype(np.float32)
     tracks = store.tracks(species)
     loci = []
@@ -85,6 +122,49 @@ def held_out_loci(
             )
         )  # fmt: skip
     return loci
+
+
+class StoredGenome(Genome):
+    """What some windows of a store tell of their genome; N elsewhere.
+
+    Args:
+        windows: of the species, sorted, with the `row` of each.
+    """
+
+    def __init__(self, store: ProfileStore, species: str, windows: pl.DataFrame) -> None:
+        self.path, self.name = store.path, species
+        self.chrom_sizes = store.chrom_sizes(species)
+        self._store, self._windows = store, windows
+
+    def fetch(self, chrom: str, start: int, end: int) -> Codes:
+        """Codes (end - start,) of one interval."""
+        found = np.full(end - start, N, np.uint8)
+        margin = self._store.margin
+        near = self._windows.filter(
+            pl.col("chrom") == chrom,
+            pl.col("start") - margin < end,
+            pl.col("end") + margin > start,
+        )
+        for row, first in near.select("row", "start").iter_rows():
+            codes = self._store.sequence(self.name, np.array([row]))[0]
+            at = first - margin - start
+            left, right = max(at, 0), min(at + len(codes), len(found))
+            found[left:right] = codes[left - at : right - at]
+        return found
+
+    def windows(
+        self,
+        chroms: Sequence[str] | pl.Series,
+        starts: Sequence[int] | npt.NDArray[np.int64] | pl.Series,
+        width: int,
+    ) -> Codes:
+        """Codes (n, width) of n windows."""
+        return np.array(
+            [
+                self.fetch(str(chrom), int(start), int(start) + width)
+                for chrom, start in zip(chroms, starts, strict=True)
+            ]
+        )
 
 
 def _chosen(

@@ -8,15 +8,20 @@ from typing import Any
 
 import polars as pl
 
-from cislens.files import read_parquet, require_file, write_atomic
+from cislens.files import manifest_format, read_parquet, require_file, write_atomic
+from cislens.models.saving import load_profile_model
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import TrainRecipe
-from cislens.report.inputs import ReportInput
+from cislens.report.browser import embedded, views_of_loci
+from cislens.report.inputs import Locus, ReportInput
+from cislens.report.loci import learned_part, validation_loci
 from cislens.report.manifest import Table, groups
 from cislens.report.monitors import monitor_panels, term_panels
 from cislens.report.panels import curve_panels
 from cislens.report.templates import render
 from cislens.report.words import grouped, number
+from cislens.signal.store import FORMAT as PROFILES
+from cislens.signal.store import ProfileStore
 from cislens.training.collapse import collapse_message, read_collapse
 from cislens.training.fit import Run
 
@@ -24,9 +29,11 @@ _SECTIONS = (
     ("training", "Training"),
     ("monitors", "Monitors"),
     ("collapse", "Collapse"),
+    ("tracks", "Tracks"),
     ("manifest", "Manifest"),
 )
 METRICS = "metrics.parquet"
+_SPECIES = 4  # of which a region is shown
 
 
 def is_run(folder: Path) -> bool:
@@ -54,8 +61,12 @@ def render_run(folder: Path) -> str:
     step = int(training["step"].to_numpy().max(initial=0))
     manifest = {} if run is None else dict(run.manifest)
     manifest["recipe"] = json.loads(recipe.model_dump_json())
+    loci = [] if run is None else _watched(recipe, run)
+    browser = embedded(views_of_loci(loci)) if loci else None
     return render(
         "run.html.j2",
+        allowed=browser.allowed if browser else (),
+        browser=browser,
         sections=_SECTIONS,
         skip="curves",
         title="A training run",
@@ -67,6 +78,19 @@ def render_run(folder: Path) -> str:
         checkpoint=None if collapse is None else collapse["checkpoint"],
         manifest=groups(manifest),
     )
+
+
+def _watched(recipe: TrainRecipe, run: Run) -> list[Locus]:
+    """Validation windows as the finished model sees them; none unless it predicts profiles."""
+    if run.manifest["objective"] != "profile" or manifest_format(recipe.store) != PROFILES:
+        return []
+    model, store = load_profile_model(run.model_folder), ProfileStore.open(recipe.store)
+    shown = [name for name in store.species if name in model.config.tracks][:_SPECIES]
+    return [
+        locus
+        for name in shown
+        for locus in validation_loci(model, learned_part(store, name, model), name)
+    ]
 
 
 def _input(training: pl.DataFrame) -> ReportInput:

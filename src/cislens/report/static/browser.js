@@ -15,7 +15,8 @@
     .igv-navbar { background: #fff; border: 0; border-bottom: 1px solid #e3e8ec; border-radius: 0; }
     .igv-track-drag-column { opacity: 0.4; }
     @media (max-width: 640px) {
-      .igv-logo, .igv-current-genome, .igv-windowsize-panel-container { display: none !important; }
+      .igv-logo, .igv-current-genome, .igv-windowsize-panel-container,
+      .igv-navbar-toggle-button-container { display: none !important; }
       .igv-track-label { max-width: 95%; }
     }`;
 
