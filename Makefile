@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= cislens-demo
 DEMO_ARGS ?=
 
-.PHONY: demo test docs lint clean
+.PHONY: demo test docs dist lowest lint clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -38,6 +38,15 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/mypy
+
+# Wheel and source archive below dist/: the same bytes wherever and whenever they are built.
+dist: $(VENV)/installed-test
+	rm -rf dist
+	env -u SOURCE_DATE_EPOCH $(BIN)/python -m build --no-isolation
+	cd dist && sha256sum *
+
+lowest:
+	.ci/lowest
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info
