@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.add_typer(model_import.imports, name="import")
 app.add_typer(model_import.exports, name="export")
+app.command("card")(model_hub.card)
 app.command("push")(model_hub.push)
 app.command("pull")(model_hub.pull)
 

@@ -1,4 +1,4 @@
-"""`cislens model push` and `pull`: model folders to and from a Hugging Face hub."""
+"""`cislens model card`, `push` and `pull`: the card of a model folder, and the way to a hub."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,8 +19,45 @@ Repository = Annotated[
 ]
 
 
+Folder = Annotated[Path, typer.Argument(help="Run or model folder.")]
+
+
+def card(
+    folder: Folder,
+    judged: Annotated[
+        list[Path] | None,
+        typer.Option("--judged", help="Folder of evaluate or bench to add scores of; repeatable."),
+    ] = None,
+    license_name: Annotated[
+        str | None, typer.Option("--license", help="License of the weights, as the hub names it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add scores with intervals, and the license, to the model card."""
+    from cislens.evaluation.judgements import judgements_of
+    from cislens.files import write_atomic
+    from cislens.models.card import NAME, Card
+    from cislens.models.saving import load_model
+    from cislens.training.ancestor import model_folder
+
+    model = model_folder(folder)
+    load_model(model)
+    found = [each for path in judged or [] for each in judgements_of(model, path)]
+    known = Card.read(model)
+    if found:
+        known = known.judged(found)
+    if license_name is not None:
+        known = known.licensed(license_name)
+    if found or license_name is not None:
+        write_atomic(model / NAME, known.text())
+    answer(
+        {"card": str(model / NAME), "license": known.meta.get("license"), "scores": known.scores()},
+        as_json,
+    )
+
+
 def push(
-    folder: Annotated[Path, typer.Argument(help="Run or model folder.")],
+    folder: Folder,
     repository: Repository,
     public: Annotated[
         bool, typer.Option("--public", help="Let everyone read a new repository.")

@@ -52,7 +52,7 @@ def about(config: SequenceModelConfig) -> str:
     elif isinstance(encoder, FindnaPlusConfig):
         body = [*_PLUS, "", _shape(encoder), ""]
     shape = f"Encoder `{encoder.kind}`, trained on sequence alone."
-    return "\n".join(["## Provenance", "", *body, shape, ""])
+    return "\n".join(["### Provenance", "", *body, shape, ""])
 
 
 def _shape(encoder: FindnaPlusConfig) -> str:

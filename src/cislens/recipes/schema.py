@@ -38,6 +38,14 @@ class Training(Section):
     loggers: list[Literal["tensorboard", "wandb", "mlflow"]] = []
 
 
+class Source(Section):
+    """Where data come from, for reports and model cards."""
+
+    data: str
+    source: str
+    licence: str
+
+
 class TrainRecipe(Section):
     """`cislens train`: a store, a model and an objective.
 
@@ -46,6 +54,7 @@ class TrainRecipe(Section):
         init_from: run or model folder whose model is trained further; what the store adds to it,
             species or tracks, is appended. `model` is then left out.
         freeze: "encoder" trains heads and decoder only; "old" trains only what was appended.
+        sources: of the data, for the model card.
     """
 
     store: RecipePath
@@ -55,6 +64,7 @@ class TrainRecipe(Section):
     objective: AnyObjective = Objective()
     training: Training
     seed: int = 0
+    sources: list[Source] = []
 
     @model_validator(mode="after")
     def _one_origin(self) -> "TrainRecipe":
@@ -187,14 +197,6 @@ class Loci(Section):
     count: int = Field(default=2, ge=1, le=4)
     annotations: RecipePath | None = None  # genes or peaks: GTF, GFF3, BED or narrowPeak
     annotated_as: str = "genes"
-
-
-class Source(Section):
-    """Where data come from, for the report."""
-
-    data: str
-    source: str
-    licence: str
 
 
 class PublishedModel(Section):

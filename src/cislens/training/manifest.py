@@ -2,7 +2,6 @@
 
 import math
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -92,43 +91,7 @@ def run_manifest(
     }
 
 
-def _chosen(metric: str | None) -> str:
-    return "the last ones" if metric is None else f"chosen by {metric} on the validation part"
-
-
 def _device() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
-
-
-def model_card(recipe: TrainRecipe, manifest: Mapping[str, Any], title: str, about: str) -> str:
-    """The model card: what the model is and was trained on, how, and how good it is on valid.
-
-    Args:
-        about: Markdown on what it is and its data.
-    """
-    scores = "\n".join(
-        f"| {name} | {'not measured' if value is None else f'{value:.4f}'} |"
-        for name, value in sorted(manifest["valid"].items())
-    )
-    if ancestor := manifest.get("ancestor"):
-        origin = f"trained further from weights `{ancestor['digest']}`, freeze {recipe.freeze}"
-    else:
-        origin = f"model `{recipe.model}`"
-    return f"""# cislens {title}
-
-Trained by cislens {__version__} ({origin}, {manifest["ledger"]["parameters"]:,} parameters,
-{recipe.training.steps} steps of {recipe.training.batch_size} windows, seed {recipe.seed}).
-Load it with `cislens.load_model(folder)`.
-
-{about}
-
-## Validation
-Weights of step {manifest["selection"]["step"]}, {_chosen(manifest["selection"]["metric"])}.
-The test part was not read.
-
-| metric | value |
-|---|---|
-{scores}
-"""

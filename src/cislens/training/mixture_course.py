@@ -16,10 +16,10 @@ from cislens.objectives.mixture import MixtureBatch, MixtureObjective
 from cislens.recipes.multimodal import MultimodalTerms
 from cislens.recipes.objectives import MixturePart, MixtureTerms
 from cislens.recipes.schema import TrainRecipe
+from cislens.training.card import model_card
 from cislens.training.collapse import CollapseGuard
 from cislens.training.course import Course
 from cislens.training.courses import course_of
-from cislens.training.manifest import model_card
 from cislens.training.part_course import PartCourse
 from cislens.training.store_parts import contradictions
 from cislens.training.stream import EpochLoader
@@ -106,12 +106,15 @@ class MixtureCourse(Course):
     def save(self, folder: Path, model: nn.Module, manifest: dict[str, Any]) -> None:
         assert isinstance(model, MixtureModel)
         beside: dict[str, str] = {}
-        about = [f"One encoder, trained for {len(self.parts)} objectives at once.\n"]
+        about = [f"One encoder, trained for {len(self.parts)} objectives at once."]
+        data = []
         for name, course in self.parts.items():
             beside |= course.leave(folder, model.parts[name])
-            text = course.about(model.parts[name]).replace("\n## ", "\n### ")
-            about.append(f"## {name}, weight {self.objective.weights[name]:g}\n{text}\n")
-        card = model_card(self.recipe, manifest, "mixture", "\n".join(about))
+            text = course.about(model.parts[name]).replace("### ", "#### ")
+            about.append(f"### {name}, weight {self.objective.weights[name]:g}\n{text}")
+            data.append(f"### {name}\n{course.provenance()}")
+        texts = ("\n\n".join(about), "\n\n".join(data))
+        card = model_card(self.recipe, manifest, "mixture", *texts)
         save_model(model, folder / "model", card, beside)
 
     def facts(self) -> dict[str, Any]:

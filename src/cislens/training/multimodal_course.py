@@ -131,7 +131,10 @@ class MultimodalCourse(PartCourse):
         return SplitPass(self.valid, to_tensors, rank, world)
 
     def about(self, model: MultimodalModel) -> str:
-        return f"{about(model.config)}\n\n## Data\n{_data(self.store)}"
+        return about(model.config)
+
+    def data(self) -> str:
+        return _data(self.store)
 
     def leave(self, folder: Path, model: MultimodalModel) -> dict[str, str]:
         write_atomic(folder / "shortcuts.tsv", self.audit.write_csv(separator="\t"))

@@ -9,8 +9,9 @@ from torch import nn
 
 from cislens.models.saving import save_model
 from cislens.recipes.schema import TrainRecipe
+from cislens.training.card import model_card
 from cislens.training.course import Course
-from cislens.training.manifest import model_card
+from cislens.training.provenance import data_section
 
 
 class PartCourse(Course):
@@ -32,7 +33,15 @@ class PartCourse(Course):
 
     @abstractmethod
     def about(self, model: Any) -> str:
-        """What the model is and its data, Markdown."""
+        """What the model is, Markdown."""
+
+    @abstractmethod
+    def data(self) -> str:
+        """Its data in words; `provenance` is beneath."""
+
+    def provenance(self) -> str:
+        """Its data, Markdown."""
+        return f"{self.data()}\n\n{data_section(self.store.manifest)}"
 
     def leave(self, folder: Path, model: Any) -> dict[str, str]:
         """Write what belongs to the model into the run folder.
@@ -44,6 +53,6 @@ class PartCourse(Course):
 
     def save(self, folder: Path, model: nn.Module, manifest: Mapping[str, Any]) -> None:
         beside = self.leave(folder, model)
-        card = model_card(self.recipe, manifest, self.title, self.about(model))
+        card = model_card(self.recipe, manifest, self.title, self.about(model), self.provenance())
         known: Any = model
         save_model(known, folder / "model", card, beside)

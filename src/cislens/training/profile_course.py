@@ -81,7 +81,10 @@ class ProfileCourse(PartCourse):
         return SplitPass(self.valid, partial(to_tensors, labels=self.labels), rank, world)
 
     def about(self, model: ProfileModel) -> str:
-        return _about(self.store)
+        return "Supervised genomic-profile model."
+
+    def data(self) -> str:
+        return _data(self.store)
 
     def leave(self, folder: Path, model: ProfileModel) -> dict[str, str]:
         with atomic_path(folder / "experts.parquet") as aside:
@@ -141,13 +144,10 @@ def _objective(recipe: TrainRecipe, store: ProfileStore, model: ProfileModel) ->
     return ProfileObjective(model, recipe.objective, tracks, uneven)
 
 
-def _about(store: ProfileStore) -> str:
+def _data(store: ProfileStore) -> str:
     tracks = "\n".join(
         f"- {name}: {len(store.tracks(name))} tracks, "
         f"{store.windows(name).height} windows of {store.length} bp"
         for name in store.species
     )
-    return (
-        "Supervised genomic-profile model.\n\n## Data\n"
-        f"Profile store `{store.digest}`, bins of {store.bin_size} bp:\n{tracks}"
-    )
+    return f"Profile store `{store.digest}`, bins of {store.bin_size} bp:\n{tracks}"

@@ -101,7 +101,10 @@ class SequenceCourse(PartCourse):
         return order2_nats(self.store, np.concatenate(parents))
 
     def about(self, model: SequenceModel) -> str:
-        return f"{about(model.config)}\n\n## Data\n{_data(self.store)}"
+        return about(model.config)
+
+    def data(self) -> str:
+        return _data(self.store)
 
     def places(self, batch: SequenceBatch) -> list[str]:
         return places_of(self.store, batch)

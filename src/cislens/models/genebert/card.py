@@ -58,7 +58,7 @@ def about(config: MultimodalConfig) -> str:
         body = [*_PAPER, *(f"| {' | '.join(row)} |" for row in _rows(config, config.encoder))]
     else:
         body = list(_PLUS)
-    return "\n".join(["## Provenance", "", *body, "", shape, ""])
+    return "\n".join(["### Provenance", "", *body, "", shape, ""])
 
 
 def _rows(config: MultimodalConfig, encoder: GenebertPaperConfig) -> Sequence[Sequence[str]]:

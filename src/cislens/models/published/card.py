@@ -1,5 +1,6 @@
 """The card of a model folder whose weights were imported."""
 
+from cislens.models.card import Card, is_license, plain
 from cislens.models.profile import ProfileModel
 from cislens.models.published.files import Checkpoint
 from cislens.models.published.recognition import NAMES, Kind
@@ -28,20 +29,25 @@ def card_text(
     positions = model.config.encoder.model_dump()["positions"]
     files = ", ".join(f"`{file.name}`" for file in checkpoint.files)
     tracks = ", ".join(f"{len(ids):,} of {name}" for name, ids in model.config.tracks.items())
-    return "\n".join(
-        [
-            f"# {NAMES[kind]}, imported",
-            "",
-            f"- source: `{checkpoint.path.name}` ({files})",
-            f"- sha256: {checkpoint.sha256}",
-            f"- license of the weights: {license_name or 'unknown'}",
-            f"- parameters: {sum(value.numel() for value in model.parameters()):,}",
-            f"- window: {length:,} bp, {model.config.crop} bins of "
-            f"{model.encoder.bin_size} bp cropped on either side",
-            f'- positions: "{positions}", gamma features {_BASIS.get(positions, "are our own")}',
-            f"- tracks: {tracks}; ids {'from the given tables' if tables else 'are row numbers'}",
-            "",
-            "The weights were not trained or judged here.",
-            "",
-        ]
-    )
+    lines = [
+        f"# {NAMES[kind]}, imported",
+        "",
+        f"- source: `{checkpoint.path.name}` ({files})",
+        f"- sha256: {checkpoint.sha256}",
+        f"- license of the weights: {plain(license_name or 'unknown')}",
+        f"- parameters: {sum(value.numel() for value in model.parameters()):,}",
+        f"- window: {length:,} bp, {model.config.crop} bins of "
+        f"{model.encoder.bin_size} bp cropped on either side",
+        f'- positions: "{positions}", gamma features {_BASIS.get(positions, "are our own")}',
+        f"- tracks: {tracks}; ids {'from the given tables' if tables else 'are row numbers'}",
+        "",
+        "The weights were not trained or judged here.",
+        "",
+    ]
+    known = license_name is not None and is_license(license_name)
+    meta = {
+        "library_name": "cislens",
+        "license": license_name if known else "unknown" if license_name is None else "other",
+        "tags": ["biology", "genomics", "dna", "cislens", kind],
+    }
+    return Card(meta, "\n".join(lines)).text()
