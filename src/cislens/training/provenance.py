@@ -30,10 +30,11 @@ def data_section(manifest: Mapping[str, Any]) -> str:
         rows.append((name, assembly, genome.get("sha256", "unknown"), counted, digest))
         tracks += [(name, track) for track in inputs.get("tracks") or []]
     header = ("species", "genome", "sha256 of the genome", "windows", "sha256 of their split")
-    if not any(row[3] or row[4] for row in rows):  # windows are drawn, and the split is of blocks
-        plan = f"Digest of the plan, split included: `{manifest.get('plan_digest')}`."
-        return f"{table(header[:3], [row[:3] for row in rows])}\n\n{plan}"
-    return "\n\n".join([table(header, rows), *_tracks(tracks)])
+    if any(row[3] or row[4] for row in rows):
+        return "\n\n".join([table(header, rows), *_tracks(tracks)])
+    # Windows are drawn in training; the plan has the blocks of the split.
+    plan = f"Digest of the plan, split included: `{manifest.get('plan_digest')}`."
+    return "\n\n".join([table(header[:3], [row[:3] for row in rows]), plan, *_tracks(tracks)])
 
 
 def _tracks(tracks: list[tuple[str, Mapping[str, Any]]]) -> list[str]:
