@@ -81,3 +81,17 @@ def test_another_genomes_regions_and_other_formats_are_refused(
     (predicted / "tracks.tsv").write_text("id\tbiosample\na\tliver\n")
     with pytest.raises(CislensError, match="--format bigwig"):
         predicted_regions(predicted, tmp_path / "regions.bed")
+
+
+def test_a_damaged_folder_and_files_outside_it_are_refused(predicted: Path, tmp_path: Path) -> None:
+    bed = tmp_path / "regions.bed"
+    manifest = predicted / "manifest.json"
+    whole = manifest.read_text()
+    manifest.write_text(whole.replace('"genome"', '"gnome"'))
+    with pytest.raises(CislensError, match=r"is damaged.*'genome'"):
+        predicted_regions(predicted, bed)
+    manifest.write_text(whole)
+    bigwig(tmp_path / "outside.bw")
+    (predicted / "tracks.tsv").write_text("id\tfile\na\t../outside.bw\n")
+    with pytest.raises(CislensError, match=r"outside\.bw"):
+        predicted_regions(predicted, bed)

@@ -11,11 +11,12 @@ import numpy as np
 import polars as pl
 
 from cislens.errors import CislensError, nearest
-from cislens.files import read_json, require_file
+from cislens.files import read_json, require_file, undamaged
 from cislens.genome.intervals import read_intervals
 from cislens.progress import track
 from cislens.representations.h5ad import Annotated, Block, Matrix
 from cislens.signal.bigwig import open_bigwig, read_windows
+from cislens.untrusted import inside
 
 _BASES = 1 << 24  # that are held at once
 
@@ -31,6 +32,11 @@ def predicted_regions(folder: Path, regions: Path) -> Annotated:
         CislensError: if the folder is not finished or has no bigWigs, or a region lies on a
             chromosome that its genome does not have.
     """
+    with undamaged("folder of predictions", folder):
+        return _table(folder, regions)
+
+
+def _table(folder: Path, regions: Path) -> Annotated:
     manifest = read_json(
         require_file(folder / "manifest.json", "manifest of the predictions"), "manifest"
     )
@@ -46,7 +52,7 @@ def predicted_regions(folder: Path, regions: Path) -> Annotated:
     intervals = read_intervals(regions).unique(
         ["chrom", "start", "end"], keep="first", maintain_order=True
     )
-    known = open_bigwig(folder / names[0]).chrom_sizes
+    known = open_bigwig(inside(folder, names[0], folder / "tracks.tsv")).chrom_sizes
     for chrom in intervals["chrom"].unique(maintain_order=True):
         if chrom not in known:
             raise CislensError(f"{regions} has regions on {chrom!r}. {nearest(chrom, known)}")
@@ -64,7 +70,7 @@ def predicted_regions(folder: Path, regions: Path) -> Annotated:
 def _means(folder: Path, files: list[str], intervals: pl.DataFrame) -> Matrix:
     def blocks() -> Iterator[Block]:
         for name in track(files, "average tracks over regions"):
-            yield region_means(folder / name, intervals)[None]
+            yield region_means(inside(folder, name, folder / "tracks.tsv"), intervals)[None]
 
     return Matrix(intervals.height, blocks)
 

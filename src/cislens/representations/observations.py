@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from cislens.errors import CislensError
-from cislens.files import read_json
+from cislens.files import read_json, undamaged
 from cislens.representations.h5ad import Annotated, Block, Matrix
 from cislens.representations.joint import read_joint
 from cislens.representations.store import EmbeddingStore
@@ -63,6 +63,11 @@ def embedded_cells(folder: Path) -> Annotated:
     Raises:
         CislensError: as `read_joint`.
     """
+    with undamaged("embeddings of cell types", folder):
+        return _pairs(folder)
+
+
+def _pairs(folder: Path) -> Annotated:
     manifest = read_json(folder / "manifest.json", "manifest of the embeddings")
     cells, dim = list(manifest["cells"]), int(manifest["dim"])
     tables = []

@@ -90,6 +90,9 @@ def test_other_scores_and_chosen_genes_are_refused(scored: Path, tmp_path: Path)
         summary.write_text(whole.replace('"elsewhere": 0', '"elsewhere": 4'))
         with pytest.raises(CislensError, match=r"leaves out 4 variants.*without --gene"):
             write_features(scored, out)
+        summary.write_text("{}")
+        with pytest.raises(CislensError, match="is damaged"):
+            write_features(scored, out)
     finally:
         summary.write_text(whole)
     assert not out.exists()

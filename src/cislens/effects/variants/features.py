@@ -16,7 +16,7 @@ import polars as pl
 
 from cislens.effects.variants.measures import DISTANCES, LLR, names_by_track
 from cislens.errors import CislensError, nearest
-from cislens.files import atomic_path, read_json, require_file
+from cislens.files import atomic_path, read_json, require_file, undamaged
 
 SCORE = "score"
 _PLACE = ("source_row", "allele")
@@ -39,6 +39,11 @@ def write_features(
             variants near some genes alone, so that rows of the input are not in it.
     """
     folder = Path(folder)
+    with undamaged("folder of variants", folder):
+        return _written(folder, Path(out), scores)
+
+
+def _written(folder: Path, out: Path, scores: Sequence[str]) -> dict[str, Any]:
     summary = read_json(
         require_file(folder / "summary.json", "summary of the scored variants"), "summary"
     )
