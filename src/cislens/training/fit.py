@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
@@ -32,6 +31,7 @@ from cislens.training.devices import Devices, StopsAtOnce, held, requeued, requi
 from cislens.training.ending import ended_by_signals
 from cislens.training.finite import FiniteGuard
 from cislens.training.ledger import step_flops
+from cislens.training.loggers import loggers_of
 from cislens.training.manifest import Spent, run_manifest
 from cislens.training.module import ObjectiveModule
 from cislens.training.monitor import Monitor
@@ -168,7 +168,7 @@ def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[Any]) -> Trainer
         max_epochs=-1,
         gradient_clip_val=training.clip,
         callbacks=callbacks,
-        logger=_loggers(recipe, folder) or False,
+        logger=loggers_of(recipe.training.loggers, folder) or False,
         default_root_dir=folder,
         enable_progress_bar=interactive,
         enable_model_summary=False,
@@ -187,17 +187,6 @@ def _alike(devices: Devices) -> Any:
     validation batch would not answer.
     """
     return DDPStrategy(broadcast_buffers=False) if devices.world > 1 else "auto"
-
-
-def _loggers(recipe: TrainRecipe, folder: Path) -> list[Logger]:
-    from lightning.pytorch import loggers
-
-    makers = {
-        "tensorboard": loggers.TensorBoardLogger,
-        "wandb": loggers.WandbLogger,
-        "mlflow": loggers.MLFlowLogger,
-    }
-    return [makers[name](save_dir=str(folder / "logs")) for name in recipe.training.loggers]
 
 
 def _finish(

@@ -51,6 +51,7 @@ class Monitor(Callback):
             pl_module.log(selection, chosen[selection], rank_zero_only=True, sync_dist=False)
         if trainer.is_global_zero and not trainer.sanity_checking:
             self._write()
+            self._log(trainer)
             self._say(step, trainer.max_steps, terms)
         # The metric leaves out what it cannot measure, the likelihood nothing.
         finite = {name: likelihoods.get(name, 0.0) for name in self.course.finite}
@@ -91,6 +92,16 @@ class Monitor(Callback):
     def _write(self) -> None:
         with atomic_path(self.path) as aside:
             pl.DataFrame(self.rows, schema=SCHEMA).write_parquet(aside)
+
+    def _log(self, trainer: Trainer) -> None:
+        """Tell the loggers of the recipe what this validation wrote."""
+        if trainer.loggers:
+            step = trainer.global_step
+            found = {
+                f"{r['split']}/{r['metric']}": r["value"] for r in self.rows if r["step"] == step
+            }
+            for each in trainer.loggers:
+                each.log_metrics(found, step=step)
 
     def _say(self, step: int, steps: int, terms: dict[str, float]) -> None:
         names = [name for name in (self.course.selection, *self.course.headline) if name]
