@@ -74,6 +74,19 @@ def test_written_vectors_are_those_embedded_and_a_second_run_keeps_them(
         read_joint(tmp_path, cell)
 
 
+def exported_as_embedded(folder: Path, path: Path, store: RegionStore) -> None:
+    """`cislens export`: a row for each region in each cell type that was embedded."""
+    anndata = pytest.importorskip("anndata", reason="anndata of the extra `scverse` is missing")
+    run = CliRunner().invoke(app, ["export", str(folder), "--out", str(path)])
+    assert run.exit_code == 0, run.exception
+    table, cell = anndata.read_h5ad(path), str(store.cells["cell_id"][0])
+    assert list(table.obs_names) == [f"{name}|{cell}" for name in store.regions["region_id"]]
+    assert np.array_equal(table.X, read_joint(folder, cell)[1])
+    assert set(table.obs["cell"]) == {cell} and list(table.obs["start"]) == list(
+        store.regions["start"]
+    )
+
+
 def test_the_command_embeds_and_refuses_what_does_not_go_together(
     model: MultimodalModel, region_store: RegionStore, model_folder: Path, tmp_path: Path
 ) -> None:
@@ -85,6 +98,7 @@ def test_the_command_embeds_and_refuses_what_does_not_go_together(
     )
     assert run.exit_code == 0, run.output
     assert read_joint(tmp_path / "out", cell)[1].shape[1] == 128
+    exported_as_embedded(tmp_path / "out", tmp_path / "cells.h5ad", region_store)
     for more, message in (
         ([], "--regions needs --model"),
         (["--model", str(tmp_path / "model"), "--fasta", "x.fa"], "--regions goes with --model"),
