@@ -36,7 +36,7 @@ def embedded_sequences(store: EmbeddingStore, about: pl.DataFrame | None = None)
         obs = obs.with_columns(_places(obs["example_id"]))
     else:
         obs = obs.with_columns(example=pl.col("example_id").str.replace(_SUFFIX, ""))
-        known = pl.col("example_id").is_in(about["example_id"].implode())
+        known = pl.col("example_id").is_in(about["example_id"].to_list())
         obs = obs.with_columns(example=pl.when(known).then("example_id").otherwise("example"))
         names = about.rename({"example_id": "example"})
         obs = obs.join(names, on="example", how="left", maintain_order="left")
