@@ -14,7 +14,9 @@ FOLDER = "logs"
 
 
 def loggers_of(names: Sequence[str], folder: Path) -> list[Logger]:
-    """Lightning's loggers of a recipe; a run that goes on writes where it wrote before.
+    """Lightning's loggers of a recipe.
+
+    A run that goes on adds to the files of TensorBoard; for the others it is another run.
 
     Args:
         names: tensorboard, wandb, mlflow; their packages are installed.
