@@ -5,7 +5,9 @@
   const stage = block.querySelector(".stage");
   const status = block.querySelector(".status");
   const toggles = block.querySelector(".toggles");
-  const views = JSON.parse(text("browser-views"));
+  // igv.js takes some names for HTML; no name of ours is any.
+  const plain = (key, value) => typeof value === "string" ? value.replaceAll("<", "\u2039") : value;
+  const views = JSON.parse(text("browser-views"), plain);
   let browser = null, shown = -1, loading = null;
 
   // igv.js draws dark on white in a shadow root, where the page's styles do not reach.
