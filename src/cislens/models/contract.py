@@ -94,8 +94,9 @@ class Encoder(nn.Module, ABC):
         In evaluation mode alone: in training a batch norm lets every base reach everything.
 
         Args:
-            x_B4L, species_B: reference windows, as in `forward`. Their activations of every layer
-                are kept, as those of a training step are.
+            x_B4L: reference windows, as in `forward`. Their activations of every layer are kept, as
+                those of a training step are.
+            species_B: as in `forward`.
         """
         return None
 
