@@ -30,9 +30,9 @@ $(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/pip install --quiet -e '.[docs]'
 	touch $@
 
-# The site, below site/: warnings are errors, and no network is asked.
+# The site, below site/: warnings are errors (--quiet would hide them), and no network is asked.
 docs: $(VENV)/installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check --fix .

@@ -75,6 +75,13 @@ def test_every_block_is_of_a_kind_that_says_what_becomes_of_it() -> None:
     assert len(of("bash", "python", "yaml")) > len(of("sh", "py", "text"))
 
 
+def test_files_that_are_written_are_used() -> None:
+    lines = [line for block in of("bash") for line in block.commands()]
+    named = [block.name for block in BLOCKS if block.name]
+    assert len(named) > 8
+    assert [name for name in named if not any(name in line for line in lines)] == []
+
+
 def test_lines_that_are_run_begin_as_the_runner_expects() -> None:
     lines = [(block.where, line) for block in of("bash") for line in block.commands()]
     assert len(lines) > 60
