@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cislens.report.inputs import ExpertUse, Locus, LocusTrack, ReportInput
+from cislens.report.inputs import EmbeddingMap, ExpertUse, Locus, LocusTrack, ReportInput
 
 TRAINED, TWIN, RIVAL = "space-plus-tiny", "space-plus-tiny, random weights", "one-hot CNN"
 # task, metric, n, groups, score of each arm, half-width of a score's interval
@@ -175,6 +175,21 @@ def sample_evidence(rng: np.random.Generator) -> dict[str, object]:
     }  # fmt: skip
 
 
+def sample_maps(rng: np.random.Generator) -> list[EmbeddingMap]:
+    """Of a task with two classes and one of values, three arms each."""
+    maps = []
+    for task, classes in ((TASKS[0][0], ["closed", "open"]), (TASKS[1][0], [])):
+        for arm in (TRAINED, TWIN, "k-mer counts (k = 5)"):
+            label = rng.integers(0, 2, 60) if classes else rng.gamma(2.0, 1.0, 60)
+            rows = pl.DataFrame({
+                "example_id": [f"e{row}" for row in range(60)], "label": label.astype(float),
+                "x": label + rng.normal(0, 0.5, 60), "y": rng.normal(0, 1, 60),
+            })  # fmt: skip
+            said = "PCA, 31 % and 12 % of the variance"
+            maps.append(EmbeddingMap(task, arm, KINDS[arm], "PCA", said, classes, "open", rows))
+    return maps
+
+
 def sample_run() -> ReportInput:
     rng = np.random.default_rng(7)
     verdicts, scores = sample_tables()
@@ -221,7 +236,7 @@ def sample_run() -> ReportInput:
         verdicts=verdicts, scores=scores, training=sample_training(rng), loci=loci,
         experts=ExpertUse(["block 1", "block 2"], ["yeast", "human", "fly"], species_load.mean(1),
                           species_load, top_k=2),
-        manifest=manifest, **sample_evidence(rng),
+        manifest=manifest, maps=sample_maps(np.random.default_rng(8)), **sample_evidence(rng),
         notes=["Windows are split into contiguous blocks; homologous windows share a block.",
                "Heads are chosen on the validation part; the test part is read once."],
     )  # fmt: skip

@@ -16,11 +16,11 @@ def test_every_section_stands_where_its_table_is_given_and_says_what_is_absent(
 ) -> None:
     assert not any(section.empty for section in sections(run))
     bare = replace(
-        run, ranks=None, efficiency=None, label_areas=None, layers=None, calibration=None,
+        run, ranks=None, maps=(), efficiency=None, label_areas=None, layers=None, calibration=None,
         costs=None, audits=(),
     )  # fmt: skip
     empty = [section.key for section in sections(bare) if section.empty]
-    assert empty == ["ranks", "labels", "layers", "calibration", "cost", "leakage"]
+    assert empty == ["ranks", "labels", "layers", "maps", "calibration", "cost", "leakage"]
     html = render(bare)
     for section in sections(bare):
         assert (section.absent in html) == section.empty

@@ -95,7 +95,7 @@ def test_every_figure_says_what_it_shows(html: str) -> None:
             assert attributes["role"] == "img"
             assert len(attributes["aria-label"] or "") > 20
     drawn = 5 + 5 + 5 + 3 + 3  # forests, scores, curves, loci, experts
-    behind = 3 + 1 + 4 + 1 + 3 + 4  # controls, ranks, labels, layers, calibration, cost
+    behind = 3 + 1 + 4 + 1 + 6 + 3 + 4  # controls, ranks, labels, layers, maps, calibration, cost
     assert html.count('role="img"') == drawn + behind
 
 

@@ -38,8 +38,9 @@ def command(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            help="Folder that `cislens bench` or `cislens train` wrote, or several benches; with "
-            "--browser a bench, or folders of `predict`, `attribute` and `variants`."
+            help="Folder that `bench`, `train`, `demo`, `evaluate`, `predict`, `variants` or "
+            "`attribute` wrote, or several benches; with --browser a bench, or folders of "
+            "`predict`, `attribute` and `variants`."
         ),
     ],
     out: Annotated[
@@ -57,9 +58,13 @@ def command(
     genes: Genes = None,
     tracks: Tracks = None,
     at: At = None,
+    umap: Annotated[
+        bool,
+        typer.Option("--umap", help="Of a bench: maps of embeddings by UMAP, too; takes a minute."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the report of a bench or a training run, the leaderboard of benches, or a browser."""
+    """Write the report of any folder of results, the leaderboard of benches, or a browser."""
     if browser:
         from cislens.files import write_atomic
         from cislens.report.browser_pages import browser_page
@@ -68,13 +73,15 @@ def command(
         write_atomic(page, browser_page(asked(folders, genome, genes, tracks, at)))
         answer({"browser": str(page)}, as_json)
         return
+    if umap and len(folders) > 1:
+        raise CislensError("--umap is of one bench; leave it out for a leaderboard.")
     if genome or genes or tracks or at:
         raise CislensError("--genome, --genes, --tracks and --at are of --browser; add it.")
     if len(folders) == 1:
-        from cislens.report.run import is_run, write_run
+        from cislens.report.kinds import write_page
 
         page = out or folders[0] / "report.html"
-        (write_run if is_run(folders[0]) else write)(folders[0], page)
+        write_page(folders[0], page, umap=umap)
         answer({"report": str(page)}, as_json)
         return
     from cislens.report.leaderboard import leaderboard

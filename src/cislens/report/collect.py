@@ -17,13 +17,13 @@ from cislens.files import read_json, read_parquet, require_file
 from cislens.genome.annotation import read_genes
 from cislens.genome.intervals import read_intervals
 from cislens.genome.reference import open_genome
-from cislens.models.profile import ProfileModel
 from cislens.models.saving import load_profile_model
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import BenchRecipe, Loci
+from cislens.report.embedding_maps import embedding_maps
 from cislens.report.expert_use import expert_use_of
 from cislens.report.inputs import Locus, ReportInput
-from cislens.report.loci import held_out_loci
+from cislens.report.loci import held_out_loci, learned_part
 from cislens.report.words import interval, number
 from cislens.signal.store import ProfileStore
 from cislens.training.fit import Run
@@ -37,8 +37,11 @@ _INTERVAL = (
 )
 
 
-def collect(folder: Path) -> ReportInput:
+def collect(folder: Path, *, umap: bool = False) -> ReportInput:
     """Everything a bench folder and the runs it judged have to say.
+
+    Args:
+        umap: whether embeddings are also shown by UMAP.
 
     Raises:
         MissingFileError: if the folder, a table in it, or a run is missing.
@@ -55,6 +58,7 @@ def collect(folder: Path) -> ReportInput:
         verdicts=verdicts,
         scores=scores,
         **{name: _optional(folder / f"{name}.parquet") for name in _EVIDENCE},
+        maps=embedding_maps(folder / "results", umap=umap),
         audits=audits_of(folder / "audits.json"),
         training=None if run is None else read_parquet(run.metrics_path, "metrics of the run"),
         loci=_loci(recipe, run, store) if run and isinstance(store, ProfileStore) else [],
@@ -115,20 +119,13 @@ def _loci(recipe: BenchRecipe, run: Run, store: ProfileStore) -> list[Locus]:
         found += held_out_loci(
             model,
             open_genome(wanted.genome, species),
-            _predicted(store, species, model),
+            learned_part(store, species, model),
             species,
             wanted.count,
             _annotations(wanted),
             wanted.annotated_as,
         )
     return found
-
-
-def _predicted(store: ProfileStore, species: str, model: ProfileModel) -> ProfileStore:
-    """The store with those of the species' tracks that the model has learned."""
-    learned = set(model.config.tracks.get(species, ()))
-    ids = [name for name in store.tracks(species).frame["id"] if name in learned]
-    return store.part(tracks=ids, species=[species]) if ids else store
 
 
 def _annotations(wanted: Loci) -> pl.DataFrame | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from cislens.report.figures import curves, layers, ranks
+from cislens.report.figures import curves, layers, maps, ranks
 from cislens.report.inputs import ReportInput
 from cislens.report.manifest import Table
 from cislens.report.panels import Panel
@@ -22,6 +22,8 @@ class Section:
 
     Attributes:
         key: its anchor.
+        size: of the panels: small, three side by side; wide; or neither.
+        folded: whether tables are folded that have no panels above them.
     """
 
     key: str
@@ -30,6 +32,8 @@ class Section:
     absent: str
     panels: Sequence[Panel] = ()
     tables: Sequence[Table] = ()
+    size: str = ""
+    folded: bool = False
 
     @property
     def empty(self) -> bool:
@@ -48,6 +52,8 @@ def sections(run: ReportInput) -> list[Section]:
                 _labels(run), _label_table(run)),
         Section("layers", "Layers and poolings", _LAYERS,
                 "No arm had a choice of layers (settings.layers).", _layers(run)),
+        Section("maps", "Maps of the embeddings", _MAPS,
+                "No features of this bench were kept.", _maps(run), size="small"),
         Section("calibration", "Calibration", _CALIBRATION,
                 "There is no task of two classes or of one measured value.",
                 _calibration(run), _calibration_table(run)),
@@ -76,6 +82,12 @@ _LABELS = (
 _LAYERS = (
     "Score on validation with the first seed of every layer and pooling. The framed one was "
     "taken for all seeds; test examples played no part."
+)
+_MAPS = (
+    "Test examples in the plane, colored by label: the trained arm, the same network untrained, "
+    "and counts of words of up to five bases. The axes are found on training examples, and test "
+    "labels color the points and nothing else. A map shows what lies near what; it proves "
+    "nothing, and classes that mix here may still be told apart by a head, which sees all axes."
 )
 _CALIBRATION = (
     "Bins hold equal numbers of test examples; the upright distance to the diagonal is what a "
@@ -176,6 +188,19 @@ def _layers(run: ReportInput) -> list[Panel]:
         for arm in whole["arm"].unique(maintain_order=True)
         if run.kind(arm) == "trained"
         for rows in [whole.filter(pl.col("arm") == arm)]
+    ]
+
+
+def _maps(run: ReportInput) -> list[Panel]:
+    return [
+        Panel(
+            f"{each.task}: {each.arm}",
+            each.said if each.classes else f"{each.said}; {each.target}",
+            maps.embedding_map(
+                each.rows, each.classes, f"{each.method} of {each.arm} on {each.task}"
+            ),
+        )
+        for each in run.maps
     ]
 
 

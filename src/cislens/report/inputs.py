@@ -125,6 +125,28 @@ class ExpertUse:
 
 
 @dataclass(frozen=True)
+class EmbeddingMap:
+    """Test examples of a task, as one arm places them in the plane.
+
+    Attributes:
+        kind: the part that the arm plays.
+        method: PCA or UMAP; `said` is what its axes are.
+        classes: names of the classes; empty where labels are values.
+        target: what the label is.
+        rows: example_id, label, x, y.
+    """
+
+    task: str
+    arm: str
+    kind: str
+    method: str
+    said: str
+    classes: Sequence[str]
+    target: str
+    rows: pl.DataFrame
+
+
+@dataclass(frozen=True)
 class ReportInput:
     """Everything a report shows; a part that is None or empty is left out, and the page says so.
 
@@ -144,6 +166,7 @@ class ReportInput:
     layers: `task, metric, arm, layer, pooling, valid_score, chosen`, from input to output.
     calibration: a row per bin: `task, arm, kind, predicted, observed, low, high` and, with `_low`
         and `_high`, `brier, ece` of classes (null for values), `slope, intercept` of values.
+    maps: test examples in the plane, of each task and arm.
     costs: `task, arm, stage, wall_s`.
     audits: of each task `task, verdict, checks`, a check being `name, verdict, found`.
     training: the run folder's metrics, one row per logged number: `step, split` (train or
@@ -165,6 +188,7 @@ class ReportInput:
     costs: pl.DataFrame | None = None
     audits: Sequence[Mapping[str, Any]] = ()
     training: pl.DataFrame | None = None
+    maps: Sequence[EmbeddingMap] = ()
     loci: Sequence[Locus] = ()
     experts: ExpertUse | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)

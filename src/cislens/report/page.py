@@ -9,6 +9,7 @@ import polars as pl
 
 from cislens.files import write_atomic
 from cislens.report import templates
+from cislens.report.browser import embedded, views_of_loci
 from cislens.report.downloads import frame_csv
 from cislens.report.evidence import sections
 from cislens.report.inputs import KINDS, ReportInput
@@ -30,8 +31,8 @@ from cislens.report.words import (
 
 _EVIDENCE = (
     ("controls", "Controls"), ("ranks", "Ranks"), ("labels", "Label efficiency"),
-    ("layers", "Layers"), ("calibration", "Calibration"), ("cost", "Cost"),
-    ("leakage", "Leakage"),
+    ("layers", "Layers"), ("maps", "Embedding maps"), ("calibration", "Calibration"),
+    ("cost", "Cost"), ("leakage", "Leakage"),
 )  # fmt: skip
 CONTENTS = (
     ("verdicts", "Verdicts"), ("differences", "Paired differences"),
@@ -61,8 +62,13 @@ def render(run: ReportInput) -> str:
     main, side = main_comparisons(run), other_comparisons(run)
     others = _comparison_rows(run, side)
     intervals = run.manifest.get("interval")
+    browser = (
+        embedded(views_of_loci(run.loci)) if any(locus.sequence for locus in run.loci) else None
+    )
     return templates.render(
         "page.html.j2",
+        allowed=browser.allowed if browser else (),
+        browser=browser,
         title=run.title,
         headline=headline(run),
         facts=facts(run.manifest),

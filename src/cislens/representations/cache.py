@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cislens.files import write_atomic
+from cislens.files import read_json, write_atomic
 from cislens.genome.codes import Codes
 from cislens.representations.contract import (
     Binned,
@@ -279,3 +279,35 @@ def _read_digests(file: Path) -> tuple[npt.NDArray[np.uint8], float]:
 
 def _passed_on(name: str) -> property:
     return property(lambda self: getattr(self.inner, name))
+
+
+def kept_features(
+    folder: str | os.PathLike[str],
+    sequences: Sequence[Codes],
+    *,
+    name: str,
+    species: str | None,
+    stranded: bool,
+    view: str,
+) -> tuple[npt.NDArray[np.int64], Features]:
+    """What a cache holds of some sequences, without the representation that made it.
+
+    Of a name with several digests, as twins have, the first in the order of digests is read.
+
+    Returns:
+        Rows of the sequences that are there (m,), in order, and their features (m, D).
+    """
+    wanted = {"name": name, "species": species, "stranded": stranded, "view": view}
+    shelves = []
+    for path in sorted(Path(folder).glob("*/about.json")):
+        about = read_json(path, "description of cached features")
+        if about.get("format") == FORMAT and wanted.items() <= about.items():
+            shelves.append((str(about.get("representation")), path.parent, about))
+    keys = [sequence_digest(codes) for codes in sequences]
+    for _, place, about in sorted(shelves, key=lambda shelf: shelf[0]):
+        shelf = _Shelf(place, about)
+        absent = set(shelf.missing(dict.fromkeys(keys, 0)))
+        rows = np.array([row for row, key in enumerate(keys) if key not in absent], np.int64)
+        if len(rows):
+            return rows, shelf.features([keys[row] for row in rows])
+    return np.empty(0, np.int64), np.empty((0, 0), np.float32)
