@@ -134,10 +134,11 @@ class Card:
         Raises:
             CislensError: if it is no name that the hub takes.
         """
+        name = name.lower()
         if not is_license(name):
             raise CislensError(
-                f"--license {name!r} is no name of a license as the hub takes it; expected lower "
-                "case, such as mit, apache-2.0, cc-by-4.0 or other."
+                f"--license {name!r} is no name of a license as the hub takes it; expected one "
+                "such as mit, apache-2.0, cc-by-4.0 or other."
             )
         return Card({**self.meta, "license": name}, self.body)
 

@@ -32,6 +32,8 @@ def _tensorboard(root: Path, name: str) -> Logger:
 
 def _wandb(root: Path, name: str) -> Logger:
     root.mkdir(parents=True, exist_ok=True)
+    # Read when wandb is first imported: reports of its own errors would wait for a network.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("WANDB_SILENT", "true")
     return WandbLogger(name=name, save_dir=root, project="cislens", offline=True)
 

@@ -44,10 +44,10 @@ def card_text(
         "The weights were not trained or judged here.",
         "",
     ]
-    known = license_name is not None and is_license(license_name)
+    name = (license_name or "unknown").lower()
     meta = {
         "library_name": "cislens",
-        "license": license_name if known else "unknown" if license_name is None else "other",
+        "license": name if is_license(name) else "other",
         "tags": ["biology", "genomics", "dna", "cislens", kind],
     }
     return Card(meta, "\n".join(lines)).text()
