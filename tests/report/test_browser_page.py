@@ -257,13 +257,13 @@ def test_the_page_draws_moves_and_toggles(chromium: "Browser", page_file: Path) 
         box.check()
         page.wait_for_timeout(300)
         assert drawn(page, PREDICTED) == pytest.approx(before, rel=0.2)
-        search.fill("YBL108W")
+        search.fill("YBL101C")
         search.press("Enter")
         page.wait_for_timeout(500)
         first, last = (
             int(n.replace(",", "")) for n in search.input_value().split(":")[1].split("-")
         )
-        gene = next(g for g in GENE_ROWS if g[3] == "YBL108W")
+        gene = next(g for g in GENE_ROWS if g[3] == "YBL101C")
         assert first <= int(gene[1]) + 1 <= int(gene[2]) <= last < first + 20_000
         assert page.title() == "Genome browser"
         assert heard.errors == []
