@@ -1,0 +1,105 @@
+"""What a person can do with a page: sort, filter, take along, reach by keyboard, and read."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from tests.browser import looked_at
+
+from cislens.report.inputs import ReportInput
+from cislens.report.page import write_report
+
+pytestmark = pytest.mark.browser
+
+CONTRAST = """() => {
+  const parts = text => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(v => (v /= 255) <= 0.04045 ? v / 12.92
+    : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = element => {
+    for (let at = element; at; at = at.parentElement) {
+      const found = parts(getComputedStyle(at).backgroundColor);
+      if (found.length < 4 || found[3] > 0) return found;
+    }
+    return [255, 255, 255];
+  };
+  const low = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+    if (!own || element.closest("script, style, svg, .unseen, .browser")) continue;
+    const [a, b] = [light(parts(getComputedStyle(element).color)), light(ground(element))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) low.push([element.className, element.textContent.slice(0, 30), ratio]);
+  }
+  return low;
+}"""
+
+
+@pytest.fixture(scope="module")
+def page_file(run: ReportInput, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(run, tmp_path_factory.mktemp("report") / "report.html")
+
+
+def test_tables_sort_filter_and_are_taken_along(chromium, page_file: Path, tmp_path: Path) -> None:
+    with looked_at(chromium, page_file) as (page, heard):
+        table = page.locator("#verdicts table").first
+        button = table.locator("th button", has_text="Difference")
+        first = "td:nth-child(3) .difference"
+        for direction in ("ascending", "descending"):
+            button.press("Enter")
+            assert button.locator("..").get_attribute("aria-sort") == direction
+            shown = [
+                float(text.replace("\u2212", "-"))
+                for text in table.locator(f"tbody tr {first}").all_inner_texts()
+            ]
+            assert len(shown) > 2
+            assert shown == sorted(shown, reverse=direction == "descending")
+        page.locator("#scores summary").click()
+        scores = page.locator("#scores .listing")
+        whole = scores.locator("tbody tr").count()
+        scores.locator("input[type=search]").fill("Untrained")
+        visible = scores.locator("tbody tr:visible").count()
+        assert 0 < visible < whole
+        assert scores.locator("[role=status]").inner_text() == f"{visible} of {whole} rows"
+
+        with page.expect_download() as taking:
+            page.locator("#differences figure button", has_text="SVG").first.click()
+        svg = ElementTree.parse(taking.value.path()).getroot()
+        text = Path(taking.value.path()).read_text("utf-8")
+        assert svg.tag == "{http://www.w3.org/2000/svg}svg"
+        assert "var(" not in text
+        assert float(svg.get("width", "0")) > 100
+        with page.expect_download() as taking:
+            page.locator("#differences figure a", has_text="CSV").first.click()
+        assert taking.value.suggested_filename.endswith(".csv")
+        assert "difference" in Path(taking.value.path()).read_text("utf-8").splitlines()[0]
+        assert heard.errors == []
+        assert heard.outside() == []
+
+
+@pytest.mark.parametrize("colors", ["light", "dark"])
+def test_text_has_contrast_and_controls_have_names(chromium, page_file: Path, colors) -> None:
+    with looked_at(chromium, page_file, 390, colors=colors) as (page, heard):
+        page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        assert page.evaluate(CONTRAST) == []
+        nameless = page.evaluate(
+            "[...document.querySelectorAll('a, button, input, select, svg[role=img]')].filter("
+            "e => !(e.getAttribute('aria-label') || e.textContent.trim())).length"
+        )
+        assert nameless == 0
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+        assert heard.errors == []
+        # The check sees a text that cannot be read.
+        page.evaluate(
+            "gray => { document.querySelector('h2').style.color = gray; }",
+            "#909090" if colors == "light" else "#606060",
+        )
+        assert len(page.evaluate(CONTRAST)) == 1
+
+
+def test_the_page_is_whole_without_scripts(chromium, page_file: Path) -> None:
+    with looked_at(chromium, page_file, java_script_enabled=False) as (page, _):
+        assert page.locator("#verdicts tbody tr").first.is_visible()
+        assert page.locator(".tools, button.sort").count() == 0
+        assert re.match("data:text/csv", page.locator("a.take").first.get_attribute("href"))
