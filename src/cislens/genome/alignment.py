@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cislens.genome import codes as dna
 from cislens.genome.codes import Codes, reverse_complement
-from cislens.genome.minimizers import Ints, Words
+from cislens.genome.minimizers import BASES_AT_ONCE, Ints, Words
 from cislens.randomness import generator
 
 BAND = 16
@@ -65,10 +65,14 @@ class Flanks:
 
 def _pack(codes: Codes) -> Words:
     """Word p holds the bases p - 32 to p - 1, two bits each, the first lowest."""
-    words = np.zeros(codes.size + 3 * _FLANK, np.uint64)
-    words[_FLANK : _FLANK + codes.size] = codes
-    for reach in (1, 2, 4, 8, 16):
-        words[:-reach] |= words[reach:] << np.uint64(2 * reach)
+    padded = np.pad(codes, (_FLANK, 3 * _FLANK - 1))
+    words = np.empty(codes.size + 3 * _FLANK, np.uint64)
+    for begin in range(0, words.size, BASES_AT_ONCE):
+        kept = words[begin : begin + BASES_AT_ONCE]
+        part = padded[begin : begin + kept.size + _FLANK - 1].astype(np.uint64)
+        for reach in (1, 2, 4, 8, 16):
+            part[:-reach] |= part[reach:] << np.uint64(2 * reach)
+        kept[:] = part[: kept.size]
     return words
 
 

@@ -48,15 +48,18 @@ def _euler_paths(codes: Codes, rng: np.random.Generator) -> Codes:
 
     following = np.zeros((len(rows), _SYMBOLS), np.int64)
     following[:, 1:] = counts.sum(2).cumsum(1)[:, :-1]
-    path = np.empty_like(codes)
-    here = codes[:, 0].astype(np.int64)
-    path[:, 0] = here
+    following += rows[:, None] * source.shape[1]
+    # Flat places in contiguous memory: the walk below is one step of all rows after another.
+    following, by_source = following.ravel(), by_source.astype(codes.dtype).ravel()
+    path = np.empty(codes.shape[::-1], codes.dtype)
+    path[0] = codes[:, 0]
+    own = rows * _SYMBOLS
     for position in range(1, codes.shape[1]):
-        place = following[rows, here]
-        following[rows, here] = place + 1
-        here = by_source[rows, place]
-        path[:, position] = here
-    return path
+        here = own + path[position - 1]
+        place = following[here]
+        following[here] = place + 1
+        path[position] = by_source[place]
+    return path.T
 
 
 def _last_exits(
