@@ -46,11 +46,11 @@ def _euler_paths(codes: Codes, rng: np.random.Generator) -> Codes:
         order[rows[chosen], edge[chosen].argmax(1)] = 1.0  # after all others of this base
     by_source = np.take_along_axis(target, np.argsort(source * 2 + order, axis=1), axis=1)
 
-    following = np.zeros((len(rows), _SYMBOLS), np.int64)
-    following[:, 1:] = counts.sum(2).cumsum(1)[:, :-1]
-    following += rows[:, None] * source.shape[1]
     # Flat places in contiguous memory: the walk below is one step of all rows after another.
-    following, by_source = following.ravel(), by_source.astype(codes.dtype).ravel()
+    before = np.zeros((len(rows), _SYMBOLS), np.int64)
+    before[:, 1:] = counts.sum(2).cumsum(1)[:, :-1]
+    following = (before + rows[:, None] * source.shape[1]).ravel()
+    exit_to = by_source.astype(codes.dtype).ravel()
     path = np.empty(codes.shape[::-1], codes.dtype)
     path[0] = codes[:, 0]
     own = rows * _SYMBOLS
@@ -58,7 +58,7 @@ def _euler_paths(codes: Codes, rng: np.random.Generator) -> Codes:
         here = own + path[position - 1]
         place = following[here]
         following[here] = place + 1
-        path[position] = by_source[place]
+        path[position] = exit_to[place]
     return path.T
 
 
