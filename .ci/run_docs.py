@@ -3,12 +3,20 @@
 `tests/docs/blocks.py` says which blocks are run and which are not.
 """
 
+import importlib
 import os
+import pkgutil
+import runpy
+import shlex
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
+
+import cislens
+from cislens.cli import app
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.docs.blocks import blocks
@@ -32,22 +40,76 @@ def run_programs(folder: Path) -> int:
     return len(programs)
 
 
+def load() -> None:
+    """Import the whole package, and with it its libraries, once for all commands."""
+    for module in pkgutil.walk_packages(cislens.__path__, "cislens."):
+        if not module.name.startswith("cislens.scale.ray"):
+            importlib.import_module(module.name)
+
+
+def run(command: str, folder: Path) -> tuple[int, str]:
+    """Exit code and output of a command.
+
+    Commands of `cislens` and programs of Python run in a fork of this process: what their start
+    takes, most of it the import of torch, is paid once.
+    """
+    words = shlex.split(command)
+    if set("|<>&;$*") & set(command) or words[0] not in ("cislens", "python"):
+        # `cislens` and `python` are those of the environment that this runs in.
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=folder, env={**os.environ, "PATH": path},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+    sys.stdout.flush()
+    with tempfile.TemporaryFile() as output:
+        child = os.fork()
+        if not child:
+            run_forked(words, folder, output.fileno())
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        output.seek(0)
+        return code, output.read().decode()
+
+
+def run_forked(words: list[str], folder: Path, output: int) -> None:
+    """Be the command, and end."""
+    code = 1
+    try:
+        os.chdir(folder)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        del sys.modules["__main__"].__file__  # what workers import is the command, not this
+        if words[0] == "cislens":
+            sys.argv = words
+            app.main()
+        else:
+            sys.argv = words[1:]
+            sys.path[0] = str(folder)
+            runpy.run_path(words[1], run_name="__main__")
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 def main(folder: Path) -> None:
     (folder / "genome.fa").write_text(">chr1\n" + "ACGTTGCATTGA" * 1000 + "\n")
     for block in blocks():
         if block.kind in ("yaml", "python") and block.name:
             (folder / block.name).write_text(block.text)
     wanted = commands()
-    # `cislens` and `python` are those of the environment that this runs in.
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    load()
     for command in wanted:
         start = time.monotonic()
-        run = subprocess.run(
-            ["bash", "-c", command],
-            cwd=folder, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if run.returncode:
-            raise SystemExit(f"$ {command}\nexit code {run.returncode}\n{run.stdout}{run.stderr}")
+        code, output = run(command, folder)
+        if code:
+            raise SystemExit(f"$ {command}\nexit code {code}\n{output}")
         sys.stdout.write(f"$ {command}  # {time.monotonic() - start:.0f} s\n")
         sys.stdout.flush()
     programs = run_programs(folder)
