@@ -41,7 +41,10 @@ def command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write one file for other tools: h5ad for scanpy and its kin, or a table of features."""
+    """Write results as a file for other tools.
+
+    Embeddings and predictions as h5ad for scanpy and its kin, variants as a table of features.
+    """
     kind = _kind(require_file(folder, "folder"))
     _require_option("--task", task, kind, "embeddings")
     _require_option("--regions", regions, kind, _TRACKS)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cislens.representations.contract import Representation
 
 app = typer.Typer(
-    help="List presets, inspect, push and pull model folders, import and export weights.",
+    help="Presets, model folders, and weights in other layouts.",
     no_args_is_help=True,
 )
 app.add_typer(model_import.imports, name="import")

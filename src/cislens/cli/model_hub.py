@@ -94,7 +94,10 @@ def pull(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Download a model folder; one that does not load takes nobody's place."""
+    """Download a model folder.
+
+    One that does not load takes nobody's place.
+    """
     from cislens.models.hub import pull
 
     _say(pull(repository, out, revision), as_json)

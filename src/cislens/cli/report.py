@@ -64,7 +64,10 @@ def command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the report of any folder of results, the leaderboard of benches, or a browser."""
+    """Write the page of a folder of results.
+
+    Of several benches their leaderboard; with --browser a genome browser.
+    """
     if browser:
         from cislens.files import write_atomic
         from cislens.report.browser_pages import browser_page

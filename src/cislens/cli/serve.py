@@ -27,7 +27,10 @@ def command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Serve pages and the files that they read by ranges on 127.0.0.1, until Ctrl-C."""
+    """Serve a page to a browser on this machine.
+
+    With the files that it reads by ranges, on 127.0.0.1, until Ctrl-C.
+    """
     from cislens.report.browser_pages import offer
     from cislens.report.serving import address_of, server_of
 

@@ -17,7 +17,10 @@ def command(
         typer.Option("--out", help="Folder where an assistant looks for skills; SKILL.md there."),
     ] = None,
 ) -> None:
-    """Print how to work with cislens, as a skill for coding assistants, or write it to a folder."""
+    """Print what a coding assistant should know.
+
+    How to work with cislens, as a skill; or write it to a folder.
+    """
     text = SKILL.read_text(encoding="utf-8")
     if out is None:
         typer.echo(text, nl=False)
