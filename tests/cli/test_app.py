@@ -29,11 +29,10 @@ def verbs(command: object, *names: str) -> list[tuple[str, ...]]:
 def test_every_verb_has_help_whose_first_sentence_is_listed_whole(path: tuple[str, ...]) -> None:
     shown = CliRunner().invoke(app, [*path, "--help"])
     assert shown.exit_code == 0
-    assert "--json" in shown.stdout
     listed = CliRunner().invoke(app, [*path[:-1], "--help"]).stdout.splitlines()
     line = next(line for line in listed if line.split()[:1] == [path[-1]])
     assert line.endswith(".")
-    assert not [line for line in listed if line.endswith("...")]
+    assert not [line for line in listed if line.endswith("...") and "Usage" not in line]
 
 
 def test_help_names_the_parts_that_a_control_can_lack() -> None:

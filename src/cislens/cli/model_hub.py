@@ -65,9 +65,9 @@ def push(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Upload a model folder and nothing else; a new repository is private.
+    """Upload a model folder and nothing else.
 
-    Log in by huggingface_hub: hf auth login, or HF_TOKEN.
+    A new repository is private. Log in by huggingface_hub: hf auth login, or HF_TOKEN.
     """
     from cislens.models.hub import folder_of, push, require_whole
     from cislens.training.ancestor import model_folder

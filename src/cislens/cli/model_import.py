@@ -38,7 +38,10 @@ def import_space(
     length: Length = 131_072,
     as_json: AsJson = False,
 ) -> None:
-    """SPACE (Yang et al. 2025); positions as its weights were trained."""
+    """Published weights of SPACE.
+
+    Yang et al. 2025; positions as its weights were trained.
+    """
     from cislens.models.published.importing import import_space as make
 
     tables, checkpoint = _read(source, out, targets)
@@ -62,7 +65,10 @@ def import_enformer(
     length: Length = 196_608,
     as_json: AsJson = False,
 ) -> None:
-    """Enformer (Avsec et al. 2021) in the layout of enformer-pytorch."""
+    """Weights of Enformer in the layout of enformer-pytorch.
+
+    Avsec et al. 2021.
+    """
     from cislens.models.published.importing import import_enformer as make
 
     known = ("position", "feature-axis")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cislens.recipes.task_recipe import TaskRecipe
 
 app = typer.Typer(
-    help="Make tasks: from labelled tables, or from peaks, tracks, genes and variants.",
+    help="Make tasks, labelled sequences to judge by.",
     no_args_is_help=True,
 )
 TaskFolder = Annotated[Path, typer.Argument(help="Task (a folder).")]
