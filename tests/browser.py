@@ -4,6 +4,7 @@ Tests take the fixture `chromium` (the machine's binary, none is downloaded), op
 `looked_at`, and keep pictures of them by `keep_picture`.
 """
 
+import asyncio
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,19 +22,52 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
 
 
+@dataclass(frozen=True)
+class Chromium:
+    """A browser, and the event loop that Playwright drives it by.
+
+    Playwright marks its loop as running in the thread of its caller from one call to the next, so
+    that `asyncio.run` would fail in every later test. Here it is marked only within `awake`.
+    """
+
+    browser: "Browser"
+    loop: asyncio.AbstractEventLoop
+
+    @contextmanager
+    def awake(self) -> "Iterator[Browser]":
+        """The browser, for use within this block alone."""
+        before = asyncio._get_running_loop()
+        asyncio._set_running_loop(self.loop)
+        try:
+            yield self.browser
+        finally:
+            asyncio._set_running_loop(before)
+
+
+def installed() -> str | None:
+    """The machine's browser; Playwright's own is never downloaded."""
+    return next((found for name in _NAMES if (found := shutil.which(name))), None)
+
+
 @pytest.fixture(scope="session")
-def chromium() -> "Iterator[Browser]":
+def chromium() -> Iterator[Chromium]:
     """One browser for all tests of a process; skipped, saying what is missing, where it is not."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright of the `test` extra is missing"
     )
-    binary = next((found for name in _NAMES if (found := shutil.which(name))), None)
+    binary = installed()
     if binary is None:
         pytest.skip(f"no browser: none of {', '.join(_NAMES)} is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=binary, args=list(_FLAGS))
-        yield browser
+    driver = playwright.sync_playwright().start()
+    started = Chromium(
+        driver.chromium.launch(executable_path=binary, args=list(_FLAGS)),
+        asyncio.get_running_loop(),
+    )
+    asyncio._set_running_loop(None)
+    yield started
+    with started.awake() as browser:
         browser.close()
+        driver.stop()
 
 
 @dataclass
@@ -56,7 +90,7 @@ class Heard:
 
 @contextmanager
 def looked_at(
-    browser: "Browser",
+    chromium: Chromium,
     address: str | Path,
     width: int = 1280,
     height: int = 900,
@@ -70,22 +104,23 @@ def looked_at(
     """
     if isinstance(address, Path):
         address = address.resolve().as_uri()
-    window = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=colors, **context
-    )
-    heard = Heard()
-    try:
-        page = window.new_page()
-        page.on(
-            "console",
-            lambda line: heard.errors.append(line.text) if line.type == "error" else None,
+    with chromium.awake() as browser:
+        window = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=colors, **context
         )
-        page.on("pageerror", lambda error: heard.errors.append(str(error)))
-        page.on("request", lambda request: heard.requests.append(request.url))
-        page.goto(address)
-        yield page, heard
-    finally:
-        window.close()
+        heard = Heard()
+        try:
+            page = window.new_page()
+            page.on(
+                "console",
+                lambda line: heard.errors.append(line.text) if line.type == "error" else None,
+            )
+            page.on("pageerror", lambda error: heard.errors.append(str(error)))
+            page.on("request", lambda request: heard.requests.append(request.url))
+            page.goto(address)
+            yield page, heard
+        finally:
+            window.close()
 
 
 def keep_picture(page: "Page", name: str, whole: bool = True) -> None:

@@ -5,14 +5,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from tests.browser import keep_picture, looked_at
+from tests.browser import Chromium, keep_picture, looked_at
 from tests.docs.blocks import ROOT
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 pytest.importorskip("mkdocs", reason="mkdocs of the `docs` extra is missing")
 pytestmark = pytest.mark.slow
@@ -68,7 +64,7 @@ def test_a_link_or_an_anchor_that_misses_stops_the_build(tmp_path: Path) -> None
 
 
 @pytest.mark.browser
-def test_search_works_from_a_file(chromium: "Browser", site: Path) -> None:
+def test_search_works_from_a_file(chromium: Chromium, site: Path) -> None:
     with looked_at(chromium, site / "index.html") as (page, heard):
         page.keyboard.press("/")
         page.keyboard.type("homologs", delay=20)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pytest
-from tests.browser import keep_picture, looked_at
+from tests.browser import Chromium, keep_picture, looked_at
 from tests.report.browsing import (
     BIN,
     BINS,
@@ -41,7 +41,7 @@ from cislens.report.serving import address_of, server_of
 from cislens.untrusted import plain_bytes
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 GENES = example_path("yeast_mini/genes.bed.gz")
 GENE_ROWS = [tuple(line.split("\t")) for line in plain_bytes(GENES).decode().splitlines()]
@@ -225,7 +225,7 @@ def page_file(asked: Asked, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.browser
-def test_the_page_draws_moves_and_toggles(chromium: "Browser", page_file: Path) -> None:
+def test_the_page_draws_moves_and_toggles(chromium: Chromium, page_file: Path) -> None:
     with looked_at(chromium, page_file) as (page, heard):
         ready(page)
         assert drawn(page, PREDICTED) > 1000
@@ -271,7 +271,7 @@ def test_the_page_draws_moves_and_toggles(chromium: "Browser", page_file: Path) 
 
 
 @pytest.mark.browser
-def test_the_page_fits_narrow_and_wide_light_and_dark(chromium: "Browser", page_file: Path) -> None:
+def test_the_page_fits_narrow_and_wide_light_and_dark(chromium: Chromium, page_file: Path) -> None:
     with looked_at(chromium, page_file, 390) as (page, heard):
         ready(page)
         for width, colors in ((390, "light"), (390, "dark"), (1280, "dark")):
@@ -288,7 +288,7 @@ def test_the_page_fits_narrow_and_wide_light_and_dark(chromium: "Browser", page_
 
 
 @pytest.mark.browser
-def test_a_served_page_reads_whole_files_by_ranges(chromium: "Browser", asked: Asked) -> None:
+def test_a_served_page_reads_whole_files_by_ranges(chromium: Chromium, asked: Asked) -> None:
     offered = offer(asked)
     with server_of(offered) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -308,7 +308,7 @@ def test_a_served_page_reads_whole_files_by_ranges(chromium: "Browser", asked: A
 
 @pytest.mark.browser
 def test_a_report_opens_the_browser_when_its_fold_is_opened(
-    chromium: "Browser", run: ReportInput, tmp_path: Path
+    chromium: Chromium, run: ReportInput, tmp_path: Path
 ) -> None:
     (locus, *_) = run.loci
     shown = replace(locus, sequence="ACGT" * ((locus.end - locus.start) // 4), chrom_size=10**8)
