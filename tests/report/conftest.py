@@ -1,10 +1,13 @@
 """A seeded run as a real one would look: five tasks, six arms, three species."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
 from cislens.report.inputs import EmbeddingMap, ExpertUse, Locus, LocusTrack, ReportInput
+from cislens.report.page import write_report
 
 TRAINED, TWIN, RIVAL = "space-plus-tiny", "space-plus-tiny, random weights", "one-hot CNN"
 # task, metric, n, groups, score of each arm, half-width of a score's interval
@@ -245,3 +248,9 @@ def sample_run() -> ReportInput:
 @pytest.fixture(scope="session")
 def run() -> ReportInput:
     return sample_run()
+
+
+@pytest.fixture(scope="session")
+def report_file(run: ReportInput, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the run."""
+    return write_report(run, tmp_path_factory.mktemp("report") / "report.html")

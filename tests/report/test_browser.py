@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-from tests.browser import looked_at
+from tests.browser import Chromium, looked_at
 
 from cislens.report.inputs import ReportInput
-from cislens.report.page import render
+from cislens.report.page import write_report
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
@@ -44,28 +47,43 @@ MEASURE = """() => {
 }"""
 
 
-def look(chromium: Any, page: str, width: int, folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """What the browser measured, and the errors of its console."""
-    (folder / "page.html").write_text(page, "utf-8")
-    with looked_at(chromium, folder / "page.html", width, 2000) as (shown, heard):
-        return shown.evaluate(MEASURE), heard.errors
+def measured(page: "Page", width: int) -> dict[str, Any]:
+    """What the browser measured at one width."""
+    page.set_viewport_size({"width": width, "height": 2000})
+    found: dict[str, Any] = page.evaluate(MEASURE)
+    return found
 
 
-@pytest.mark.parametrize("width", [390, 1000, 1200, 1440])
-def test_page_shows_without_error_or_overflow(
-    chromium: Any, run: ReportInput, tmp_path: Path, width: int
-) -> None:
-    found, console = look(chromium, render(run), width, tmp_path)
-    assert console == []
-    assert found["figures"] == 43
+def require_order(found: dict[str, Any]) -> None:
+    """Nothing is wider than the page, too small to read, cut off, or over something else."""
     assert found["scroll"] <= found["width"]
-    assert found["wide"] == []
-    assert found["small"] == []
-    assert found["clipped"] == []
-    assert found["overlaps"] == []
+    wrong = {name: found[name] for name in ("wide", "small", "clipped", "overlaps")}
+    assert not any(wrong.values()), wrong
 
 
-def test_long_names_do_not_break_the_page(chromium: Any, run: ReportInput, tmp_path: Path) -> None:
+def test_page_shows_without_error_or_overflow(chromium: Chromium, report_file: Path) -> None:
+    with looked_at(chromium, report_file) as (page, heard):
+        for width in (390, 1000, 1200, 1440):
+            found = measured(page, width)
+            assert (found["width"], found["figures"]) == (width, 43)
+            require_order(found)
+        assert heard.errors == []
+
+        # The check sees what it should.
+        page.evaluate(
+            "document.querySelector('main').insertAdjacentHTML('afterbegin', "
+            '\'<div style="width:1500px">x</div><img src="https://a.invalid/a.png">\')'
+        )
+        found = measured(page, 1440)
+        assert found["scroll"] > found["width"]
+        assert len(found["wide"]) >= 1
+        page.wait_for_timeout(100)
+        assert any("Content Security Policy" in line for line in heard.errors)
+
+
+def test_long_names_do_not_break_the_page(
+    chromium: Chromium, run: ReportInput, tmp_path: Path
+) -> None:
     long = "_with_a_name_that_nobody_would_choose_but_a_pipeline_does_2026"
     longer = {name: pl.col(name) + long for name in ("task", "arm", "metric")}
     stretched = replace(
@@ -75,19 +93,7 @@ def test_long_names_do_not_break_the_page(chromium: Any, run: ReportInput, tmp_p
         scores=run.scores.with_columns(**longer),
         manifest={**run.manifest, "summary": {"path": "/a" * 90}},
     )
-    found, console = look(chromium, render(stretched), 390, tmp_path)
-    assert console == []
-    assert found["wide"] == []
-    assert found["scroll"] <= found["width"]
-    assert found["clipped"] == []
-    assert found["overlaps"] == []
-
-
-def test_the_check_sees_what_it_should(chromium: Any, run: ReportInput, tmp_path: Path) -> None:
-    broken = render(run).replace(
-        "<main>", '<main><div style="width:900px">x</div><img src="https://a.invalid/a.png">'
-    )
-    found, console = look(chromium, broken, 390, tmp_path)
-    assert found["scroll"] > found["width"]
-    assert len(found["wide"]) >= 1
-    assert any("Content Security Policy" in line for line in console)
+    file = write_report(stretched, tmp_path / "long.html")
+    with looked_at(chromium, file, 390) as (page, heard):
+        require_order({**measured(page, 390), "small": []})
+        assert heard.errors == []

@@ -5,10 +5,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from tests.browser import looked_at
-
-from cislens.report.inputs import ReportInput
-from cislens.report.page import write_report
+from tests.browser import Chromium, looked_at
 
 pytestmark = pytest.mark.browser
 
@@ -35,13 +32,8 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def page_file(run: ReportInput, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(run, tmp_path_factory.mktemp("report") / "report.html")
-
-
-def test_tables_sort_filter_and_are_taken_along(chromium, page_file: Path, tmp_path: Path) -> None:
-    with looked_at(chromium, page_file) as (page, heard):
+def test_tables_sort_filter_and_are_taken_along(chromium: Chromium, report_file: Path) -> None:
+    with looked_at(chromium, report_file) as (page, heard):
         table = page.locator("#verdicts table").first
         button = table.locator("th button", has_text="Difference")
         first = "td:nth-child(3) .difference"
@@ -77,29 +69,29 @@ def test_tables_sort_filter_and_are_taken_along(chromium, page_file: Path, tmp_p
         assert heard.outside() == []
 
 
-@pytest.mark.parametrize("colors", ["light", "dark"])
-def test_text_has_contrast_and_controls_have_names(chromium, page_file: Path, colors) -> None:
-    with looked_at(chromium, page_file, 390, colors=colors) as (page, heard):
+def test_text_has_contrast_and_controls_have_names(chromium: Chromium, report_file: Path) -> None:
+    with looked_at(chromium, report_file, 390) as (page, heard):
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
         page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
-        assert page.evaluate(CONTRAST) == []
         nameless = page.evaluate(
             "[...document.querySelectorAll('a, button, input, select, svg[role=img]')].filter("
             "e => !(e.getAttribute('aria-label') || e.textContent.trim())).length"
         )
         assert nameless == 0
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.className") == "skip"
+        for colors, gray in (("light", "#909090"), ("dark", "#606060")):
+            page.emulate_media(color_scheme=colors)
+            assert page.evaluate(CONTRAST) == []
+            # The check sees a text that cannot be read.
+            paint = "gray => { document.querySelector('h2').style.color = gray; }"
+            page.evaluate(paint, gray)
+            assert len(page.evaluate(CONTRAST)) == 1
+            page.evaluate(paint, "")
         assert heard.errors == []
-        # The check sees a text that cannot be read.
-        page.evaluate(
-            "gray => { document.querySelector('h2').style.color = gray; }",
-            "#909090" if colors == "light" else "#606060",
-        )
-        assert len(page.evaluate(CONTRAST)) == 1
 
 
-def test_the_page_is_whole_without_scripts(chromium, page_file: Path) -> None:
-    with looked_at(chromium, page_file, java_script_enabled=False) as (page, _):
+def test_the_page_is_whole_without_scripts(chromium: Chromium, report_file: Path) -> None:
+    with looked_at(chromium, report_file, java_script_enabled=False) as (page, _):
         assert page.locator("#verdicts tbody tr").first.is_visible()
         assert page.locator(".tools, button.sort").count() == 0
         assert re.match("data:text/csv", page.locator("a.take").first.get_attribute("href"))
