@@ -1,14 +1,13 @@
 """A training run as one self-contained page: its loss, its monitors, and why it was stopped."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from cislens.files import manifest_format, read_parquet, require_file, write_atomic
+from cislens.files import manifest_format, read_parquet, require_file
 from cislens.models.saving import load_profile_model
 from cislens.recipes.reading import read_recipe
 from cislens.recipes.schema import TrainRecipe
@@ -32,30 +31,18 @@ _SECTIONS = (
     ("tracks", "Tracks"),
     ("manifest", "Manifest"),
 )
-METRICS = "metrics.parquet"
+_METRICS = "metrics.parquet"
 _SPECIES = 4  # of which a region is shown
 
 
-def is_run(folder: Path) -> bool:
-    """Whether `cislens train` has written the folder, finished or not."""
-    return (folder / METRICS).exists()
-
-
-def write_run(folder: str | os.PathLike[str], out_html: str | os.PathLike[str]) -> Path:
-    """Write the page of a run folder, atomically; the same run gives the same bytes.
+def render_run(folder: Path) -> str:
+    """The HTML text of the page of a folder that `cislens train` has written, finished or not.
 
     Raises:
         MissingFileError: if the folder or its metrics are missing.
         CislensError: if one of its files is damaged.
     """
-    path = Path(out_html)
-    write_atomic(path, render_run(Path(folder)))
-    return path
-
-
-def render_run(folder: Path) -> str:
-    """The page's HTML text."""
-    training = read_parquet(require_file(folder, "run folder") / METRICS, "metrics of the run")
+    training = read_parquet(require_file(folder, "run folder") / _METRICS, "metrics of the run")
     recipe = read_recipe(folder / "recipe.yaml", TrainRecipe)
     run, collapse = Run.open(folder), read_collapse(folder)
     step = int(training["step"].to_numpy().max(initial=0))

@@ -19,7 +19,7 @@ import matplotlib
 import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 _ROLES = (
     "ink", "muted", "grid", "paper", "band", "trained", "random", "onehot", "composition",
@@ -102,16 +102,15 @@ def plain(text: object) -> str:
     return "".join(char if char.isprintable() else " " for char in str(text))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 14)
 def text_width(text: str, size: float = 11.0, bold: bool = False) -> float:
     """Width of a line of text in pixels; the drawing font is wider than most page fonts."""
     if not text.strip():
         return 0.0
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
-        font = FontProperties(weight="bold" if bold else "normal", size=size)
-        return float(TextPath((0, 0), text, prop=font).get_extents().width)
+    font = FontProperties(
+        family=_STYLE["font.family"], weight="bold" if bold else "normal", size=size
+    )
+    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0])
 
 
 def shortened(text: object, width: float, size: float = 11.0, bold: bool = False) -> str:
