@@ -16,6 +16,7 @@ from cislens.cli.app import main
 from cislens.cli.embed_inputs import BASELINES
 from cislens.evaluation.tasks.card import Metric, Target, TaskCard
 from cislens.evaluation.tasks.task import Task, make_task
+from cislens.example import example_path
 from cislens.files import file_digest
 from cislens.genome.codes import Codes, decode, encode, reverse_complement
 from cislens.models.saving import load_model
@@ -119,6 +120,19 @@ def test_a_task_by_a_model_with_views_and_alleles(
             exact = live.embed_views(sequences, "yeast", True, [view])[view]
             assert got == pytest.approx(exact, abs=1e-5)
     stored.store.require_task("effects", task.task_hash)
+
+
+def test_packaged_data_by_name(run: Run, tmp_path: Path) -> None:
+    """As predict and variants take it."""
+    bed = tmp_path / "two.bed"
+    bed.write_text("chrII\t1000\t1200\nchrIV\t5000\t5200\n")
+    name = "yeast_mini/sacCer3_II_IV_XVI.fa.gz"
+    found = [
+        run("--baseline", "gc", "--bed", bed, "--genome", genome, "--out", tmp_path / str(at))
+        for at, genome in enumerate((f"example:{name}", example_path(name)))
+    ]
+    assert found[0]["sequences"] == 2
+    assert found[0]["digest"] == found[1]["digest"]
 
 
 def test_controls_of_a_model(run: Run, model_folder: Path, fasta: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from cislens.cli.embed_inputs import BASELINES, RANDOM, Source, read_sequences, refuse
 from cislens.cli.embed_regions import embed_regions
-from cislens.cli.options import AsJson, DryRun, EngineName, Workers, answer
+from cislens.cli.options import AsJson, DryRun, EngineName, Workers, answer, given
 
 if TYPE_CHECKING:
     from cislens.engines import Reopened
@@ -121,6 +121,7 @@ def command(
     source = Source(model, family, baseline, runner, adapter, argument, name, random, draw)
     opened = Reopened(Source.open, source)
     refuse(runner is not None and (views is not None or bins), "the adapter gives its own views")
+    fasta, bed, genome = (each and given(each) for each in (fasta, bed, genome))
     read = read_sequences(task, fasta, bed, genome, stranded)
     asked: dict[str, Any] = {
         "species": species or read.species,
