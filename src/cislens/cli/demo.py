@@ -17,6 +17,7 @@ from cislens.cli.data import plan_store
 from cislens.cli.options import AsJson, DryRun, Seed, Workers, answer
 from cislens.cli.report import show_verdicts
 from cislens.files import write_atomic
+from cislens.recipes.packaged import packaged_path
 
 if TYPE_CHECKING:
     from cislens.recipes.profiles import DataRecipe
@@ -41,10 +42,12 @@ def command(
     seed: Seed = None,
 ) -> None:
     """Build, pre-train, compare with baselines and report. Run it again to resume."""
-    data, train, bench = _recipes(out, steps, seeds, seed)
     if dry_run:
+        data, _, _ = _recipes(packaged_path("demo", "data").parent, steps, seeds, seed)
         answer(plan_store(data).describe(workers), as_json)
         return
+    _copy_recipes(out / "recipes")
+    data, train, bench = _recipes(out / "recipes", steps, seeds, seed)
     began = time.perf_counter()
     run = _main_job(out, data, train, bench, workers)
     seconds = round(time.perf_counter() - began)
@@ -63,21 +66,21 @@ def command(
         typer.echo(f"report: {page}")
 
 
-def _recipes(
-    out: Path, steps: int | None, seeds: int | None, seed: int | None
-) -> "tuple[DataRecipe, TrainRecipe, BenchRecipe]":
-    """The packaged recipes, copied to `out/recipes`, with what the command line changes."""
-    from importlib.resources import files
+def _copy_recipes(folder: Path) -> None:
+    """The packaged recipes, to be changed and run again."""
+    for name in _STEPS:
+        write_atomic(folder / f"{name}.yaml", packaged_path("demo", name).read_text("utf-8"))
 
+
+def _recipes(
+    folder: Path, steps: int | None, seeds: int | None, seed: int | None
+) -> "tuple[DataRecipe, TrainRecipe, BenchRecipe]":
+    """The recipes of a folder, with what the command line changes."""
     from cislens.cli.bench_job import with_seed
     from cislens.recipes.profiles import DataRecipe
     from cislens.recipes.reading import read_recipe
     from cislens.recipes.schema import BenchRecipe, TrainRecipe
 
-    folder = out / "recipes"
-    for name in _STEPS:
-        text = files("cislens.recipes").joinpath("demo", f"{name}.yaml").read_text("utf-8")
-        write_atomic(folder / f"{name}.yaml", text)
     data = read_recipe(folder / "data.yaml", DataRecipe)
     train = read_recipe(folder / "train.yaml", TrainRecipe)
     bench = read_recipe(folder / "bench.yaml", BenchRecipe)

@@ -12,6 +12,11 @@ def packaged_names(folder: str) -> list[str]:
     return sorted(path.stem for path in (_HERE / folder).glob("*.yaml"))
 
 
+def packaged_path(folder: str, name: str) -> Path:
+    """A packaged recipe of one kind by its name, which is one of `packaged_names`."""
+    return _HERE / folder / f"{name}.yaml"
+
+
 def recipe_path(folder: str, recipe: str) -> Path:
     """A recipe by its path, or a packaged one of a kind by its name.
 
@@ -27,4 +32,4 @@ def recipe_path(folder: str, recipe: str) -> Path:
         raise CislensError(
             f"{recipe} is no file, and no packaged recipe for {folder}. {nearest(recipe, names)}"
         )
-    return _HERE / folder / f"{recipe}.yaml"
+    return packaged_path(folder, recipe)
