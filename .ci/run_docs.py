@@ -1,11 +1,14 @@
 """Run every command and program of README and docs as written, beside a finished demo.
 
-`tests/docs/blocks.py` says which blocks are run and which are not.
+`tests/docs/blocks.py` says which blocks are run and which are not. What each command and, at the
+end, each page took is printed in seconds of the clock and of the processor; docs/timings.md has
+such numbers.
 """
 
 import importlib
 import os
 import pkgutil
+import resource
 import runpy
 import shlex
 import subprocess
@@ -19,13 +22,33 @@ import cislens
 from cislens.cli import app
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.docs.blocks import blocks
+from tests.docs.blocks import ROOT, blocks
 
 
-def commands() -> list[str]:
-    """Lines of bash blocks in order, each once."""
-    lines = (line for block in blocks() if block.kind == "bash" for line in block.commands())
-    return list(dict.fromkeys(lines))
+class Clock:
+    """Seconds since it began: of the clock, and of the processor for this process and children."""
+
+    def __init__(self) -> None:
+        self.wall, self.work = time.monotonic(), self._work()
+
+    @staticmethod
+    def _work() -> float:
+        used = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(each.ru_utime + each.ru_stime for each in used)
+
+    def read(self) -> tuple[float, float]:
+        return time.monotonic() - self.wall, self._work() - self.work
+
+
+def commands() -> dict[str, list[str]]:
+    """Lines of bash blocks in order, each once, with the pages that have it."""
+    found: dict[str, list[str]] = {}
+    for block in blocks():
+        if block.kind == "bash":
+            for line in block.commands():
+                page = str(block.page.relative_to(ROOT))
+                found.setdefault(line, []).append(page)
+    return found
 
 
 def run_programs(folder: Path) -> int:
@@ -33,10 +56,12 @@ def run_programs(folder: Path) -> int:
     os.chdir(folder)
     programs = [block for block in blocks() if block.kind == "python" and block.name is None]
     for block in programs:
+        clock = Clock()
         try:
             exec(compile(block.text, block.where, "exec"), {"__name__": "__docs__"})
         except Exception:
             raise SystemExit(f"{block.where}\n{traceback.format_exc()}") from None
+        say(block.where, clock.read())
     return len(programs)
 
 
@@ -99,21 +124,33 @@ def run_forked(words: list[str], folder: Path, output: int) -> None:
 
 
 def main(folder: Path) -> None:
+    whole = Clock()
     (folder / "genome.fa").write_text(">chr1\n" + "ACGTTGCATTGA" * 1000 + "\n")
     for block in blocks():
         if block.kind in ("yaml", "python") and block.name:
             (folder / block.name).write_text(block.text)
     wanted = commands()
     load()
-    for command in wanted:
-        start = time.monotonic()
+    pages: dict[str, list[tuple[float, float]]] = {}
+    for command, where in wanted.items():
+        clock = Clock()
         code, output = run(command, folder)
         if code:
             raise SystemExit(f"$ {command}\nexit code {code}\n{output}")
-        sys.stdout.write(f"$ {command}  # {time.monotonic() - start:.0f} s\n")
-        sys.stdout.flush()
+        seconds = clock.read()
+        say(f"$ {command}  # {where[0]}:", seconds)
+        for page in dict.fromkeys(where):
+            pages.setdefault(page, []).append(seconds)
     programs = run_programs(folder)
-    sys.stdout.write(f"docs checked: {len(wanted)} commands, {programs} programs\n")
+    sys.stdout.write("\nEach page, what it shares with others in all of them\n")
+    for page, each in sorted(pages.items()):
+        say(f"{page}, {len(each)} commands:", (sum(s[0] for s in each), sum(s[1] for s in each)))
+    say(f"docs checked: {len(wanted)} commands, {programs} programs:", whole.read())
+
+
+def say(what: str, seconds: tuple[float, float]) -> None:
+    sys.stdout.write(f"{what} {seconds[0]:.1f} s, processor {seconds[1]:.1f} s\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
