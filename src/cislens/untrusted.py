@@ -179,8 +179,8 @@ def _check_header(handle: Any, name: str, size: int) -> None:
         )
 
 
-def zarr_array(folder: Path, shape: Sequence[int], dtype: str) -> npt.NDArray[Any]:
-    """The values of an uncompressed zarr v3 array of a known shape and type.
+def zarr_array(folder: Path, shape: Sequence[int], dtype: str) -> Any:
+    """An uncompressed zarr v3 array of a known shape and type, none of its values read.
 
     Raises:
         CislensError: if it is of another shape, type or kind, or its files are too small for it.
@@ -206,7 +206,7 @@ def zarr_array(folder: Path, shape: Sequence[int], dtype: str) -> npt.NDArray[An
             f"{folder} is truncated: its chunks have {there:,} bytes, expected at least "
             f"{needed:,}; copy or write it again."
         )
-    return np.asarray(zarr.open_array(folder, mode="r", zarr_format=3)[...])
+    return zarr.open_array(folder, mode="r", zarr_format=3)
 
 
 def _codecs(listed: Any) -> list[str]:

@@ -29,7 +29,7 @@ def table(**changed: object) -> Annotated:
     parts = {
         "obs": obs, "var": pl.DataFrame({"v": ["x", "y", "z"]}), "x": Matrix(3, in_pieces),
         "layers": {"sparse": sparse.csr_matrix(X % 2)},
-        "obsm": {"X_other": Matrix.of(lambda: X[:, :2] * 2, 2)},
+        "obsm": {"X_other": Matrix(2, lambda: iter([X[:, :2] * 2]))},
         "varm": {"w": np.ones((3, 5), np.float32)}, "uns": {"of": {"n": 1, "none": None}},
     }  # fmt: skip
     return Annotated(**{**parts, **changed})

@@ -273,6 +273,18 @@ def test_nan_is_refused(folder: Path) -> None:
     rewrite_array(folder, "pooled/all.share.zarr", 9, np.nan)
     with pytest.raises(CislensError, match="not finite in 1 rows, first in row 9"):
         EmbeddingStore.open(folder).read("all.share")
+    blocks = EmbeddingStore.open(folder).blocks("all.share", 8)
+    assert len(next(blocks)) == 8
+    with pytest.raises(CislensError, match="not finite in 1 rows, first in row 9"):
+        next(blocks)
+
+
+def test_blocks_are_the_rows_in_order(folder: Path) -> None:
+    store = EmbeddingStore.open(folder)
+    whole = store.read("all.share")
+    blocks = list(store.blocks("all.share", 5))
+    assert [len(block) for block in blocks[:-1]] == [5] * (len(blocks) - 1)
+    assert np.array_equal(np.concatenate(blocks), whole)
 
 
 def test_missing_rows_are_refused(folder: Path) -> None:

@@ -21,7 +21,6 @@ from cislens.extras import extra
 from cislens.files import atomic_path
 
 Block = npt.NDArray[Any]
-_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -35,17 +34,6 @@ class Matrix:
 
     columns: int
     blocks: Callable[[], Iterator[Block]]
-
-    @classmethod
-    def of(cls, make: Callable[[], Block], columns: int) -> "Matrix":
-        """A table that is had at once, (n, D), no sooner than it is written."""
-
-        def blocks() -> Iterator[Block]:
-            values = make()
-            for first in range(0, len(values), _ROWS):
-                yield values[first : first + _ROWS]
-
-        return cls(columns, blocks)
 
 
 # scipy's compressed rows are written as they are.

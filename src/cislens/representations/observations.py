@@ -17,7 +17,7 @@ from cislens.representations.store import EmbeddingStore
 
 _PLACE = re.compile(r"^(.+):(\d+)-(\d+)(?::([+-]))?$")
 _SUFFIX = r":(alt|\d+)$"  # of alternate alleles, and of sequences in parts
-_BLOCK = 4096
+_BLOCK = 8192  # rows that are held at once, as many as a chunk of a store has
 
 
 def embedded_sequences(store: EmbeddingStore, about: pl.DataFrame | None = None) -> Annotated:
@@ -92,7 +92,7 @@ _SPAN = ("chrom", "start", "end", "split")
 
 
 def _view(store: EmbeddingStore, view: str) -> Matrix:
-    return Matrix.of(lambda: store.read(view), store.manifest["views"][view])
+    return Matrix(store.manifest["views"][view], lambda: store.blocks(view, _BLOCK))
 
 
 def _channels(count: int) -> pl.DataFrame:

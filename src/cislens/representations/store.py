@@ -6,7 +6,7 @@ docs/formats.md has the files. Legend: n sequences, N bins, D channels.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +108,17 @@ class EmbeddingStore:
             CislensError: if there is no such view, its bytes are not those that were written, or
                 a value is not finite.
         """
+        (values,) = self.blocks(view, max(1, len(self)))
+        return values
+
+    def blocks(self, view: str, rows: int) -> Iterator[npt.NDArray[Any]]:
+        """The same features, so many rows (rows, D) at a time; raises as `read`."""
         if view not in self.views:
             raise CislensError(
                 f"embeddings {self.path} have no view {view!r}. {nearest(view, self.views)}"
             )
-        return self._array(f"pooled/{view}.zarr", (len(self), self.manifest["views"][view]))
+        shape = (len(self), self.manifest["views"][view])
+        return self._blocks(f"pooled/{view}.zarr", shape, rows)
 
     def read_bins(self) -> npt.NDArray[Any]:
         """Features (n, N, D) of every bin of the stored layer.
@@ -126,7 +132,8 @@ class EmbeddingStore:
             )
         about = self.manifest["tokens"][self.bins]
         count = len(self) * about["bins"]
-        flat = self._array(f"tokens/{self.bins}.zarr/flat", (count, about["dim"]))
+        name = f"tokens/{self.bins}.zarr/flat"
+        (flat,) = self._blocks(name, (count, about["dim"]), max(1, count))
         return flat.reshape(len(self), about["bins"], about["dim"])
 
     def require_task(self, name: str, task_hash: str) -> None:
@@ -143,20 +150,22 @@ class EmbeddingStore:
                 f"{task_hash[:12]}; embed that task, or name its store."
             )
 
-    def _array(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _blocks(self, name: str, shape: tuple[int, int], rows: int) -> Iterator[npt.NDArray[Any]]:
         for file, about in self.manifest["files"].items():
             if file.startswith(f"{name}/") and file_digest(self.path / file) != about["sha256"]:
                 raise self._damaged(f"the bytes of {file} are not those that were written")
-        values = zarr_array(
+        array = zarr_array(
             inside(self.path, name, self.path / MANIFEST), shape, self.manifest["dtype"]["stored"]
         )
-        bad = ~np.isfinite(values).all(axis=1)
-        if bad.any():
-            raise self._damaged(
-                f"{name} has values that are not finite in {int(bad.sum())} rows, first in row "
-                f"{int(bad.argmax())}"
-            )
-        return values
+        for first in range(0, max(1, shape[0]), rows):
+            values = np.asarray(array[first : first + rows])
+            bad = ~np.isfinite(values).all(axis=1)
+            if bad.any():
+                raise self._damaged(
+                    f"{name} has values that are not finite in {int(bad.sum())} rows, first in row "
+                    f"{first + int(bad.argmax())}"
+                )
+            yield values
 
     def _damaged(self, what: str) -> CislensError:
         return damaged(self.path, what)
