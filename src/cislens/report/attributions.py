@@ -23,7 +23,7 @@ from cislens.report.figures.logo import bases_of, logo
 from cislens.report.manifest import Table, groups
 from cislens.report.panels import Panel
 from cislens.report.templates import render
-from cislens.report.words import counted, grouped
+from cislens.report.words import counted, general, grouped
 
 _LOGOS, _SHOWN, _MOST = 12, 60, 500
 _LETTERS = (
@@ -162,11 +162,11 @@ def _seqlet_tables(folder: Path) -> list[Table]:
     if not path.exists() or not path.stat().st_size:
         return []
     table = _table(path, header=False)
+    p_value = pl.col(table.columns[7]).cast(pl.Float64, strict=False)
     rows = [
         (f"{row[0]}:{int(row[1]) + 1}-{row[2]}", row[3], _number(row[6]), _number(row[7]), row[8])
-        for row in table.iter_rows()
+        for row in table.sort(p_value, nulls_last=True, maintain_order=True).iter_rows()
     ]
-    rows.sort(key=lambda row: float(row[3] if row[3] != "\u2013" else "inf"))
     title = f"First {_MOST} of {grouped(len(rows))}" if len(rows) > _MOST else "Seqlets"
     return [Table(title, _SEQLET_NAMES, rows[:_MOST])]
 
@@ -183,6 +183,6 @@ def _number(value: object) -> str:
     if value is None or value == "":
         return "\u2013"
     try:
-        return f"{float(str(value)):.3g}"
+        return general(float(str(value)))
     except ValueError:
         return str(value)

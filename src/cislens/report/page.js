@@ -11,8 +11,9 @@ function said(cell) {
 // A number where the text begins with one; null for what is absent, NaN for other text.
 function number(text) {
   if (text === "" || text === "\u2013") return null;
-  const found = /^[<>]?([+\u2212-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)(?:\s?%|[\s[(].*)?$/i.exec(text);
-  return found ? Number(found[1].replace("\u2212", "-").replace(/,/g, "")) : NaN;
+  const found = /^[<>]?([+-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)(?:\s?%|[\s[(].*)?$/i
+    .exec(text.replaceAll("\u2212", "-"));
+  return found ? Number(found[1].replaceAll(",", "")) : NaN;
 }
 
 function sortRows(table, column, down) {
@@ -140,10 +141,10 @@ for (const figure of document.querySelectorAll("figure.panel")) {
   takes.prepend(button);
 }
 
-// What is folded is printed, too.
+// What is folded is printed, too, but for a browser that no one has opened: it has drawn nothing.
 const unfolded = [];
 window.addEventListener("beforeprint", () => {
-  for (const part of document.querySelectorAll("details:not([open])")) {
+  for (const part of document.querySelectorAll("details:not([open], :has(.browser))")) {
     part.open = true;
     unfolded.push(part);
   }

@@ -14,7 +14,7 @@ from cislens.report.figures.histograms import histogram
 from cislens.report.manifest import Table, groups
 from cislens.report.panels import Panel
 from cislens.report.templates import render
-from cislens.report.words import counted, grouped, number
+from cislens.report.words import counted, general, grouped, number
 
 _MOST = 200
 _RATE = 0.05
@@ -109,7 +109,7 @@ def _unusual(table: pl.LazyFrame, rank: str | None) -> list[Table]:
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.3g}".replace("-", "\u2212")
+        return general(value)
     return number(None) if value is None else str(value)
 
 

@@ -72,6 +72,11 @@ def interval(
     return f"{number(point, signed=signed)} [{ends[0]}, {ends[1]}]"
 
 
+def general(value: float) -> str:
+    """A number of three digits at whatever scale, e.g. of attributions and small p-values."""
+    return f"{value:.3g}".replace("-", "\u2212")
+
+
 def p_value(value: float | None) -> str:
     """Three digits, and never a bare zero."""
     if value is not None and math.isfinite(value) and value < 0.001:

@@ -1,5 +1,7 @@
 """Sequence logos: a letter a base, as high as what it contributes."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -10,7 +12,7 @@ from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
-from cislens.report.figures.canvas import Picture, canvas, color, picture, plain
+from cislens.report.figures.canvas import Picture, canvas, color, picture, plain, text_width
 from cislens.report.inputs import Values
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _FOOT = 400, 150, 52, 14, 32
@@ -40,7 +42,8 @@ def logo(bases: str, contribution_L: Values, chrom: str, first: int) -> Picture:
                      values)  # fmt: skip
         axes.axhline(0, color=color("muted"), lw=0.8)
         axes.locator_params(axis="y", nbins=4)
-        step = max(10, 10 * round(length / 60))
+        widest = text_width(f"{first + length:,}") + 12
+        step = 10 * max(1, math.ceil(widest * max(length, 1) / (_WIDTH - _LEFT - 4) / 10))
         places = [at for at in range(length) if (first + at + 1) % step == 0]
         axes.set_xticks([at + 0.5 for at in places], [f"{first + at + 1:,}" for at in places])
         axes.tick_params(labelsize=11)

@@ -30,7 +30,7 @@ _STEPS = 5
 
 
 def embedding_map(rows: pl.DataFrame, classes: Sequence[str], what: str) -> Picture:
-    """One point per example.
+    """One point per example; the few far from all others are drawn at the edge of the frame.
 
     Args:
         rows: x, y, label (number of a class, or a value), and columns to be taken along.
@@ -39,18 +39,26 @@ def embedding_map(rows: pl.DataFrame, classes: Sequence[str], what: str) -> Pict
     """
     x_N, y_N, label_N = (rows[name].to_numpy().astype(float) for name in ("x", "y", "label"))
     groups = _classes(label_N, classes) if classes else _steps(label_N)
-    foot = _LINE * len(groups) + 6
+    low_2, high_2 = zip(_reach(x_N), _reach(y_N), strict=True)
+    far = int((
+        (x_N < low_2[0]) | (x_N > high_2[0]) | (y_N < low_2[1]) | (y_N > high_2[1])
+    ).sum())  # fmt: skip
+    x_N, y_N = np.clip(x_N, low_2[0], high_2[0]), np.clip(y_N, low_2[1], high_2[1])
+    beyond = f"{far} beyond the frame, at its edge" if far else ""
+    foot = _LINE * (len(groups) + bool(far)) + 6
     height = _SIDE + foot
     with canvas(_SIDE, height) as figure, matplotlib.rc_context({"path.simplify": False}):
         axes = figure.add_axes((0, foot / height, 1, _SIDE / height))
-        axes.set(xlim=_limits(x_N), ylim=_limits(y_N), xticks=[], yticks=[])
+        axes.set(xlim=_padded(low_2[0], high_2[0]), ylim=_padded(low_2[1], high_2[1]),
+                 xticks=[], yticks=[])  # fmt: skip
         for spine in axes.spines.values():
             spine.set_visible(True)
         for place, (_, inside_N, role, alpha) in enumerate(groups):
             _dots(axes, x_N[inside_N], y_N[inside_N], role, alpha, _CAPS[place % len(_CAPS)]
                   if classes else "round")  # fmt: skip
-        _key(figure, groups, foot, height, bool(classes))
+        _key(figure, groups, beyond, foot, height, bool(classes))
         said = ", ".join(f"{name}: {int(inside_N.sum())}" for name, inside_N, *_ in groups)
+        said = "; ".join(filter(None, (said, beyond)))
         return picture(figure, plain(f"{what}, {counted(len(rows), 'example')}; {said}."), rows)
 
 
@@ -93,7 +101,9 @@ def _dots(
                              capstyle=cap))  # fmt: skip
 
 
-def _key(figure: Figure, groups: list[_Group], foot: int, height: int, classes: bool) -> None:
+def _key(
+    figure: Figure, groups: list[_Group], beyond: str, foot: int, height: int, classes: bool
+) -> None:
     axes = figure.add_axes((0, 0, 1, foot / height))
     axes.set(xlim=(0, _SIDE), ylim=(foot, 0))
     axes.set_axis_off()
@@ -103,11 +113,19 @@ def _key(figure: Figure, groups: list[_Group], foot: int, height: int, classes: 
         _dots(axes, np.array([6.0]), np.array([middle]), role, alpha, cap)
         text = f"{name}, {int(inside_N.sum())}"
         axes.text(16, middle, shortened(text, _SIDE - 20, 11.5), fontsize=11.5, va="center")
+    middle = _LINE * (len(groups) + 0.5) + 4
+    axes.text(0, middle, beyond, fontsize=11.5, va="center", color=color("muted"))
 
 
-def _limits(values_N: Values) -> tuple[float, float]:
+def _reach(values_N: Values) -> tuple[float, float]:
+    """From the least to the largest value, but for those far from the middle 96 %."""
     if not len(values_N):
-        return -1.0, 1.0
-    low, high = float(values_N.min()), float(values_N.max())
+        return 0.0, 0.0
+    low, high = np.quantile(values_N, (0.02, 0.98))
+    most = 0.75 * (high - low) or np.inf
+    return float(max(values_N.min(), low - most)), float(min(values_N.max(), high + most))
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
     pad = 0.05 * (high - low) or 1.0
     return low - pad, high + pad
