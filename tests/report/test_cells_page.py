@@ -13,8 +13,7 @@ PARTS = ("new regions", "new cell types")
 SKILL = {"good": 3.0, "good+cell-mean+neighbors": 3.5, "poor": 0.05, "cell-mean+neighbors": 1.0}
 
 
-@pytest.fixture(scope="module")
-def found():
+def evaluation() -> CellEvaluation:
     """One arm that is good and one that knows nothing, on 1200 pairs of three cell types."""
     rng = np.random.default_rng(0)
     scores, judged = {}, {}
@@ -32,6 +31,11 @@ def found():
         "judged_cells": {part: ["a & b", "c", "d"] for part in PARTS},
     }
     return CellEvaluation(*tables, facts, ["a note <b>"])
+
+
+@pytest.fixture(scope="module")
+def found() -> CellEvaluation:
+    return evaluation()
 
 
 def test_the_base_rate_is_that_of_a_score_without_skill(found):

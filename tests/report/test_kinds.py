@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from tests.report.browsing import predicted_folder
 from tests.report.test_page import Page
 
 from cislens.effects.attribution.files import write_array
 from cislens.errors import CislensError
 from cislens.report.kinds import write_page
 
-BAD = "<script>alert('x')</script>=1"
+BAD = "=cmd()\"'><script>alert('x')</script></script><img src=x onerror=alert(1)>" + "W" * 300
 
 
 def attributions(folder: Path) -> None:
@@ -46,14 +47,41 @@ def variants(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("make", [attributions, variants])
-def test_hostile_names_stay_text(make, tmp_path: Path) -> None:
-    make(tmp_path / "given")
+def insertions(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "importance.tsv").write_text(
+        "motif\teffect\tlow\thigh\tsham\tp_value\tbackgrounds\n"
+        f"{BAD}\t0.25\t-1e-05\t0.5\t0.01\t0.04\t20\n"
+    )
+    manifest = {"format": "cislens importance", "settings": {"insert": [BAD], BAD: BAD}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def predictions(folder: Path) -> None:
+    """Bins 1 to 40 of one track, over 128 bp each."""
+    predicted_folder(folder, BAD)
+    said = json.loads((folder / "manifest.json").read_text())
+    said["settings"] |= {"models": [BAD], "species": BAD, "average": "rc", "device": BAD}
+    said |= {"bins": 40, "genome": BAD, "windows_padded_with_n": 0, "files": ["a.bw"]}
+    (folder / "manifest.json").write_text(json.dumps(said))
+
+
+def test_predictions_say_the_mean_and_the_top_of_a_track(tmp_path: Path) -> None:
+    predictions(tmp_path / "given")
     write_page(tmp_path / "given", tmp_path / "page.html")
-    page = Page((tmp_path / "page.html").read_text("utf-8"))
-    assert page.tags.count("script") == 1
-    assert "<script>alert('x')</script>=1" in page.text
-    assert not any(name.startswith("on") for _, name, _ in page.attributes)
+    text = Page((tmp_path / "page.html").read_text("utf-8")).text
+    assert "1 track of" in text and "over 40 bins of" in text
+    # The mean of 1, 2, ... 40, and 40.
+    assert "20.5000 40.0000" in text
+    assert f"a.bw {(tmp_path / 'given' / 'a.bw').stat().st_size:,}" in text
+
+
+def test_a_motif_set_in_has_its_effect_and_interval(tmp_path: Path) -> None:
+    insertions(tmp_path / "given")
+    write_page(tmp_path / "given", tmp_path / "page.html")
+    text = Page((tmp_path / "page.html").read_text("utf-8")).text
+    assert "1 motif set into random sequence." in text
+    assert "0.25 \u22121e\u221205 0.5 0.01 0.04 20" in text
 
 
 def test_the_strongest_region_is_drawn_first(tmp_path: Path) -> None:
