@@ -14,6 +14,9 @@ from cislens.signal.tracks import Track, track_table, tracks_text
 CHROM, START, BIN, BINS = "chrII", 12_800, 128, 40
 END = START + BIN * BINS
 HOSTILE = "</script><img src=x onerror=\"document.title='run'\">"
+HOSTILE_FILE = "<img src=x onerror=\"document.title='run'\">'&%41"
+# Of each gene, exons and the coding part, 0-based half-open.
+SPLICED = ("spliced", "+", ((13_000, 13_400), (14_000, 14_600)), (13_200, 14_300))
 
 
 def yeast() -> Genome:
@@ -52,6 +55,25 @@ def measured_track(folder: Path) -> Path:
     return bigwig(folder / "measured.bw", [START], [START + BIN // 2], [10.0])
 
 
+def hostile_track(folder: Path) -> Path:
+    """A bigWig beside the others that a name of a file makes dangerous."""
+    return bigwig(folder / f"{HOSTILE_FILE}.bw", [START], [END], [3.0])
+
+
+def gene_file(folder: Path) -> Path:
+    """GTF of a spliced gene and of one with a name that must not run."""
+    lines = []
+    for name, strand, exons, coding in (
+        SPLICED,
+        (HOSTILE.replace('"', "'"), "-", ((15_000, 15_300),), (15_000, 15_300)),
+    ):
+        said = f'gene_id "{name}"; transcript_id "{name}.1";'
+        for kind, (start, end) in (*(("exon", exon) for exon in exons), ("CDS", coding)):
+            lines.append(f"{CHROM}\tx\t{kind}\t{start + 1}\t{end}\t.\t{strand}\t.\t{said}\n")
+    (folder / "genes.gtf").write_text("".join(lines))
+    return folder / "genes.gtf"
+
+
 def attributed_folder(folder: Path) -> Path:
     """Contributions 1, -1, 1, ... of 60 bases."""
     write_manifest(folder, format="cislens attributions", settings={})
@@ -63,12 +85,13 @@ def attributed_folder(folder: Path) -> Path:
 
 
 def scored_folder(folder: Path) -> Path:
-    """A gain of 2 at 1-based 13,000 and a loss of 0.5 at 14,000."""
+    """A gain of 2 at 1-based 13,000, a loss of 0.5 at 14,000, and a name that must not run."""
     write_manifest(folder, format="cislens-variants", settings={})
     pl.DataFrame(
         {
-            "chrom": [CHROM] * 2, "pos": [14_000, 13_000], "ref": ["A", "AT"], "alt": ["G", "A"],
-            "id": [".", "rs1"], "top_1_score": [-0.5, 2.0], "top_1_track": ["a", "a"],
+            "chrom": [CHROM] * 3, "pos": [14_000, 13_000, 16_000], "ref": ["A", "AT", "C"],
+            "alt": ["G", "A", "T"], "id": [".", "rs1", HOSTILE], "top_1_score": [-0.5, 2.0, 0.1],
+            "top_1_track": ["a", "a", HOSTILE],
         }
     ).write_parquet(folder / "variants.parquet")  # fmt: skip
     return folder

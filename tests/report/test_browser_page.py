@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,13 +15,17 @@ import numpy as np
 import polars as pl
 import pytest
 from tests.browser import Chromium, keep_picture, looked_at
+from tests.genome.test_reference import write_fasta, write_two_bit
 from tests.report.browsing import (
     BIN,
     BINS,
     CHROM,
     HOSTILE,
+    HOSTILE_FILE,
     START,
     attributed_folder,
+    gene_file,
+    hostile_track,
     measured_track,
     predicted_folder,
     scored_folder,
@@ -38,25 +43,22 @@ from cislens.report.inputs import ReportInput
 from cislens.report.loci import StoredGenome
 from cislens.report.page import render
 from cislens.report.serving import address_of, server_of
-from cislens.untrusted import plain_bytes
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-GENES = example_path("yeast_mini/genes.bed.gz")
-GENE_ROWS = [tuple(line.split("\t")) for line in plain_bytes(GENES).decode().splitlines()]
-
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
-    """Predictions of a track with a hostile name, attributions, variants, and what was measured."""
+    """Predictions, attributions, variants, genes and what was measured; hostile names in each."""
     root = tmp_path_factory.mktemp("browsing")
     folders = [
-        predicted_folder(root / "predicted", HOSTILE),
+        predicted_folder(root / f"predicted {HOSTILE_FILE}", HOSTILE),
         attributed_folder(root / "attributed"),
         scored_folder(root / "scored"),
     ]
-    return Asked(folders, yeast().path, GENES, [measured_track(root / "tracks")])
+    tracks = [measured_track(root / "tracks"), hostile_track(root / "tracks")]
+    return Asked(folders, yeast().path, gene_file(root), tracks)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def test_igv_is_the_file_that_the_readme_says() -> None:
 def test_a_view_holds_the_bases_of_its_places_and_no_more(view: View) -> None:
     coded = view.reference["fastaURL"].removeprefix("data:text/plain;base64,")
     lines = base64.b64decode(coded).decode().splitlines()
-    assert len(lines) == 2 * len(view.places) == 8
+    assert len(lines) == 2 * len(view.places) == 10
     # 1-based with both ends in the name of a slice, 0-based in ours.
     size = yeast().size(CHROM)
     assert lines[0] == f">{CHROM}:{START + 1}-{START + 32_768} @len={size}"
@@ -93,12 +95,13 @@ def test_predicted_bins_are_those_of_the_file(view: View) -> None:
 
 
 def test_a_measured_track_is_averaged_as_it_was_learned(view: View, asked: Asked) -> None:
-    measured = track(view, "measured")
+    measured = track(view, "measured </script>")
     # 10 on half of the bases: 5 where a base without a value counts 0, as this track was read.
     assert measured["stretches"][0]["values"][0] == 5.0
     assert measured["autoscaleGroup"] == track(view, "predicted")["autoscaleGroup"]
     names = [t["name"].split()[0] for t in view.tracks]
-    assert names == ["genes", "variants,", "measured", "predicted", "contribution"]
+    assert names == ["genes", "variants,", "measured", "measured", "predicted", "contribution"]
+    assert view.tracks[2]["name"] == f"measured {HOSTILE_FILE}"
     table = asked.folders[0] / "tracks.tsv"
     kept = table.read_text()
     table.write_text(kept.replace("zero", "baseline"))
@@ -106,7 +109,7 @@ def test_a_measured_track_is_averaged_as_it_was_learned(view: View, asked: Asked
         other = asked.sources().embedded()
     finally:
         table.write_text(kept)
-    assert track(other, "measured")["stretches"][0]["values"][0] == 10.0
+    assert track(other, "measured </script>")["stretches"][0]["values"][0] == 10.0
 
 
 def test_attributions_are_letters_of_single_bases(view: View) -> None:
@@ -117,7 +120,7 @@ def test_attributions_are_letters_of_single_bases(view: View) -> None:
 
 
 def test_variants_lie_on_their_reference_bases_colored_by_score(view: View) -> None:
-    gain, loss = track(view, "variants")["features"]
+    gain, loss, _ = track(view, "variants")["features"]
     assert (gain["start"], gain["end"], gain["name"]) == (12_999, 13_001, "rs1 AT>A")
     assert (loss["start"], loss["end"], loss["name"]) == (13_999, 14_000, "A>G")
     assert gain["color"] == "rgb(0,103,165)"
@@ -126,16 +129,23 @@ def test_variants_lie_on_their_reference_bases_colored_by_score(view: View) -> N
     assert "color" not in track(view, "variants")  # which igv.js would draw all of them in
 
 
-def test_genes_keep_their_strand_and_place(view: View) -> None:
-    first = track(view, "genes")["features"][0]
-    (row,) = [row for row in GENE_ROWS if row[3] == first["name"]]
-    assert (first["chr"], str(first["start"]), str(first["end"])) == row[:3]
-    assert first["strand"] == row[5] in "+-"
+def test_genes_have_exons_a_coding_part_and_a_strand(view: View, asked: Asked) -> None:
+    rows = [line.split("\t") for line in track(view, "genes")["bed"].splitlines()]
+    expected = [CHROM, "13000", "14600", "spliced", "0", "+", "13200", "14300", ".", "2",
+                "400,600", "0,1000"]  # fmt: skip
+    assert rows[0] == expected
+    assert "<" not in rows[1][3]
+    (place,) = (far := replace(asked, at=[f"{CHROM}:1-12000"]).sources()).places
+    assert place.end == 12_000
+    assert track(far.embedded(), "genes")["bed"] == ""
+    # A server gives all of them, at an address.
+    offered = offer(asked)
+    assert offered.pages["/texts/genes.bed"] == track(view, "genes")["bed"]
 
 
 def test_the_most_unusual_variant_is_shown_first(view: View) -> None:
     assert [place.title for place in view.places] == [
-        "predictions begin", "peak", "rs1 AT>A, 2", "A>G, -0.5",
+        "predictions begin", "peak", "rs1 AT>A, 2", "A>G, -0.5", f"{HOSTILE} C>T, 0.1",
     ]  # fmt: skip
     assert view.places[2] == Place(CHROM, 12_000, 14_000, "rs1 AT>A, 2")
 
@@ -224,8 +234,56 @@ def page_file(asked: Asked, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+GENES_READ = """async chrom => {
+  const [track] = document.getElementById("browser").igv.findTracks("name", "genes");
+  const found = await track.getFeatures(chrom, 12000, 16000, 1);
+  return found.map(({ start, end, name, strand, exons }) => [name, strand, start, end,
+    exons.map(({ start, end, cdStart, cdEnd }) => [start, cdStart ?? start, cdEnd ?? end, end])]);
+}"""
+
+
+def search_for(page: "Page", text: str) -> tuple[int, int]:
+    """The span that the browser shows after a search, 1-based with both ends included."""
+    field = page.locator("input.igv-search-input")
+    before = field.input_value()
+    field.fill(text)
+    field.press("Enter")
+    for _ in range(50):
+        if field.input_value() not in (text, before) or text == before:
+            break
+        page.wait_for_timeout(100)
+    first, last = field.input_value().split(":")[1].replace(",", "").split("-")
+    return int(first), int(last)
+
+
+def require_genes_with_exons(page: "Page") -> None:
+    """As igv.js draws them: each exon with its coding part."""
+    spliced, hostile = page.evaluate(GENES_READ, CHROM)
+    assert spliced == [
+        "spliced", "+", 13_000, 14_600,
+        [[13_000, 13_200, 13_400, 13_400], [14_000, 14_000, 14_300, 14_600]],
+    ]  # fmt: skip
+    assert "<" not in hostile[0] and "img" in hostile[0]
+    first, last = search_for(page, "spliced")
+    assert first <= 13_001 < 14_600 <= last < first + 20_000
+
+
+def require_plain_words(page: "Page") -> None:
+    """What igv.js says of the variant in the middle, as HTML, has no element of the data's."""
+    at = page.locator(".igv-viewport").filter(has_text="variants, blue").bounding_box()
+    assert at is not None
+    page.mouse.click(at["x"] + at["width"] / 2, at["y"] + 28)
+    page.wait_for_timeout(600)
+    keep_picture(page, "browser-1280-words")
+    said = page.locator("[class*=popover]").filter(has_text="C>T").first
+    said.wait_for(timeout=5000)
+    assert "onerror" in said.inner_text()
+    assert said.locator("img").count() == 0
+    page.keyboard.press("Escape")
+
+
 @pytest.mark.browser
-def test_the_page_draws_moves_and_toggles(chromium: Chromium, page_file: Path) -> None:
+def test_the_page_draws_moves_toggles_and_fits(chromium: Chromium, page_file: Path) -> None:
     with looked_at(chromium, page_file) as (page, heard):
         ready(page)
         assert drawn(page, PREDICTED) > 1000
@@ -233,48 +291,7 @@ def test_the_page_draws_moves_and_toggles(chromium: Chromium, page_file: Path) -
         search = page.locator("input.igv-search-input")
         assert search.input_value() == f"{CHROM}:{START + 1:,}-{START + 32_768:,}"
         keep_picture(page, "browser-1280-light")
-
-        search.fill(f"{CHROM}:13,000-13,400")
-        search.press("Enter")
-        page.wait_for_function(
-            "document.querySelector('.stage').shadowRoot"
-            ".querySelector('.igv-windowsize-panel-container').textContent.includes('401')"
-        )
-        page.get_by_role("button", name="peak").click()
-        page.wait_for_timeout(300)
-        assert search.input_value() == f"{CHROM}:{START + 1:,}-{START + 60:,}"
-        letters = drawn(page, LETTER_A)
-        keep_picture(page, "browser-1280-letters")
-        page.get_by_label("contribution").uncheck()
-        # What is left of that color is the sequence's own.
-        assert 0 < drawn(page, LETTER_A, most=letters - 200) < letters - 200
-
-        page.get_by_role("button", name="predictions begin").click()
-        before = drawn(page, PREDICTED)
-        box = page.get_by_label("predicted")
-        box.uncheck()
-        assert drawn(page, PREDICTED, most=before // 10) <= before // 10
-        box.check()
-        page.wait_for_timeout(300)
-        assert drawn(page, PREDICTED) == pytest.approx(before, rel=0.2)
-        search.fill("YBL101C")
-        search.press("Enter")
-        page.wait_for_timeout(500)
-        first, last = (
-            int(n.replace(",", "")) for n in search.input_value().split(":")[1].split("-")
-        )
-        gene = next(g for g in GENE_ROWS if g[3] == "YBL101C")
-        assert first <= int(gene[1]) + 1 <= int(gene[2]) <= last < first + 20_000
-        assert page.title() == "Genome browser"
-        assert heard.errors == []
-        assert heard.requests == [page_file.as_uri()]
-
-
-@pytest.mark.browser
-def test_the_page_fits_narrow_and_wide_light_and_dark(chromium: Chromium, page_file: Path) -> None:
-    with looked_at(chromium, page_file, 390) as (page, heard):
-        ready(page)
-        for width, colors in ((390, "light"), (390, "dark"), (1280, "dark")):
+        for width, colors in ((390, "light"), (390, "dark"), (1280, "dark"), (1280, "light")):
             page.set_viewport_size({"width": width, "height": 900})
             page.emulate_media(color_scheme=colors)  # type: ignore[arg-type]
             page.wait_for_timeout(300)
@@ -284,26 +301,70 @@ def test_the_page_fits_narrow_and_wide_light_and_dark(chromium: Chromium, page_f
             ink = label.evaluate("element => getComputedStyle(element).color")
             assert ink == "rgb(0, 0, 0)"  # turned with the rest in the dark
             keep_picture(page, f"browser-{width}-{colors}")
+
+        before = drawn(page, PREDICTED)
+        box = page.get_by_label("predicted")
+        box.uncheck()
+        assert drawn(page, PREDICTED, most=before // 10) <= before // 10
+        box.check()
+        page.wait_for_timeout(300)
+        assert drawn(page, PREDICTED) == pytest.approx(before, rel=0.2)
+
+        assert search_for(page, f"{CHROM}:13,000-13,400") == (13_000, 13_400)
+        require_genes_with_exons(page)
+        page.wait_for_timeout(300)
+        keep_picture(page, "browser-1280-exons")
+        page.get_by_role("button", name="peak").click()
+        page.wait_for_timeout(300)
+        assert search.input_value() == f"{CHROM}:{START + 1:,}-{START + 60:,}"
+        letters = drawn(page, LETTER_A)
+        keep_picture(page, "browser-1280-letters")
+        page.get_by_label("contribution").uncheck()
+        # What is left of that color is the sequence's own.
+        assert 0 < drawn(page, LETTER_A, most=letters - 200) < letters - 200
+        page.get_by_role("button", name="C>T").click()
+        page.wait_for_timeout(300)
+        require_plain_words(page)
+        assert page.title() == "Genome browser"
         assert heard.errors == []
+        assert heard.requests == [page_file.as_uri()]
 
 
 @pytest.mark.browser
-def test_a_served_page_reads_whole_files_by_ranges(chromium: Chromium, asked: Asked) -> None:
-    offered = offer(asked)
+@pytest.mark.parametrize(("end", "write"), [("fa", write_fasta), ("2bit", write_two_bit)])
+def test_a_served_page_reads_whole_files_by_ranges(
+    chromium: Chromium, asked: Asked, tmp_path: Path, end: str, write: Callable[..., Path]
+) -> None:
+    # Of a genome that has one chromosome, under a name that must not run.
+    bases = {CHROM: decode(yeast().chromosome(CHROM))}
+    genome = write(tmp_path / f"{HOSTILE_FILE}.{end}", bases)
+    offered = offer(replace(asked, genome=genome, folders=asked.folders[1:]))
+    statuses: dict[str, set[int]] = {}
     with server_of(offered) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        with looked_at(chromium, address_of(server)) as (page, heard):
-            page.on("response", lambda answer: statuses.append((answer.url, answer.status)))
-            statuses: list[tuple[str, int]] = []
-            page.reload()
+        with looked_at(chromium, "about:blank") as (page, heard):
+            page.on(
+                "response",
+                lambda answer: statuses.setdefault(
+                    answer.url.rsplit(".", 1)[-1], set()).add(answer.status),
+            )  # fmt: skip
+            page.goto(address_of(server))
             ready(page)
-            assert drawn(page, PREDICTED) > 1000
-            keep_picture(page, "serve-1280-light")
+            page.get_by_role("button", name="rs1").click()
+            assert drawn(page, MEASURED) > 1000
+            require_genes_with_exons(page)
+            keep_picture(page, f"serve-{end}-1280-light")
+            page.get_by_role("button", name="peak").click()
+            # The bases of the reference, which stand above the tracks in their own colors.
+            page.get_by_label("contribution").uncheck()
+            assert drawn(page, LETTER_A) > 0
+            assert page.title() == "Genome browser"
+            assert heard.errors == []
+            assert heard.outside() == []
         server.shutdown()
-    read = {status for url, status in statuses if url.endswith(".bw")}
-    assert read == {206}
-    assert heard.errors == []
-    assert heard.outside() == []
+    assert statuses["bw"] == {206}
+    assert statuses["bed"] == {200}
+    assert statuses[end] == {206}
 
 
 @pytest.mark.browser

@@ -10,8 +10,9 @@ from cislens.errors import CislensError
 from cislens.genome.intervals import Rows, is_whole, read_intervals, read_rows
 
 _STRANDS = ("+", "-")
-_GTF = re.compile(r'(\w+)\s+"?([^";]*)"?')
-_GFF3 = re.compile(r"([^=;\s]+)=([^;]*)")
+# Key and value of each attribute in column 9.
+GTF = re.compile(r'(\w+)\s+"?([^";]*)"?')
+GFF3 = re.compile(r"([^=;\s]+)=([^;]*)")
 _NAMES = ("gene_name", "Name", "gene_id", "ID", "Parent")
 _TYPES = ("gene_type", "gene_biotype", "biotype")
 
@@ -31,7 +32,7 @@ def read_genes(path: str | Path) -> pl.DataFrame:
     """
     name = Path(path).name.removesuffix(".gz").lower()
     if name.endswith((".gtf", ".gff", ".gff3")):
-        return _features(path, _GTF if name.endswith("gtf") else _GFF3)
+        return _features(path, GTF if name.endswith("gtf") else GFF3)
     intervals = read_intervals(path)
     if "strand" not in intervals.columns:
         raise CislensError(f"{path}: genes need a strand in column 6.")
@@ -44,7 +45,7 @@ def read_genes(path: str | Path) -> pl.DataFrame:
 
 
 def _features(path: str | Path, attribute: re.Pattern[str]) -> pl.DataFrame:
-    rows = _before_sequence(read_rows(path, "annotation file"))
+    rows = before_sequence(read_rows(path, "annotation file"))
     for row, fields in enumerate(rows.fields):
         if len(fields) != 9:
             raise rows.error(row, f"{len(fields)} columns, expected 9 separated by tabs.")
@@ -69,7 +70,7 @@ def _features(path: str | Path, attribute: re.Pattern[str]) -> pl.DataFrame:
     return merged.select(genes.columns)
 
 
-def _before_sequence(rows: Rows) -> Rows:
+def before_sequence(rows: Rows) -> Rows:
     """GFF3 may carry the genome itself at its end."""
     for row, fields in enumerate(rows.fields):
         if fields[0].startswith(">"):

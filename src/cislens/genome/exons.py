@@ -1,17 +1,15 @@
 """Exons of transcripts, from GTF, GFF3 or BED12, and the introns between them."""
 
-import re
 from pathlib import Path
 
 import polars as pl
 
 from cislens.errors import CislensError
+from cislens.genome.annotation import GFF3, GTF, before_sequence
 from cislens.genome.homology import components
 from cislens.genome.intervals import Rows, is_whole, read_intervals, read_rows
 
 _STRANDS = ("+", "-")
-_GTF = re.compile(r'(\w+)\s+"?([^";]*)"?')
-_GFF3 = re.compile(r"([^=;\s]+)=([^;]*)")
 _SCHEMA = {
     "chrom": pl.String, "start": pl.Int64, "end": pl.Int64, "strand": pl.String,
     "transcript": pl.String,
@@ -33,7 +31,7 @@ def read_exons(path: str | Path) -> pl.DataFrame:
     if name.endswith((".gtf", ".gff", ".gff3")):
         exons = _from_features(read_rows(path, "annotation file"), name.endswith("gtf"))
     else:
-        exons = _from_bed12(path)
+        exons = read_blocks(path, read_intervals(path))
     if exons.is_empty():
         raise CislensError(f"{path} holds no exon.")
     return _with_genes(exons)
@@ -60,11 +58,10 @@ def gene_spans(exons: pl.DataFrame) -> pl.DataFrame:
 
 
 def _from_features(rows: Rows, gtf: bool) -> pl.DataFrame:
-    pattern, keys = (_GTF, ("transcript_id",)) if gtf else (_GFF3, ("Parent", "transcript_id"))
+    pattern, keys = (GTF, ("transcript_id",)) if gtf else (GFF3, ("Parent", "transcript_id"))
     found = []
+    rows = before_sequence(rows)
     for row, fields in enumerate(rows.fields):
-        if fields[0].startswith(">"):  # GFF3 may carry the genome at its end
-            break
         if len(fields) != 9:
             raise rows.error(row, f"{len(fields)} columns, expected 9 separated by tabs.")
         if fields[2] != "exon":
@@ -86,8 +83,13 @@ def _from_features(rows: Rows, gtf: bool) -> pl.DataFrame:
     return pl.DataFrame(found, schema=_SCHEMA, orient="row")
 
 
-def _from_bed12(path: str | Path) -> pl.DataFrame:
-    frame = read_intervals(path)
+def read_blocks(path: str | Path, frame: pl.DataFrame) -> pl.DataFrame:
+    """The blocks of BED12 rows as `chrom,start,end,strand,transcript`.
+
+    Raises:
+        CislensError: naming `path`, for rows that are no BED12, or a transcript whose blocks
+            are not as many whole numbers in both columns.
+    """
     if not {"block_sizes", "block_starts", "strand"} <= set(frame.columns):
         raise CislensError(f"{path}: exons are read from GTF, GFF3 or BED with twelve columns.")
     columns = ("chrom", "start", "strand", "name", "block_sizes", "block_starts")

@@ -116,6 +116,38 @@ def features(name: str, rows: pl.DataFrame, height: int = 80) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def genes(rows: pl.DataFrame, url: str | None = None) -> dict[str, Any]:
+    """A track of genes with their exons, of the rows of `read_transcripts`.
+
+    Args:
+        url: where the browser reads them; in the page without it.
+    """
+    source = {"url": url} if url else {"bed": bed12(rows)}
+    return {
+        "name": "genes", "type": "annotation", "format": "bed", "displayMode": "EXPANDED",
+        "height": 80, "margin": 22, "kind": "annotation", "searchable": True, "indexed": False,
+        "visibilityWindow": -1, "color": GENES, **source,
+    }  # fmt: skip
+
+
+def bed12(rows: pl.DataFrame) -> str:
+    """The text of a BED file with twelve columns, of the rows of `read_transcripts`.
+
+    Names that igv.js would take for HTML or for attributes, or that hold blanks, are changed.
+    """
+    plain = rows.with_columns(
+        pl.col("name").str.replace_all("<", "\u2039").str.replace_all(r"[\s;]+", "_"),
+        count=pl.col("block_sizes").str.strip_chars(",").str.count_matches(",") + 1,
+        score=pl.lit(0),
+        color=pl.lit("."),
+    )
+    columns = ("chrom", "start", "end", "name", "score", "strand", "thick_start", "thick_end",
+               "color", "count", "block_sizes", "block_starts")  # fmt: skip
+    return plain.select(columns).write_csv(
+        separator="\t", include_header=False, quote_style="never"
+    )
+
+
 def sequence_reference(
     name: str, slices: Iterable[tuple[str, int, str]], sizes: Mapping[str, int]
 ) -> dict[str, Any]:
@@ -181,7 +213,7 @@ def require_size(views: Sequence[View]) -> None:
     """
     tracks = [track for view in views for track in view.tracks]
     values = sum(len(s["values"]) for track in tracks for s in track.get("stretches", ()))
-    shown = sum(len(track.get("features", ())) for track in tracks)
+    shown = sum(len(t.get("features", ())) + t.get("bed", "").count("\n") for t in tracks)
     bases = sum(place.end - place.start for view in views for place in view.places)
     for what, found, most in (
         ("values", values, MOST_VALUES),

@@ -13,12 +13,21 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from cislens.genome.annotation import read_genes
 from cislens.genome.chromosomes import match_names
 from cislens.genome.codes import decode
 from cislens.genome.reference import Genome
 from cislens.genome.sources import index_files
-from cislens.report.browser import Place, Stretch, View, features, sequence_reference, signal
+from cislens.genome.transcripts import read_transcripts
+from cislens.report.browser import (
+    Place,
+    Stretch,
+    View,
+    bed12,
+    features,
+    genes,
+    sequence_reference,
+    signal,
+)
 from cislens.signal.bigwig import open_bigwig, read_windows
 
 # A stretch has at most this many bins in a page; more cannot be told apart on a screen.
@@ -80,11 +89,12 @@ class Sources:
             self.genome.name, reference, self.places, [*self._intervals(self.places), *signals]
         )
 
-    def served(self, address: Callable[[Path], str]) -> View:
+    def served(self, address: Callable[[Path], str], text: Callable[[str, str], str]) -> View:
         """The view that reads whole files.
 
         Args:
             address: where the server offers a file.
+            text: where it offers a text under a name.
         """
         path = self.genome.path
         reference = {"id": self.genome.name, "name": self.genome.name}
@@ -99,14 +109,19 @@ class Sources:
             signal(file.name, file.kind, file.scale, url=address(file.path))
             for file in self.signals
         ]
-        return View(self.genome.name, reference, self.places, [*self._intervals(None), *signals])
+        intervals = self._intervals(None, lambda rows: text("genes.bed", bed12(rows)))
+        return View(self.genome.name, reference, self.places, [*intervals, *signals])
 
-    def _intervals(self, places: Sequence[Place] | None) -> list[dict[str, Any]]:
+    def _intervals(
+        self,
+        places: Sequence[Place] | None,
+        address: Callable[[pl.DataFrame], str] | None = None,
+    ) -> list[dict[str, Any]]:
         """Tracks of genes and variants; those that touch the places, or all."""
         found = []
         if self.genes is not None:
-            genes = renamed(read_genes(self.genes), self.genome, self.genes)
-            found.append(features("genes", _inside(genes, places)))
+            rows = _inside(renamed(read_transcripts(self.genes), self.genome, self.genes), places)
+            found.append(genes(rows, None if address is None else address(rows)))
         if self.variants is not None:
             rows = _inside(self.variants, places).with_columns(pl.col("score").round_sig_figs(4))
             name = "variants, blue: gain, red: loss"

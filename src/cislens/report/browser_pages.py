@@ -105,7 +105,7 @@ def offer(asked: Asked) -> Offered:
         offered.pages["/"] = bench_page(bench)
     else:
         sources = asked.sources()
-        view = sources.served(offered.offer)
+        view = sources.served(offered.offer, offered.offer_text)
         offered.pages["/"] = _page([view], asked.folders, sources, connect="'self'")
     return offered
 

@@ -34,7 +34,7 @@ class Offered:
     """What a server gives: pages made beforehand, files named one by one, and a folder.
 
     Attributes:
-        pages: address -> HTML text.
+        pages: address -> text; HTML but under /texts.
         folder: whose files are offered under their names, but none that begins with a dot.
     """
 
@@ -50,6 +50,12 @@ class Offered:
                 return address
         address = f"/files/{len(self._files)}/{quote(path.name)}"
         self._files[address] = path
+        return address
+
+    def offer_text(self, name: str, text: str) -> str:
+        """Offer a text that is no file; its address."""
+        address = f"/texts/{quote(name)}"
+        self.pages[address] = text
         return address
 
     @property
@@ -116,7 +122,8 @@ class _Handler(BaseHTTPRequestHandler):
         page = self.server.offered.pages.get(address)
         if page is not None:
             text = page.encode()
-            self._begin(HTTPStatus.OK, len(text), "text/html; charset=utf-8")
+            kind = "plain" if address.startswith("/texts/") else "html"
+            self._begin(HTTPStatus.OK, len(text), f"text/{kind}; charset=utf-8")
             if body:
                 self.wfile.write(text)
             return

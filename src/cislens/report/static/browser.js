@@ -31,7 +31,8 @@
   };
 
   const unfolded = track => {
-    const { stretches, kind, ...config } = track;
+    const { stretches, bed, kind, ...config } = track;
+    if (bed !== undefined) config.url = `data:text/plain,${encodeURIComponent(bed)}`;
     if (!stretches) return config;
     config.features = stretches.flatMap(({ chrom, start, step, values }) => values.map(
       (value, i) => ({ chr: chrom, start: start + i * step, end: start + (i + 1) * step, value })
@@ -75,6 +76,7 @@
       showTrackLabelButton: false, showMultiSelectButton: false, showIdeogram: false,
       showChromosomeWidget: !view.reference.fastaURL?.startsWith("data:"), minimumBases: 20,
     });
+    block.igv = browser;  // for scripts of one's own
     const inside = new CSSStyleSheet();
     inside.replaceSync(INSIDE);
     if (shown < 0) stage.shadowRoot.adoptedStyleSheets.push(inside);
