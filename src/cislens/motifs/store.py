@@ -36,6 +36,7 @@ SCHEMA_VERSION = 1
 CONSTANTS, EXPRESSION = "constants.npz", "expression.npy"
 SEQUENCE, OCCUPANCY, ACCESS, OPEN = "sequence", "occupancy", "access", "open"
 TABLES = ("regions", "motifs", "cells")
+_RUN = 16  # regions in a stretch, where whole chromosomes were dealt to the parts
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,20 @@ class RegionStore:
         path = self.path / EXPRESSION
         # Mapped first: a file that is shorter than its head says is refused before memory is taken.
         return np.array(npy_array(path, "expression of the store")) if path.exists() else None
+
+    def stretches(self) -> npt.NDArray[np.int64]:
+        """Number of the stretch of the genome that each region lies in.
+
+        The blocks that the split dealt. Where it dealt whole chromosomes, of which a part has few,
+        runs of regions on one.
+        """
+        block_R = self.regions["block"].to_numpy().astype(np.int64)
+        if self.manifest.get("regions", {}).get("block_bp") is not None:
+            return block_R
+        first_R = np.searchsorted(block_R, block_R, "left")  # regions of a chromosome lie together
+        run_R = (np.arange(len(block_R)) - first_R) // _RUN
+        stretches: npt.NDArray[np.int64] = block_R * (len(block_R) // _RUN + 1) + run_R
+        return stretches
 
     def load(self) -> None:
         """Read sequences and occupancies into memory; reads give the same values, sooner."""

@@ -57,14 +57,17 @@ def to_tensors(
     species_S: npt.NDArray[np.int64] | None = None,
     rank: int = 0,
     world: int = 1,
+    mine: npt.NDArray[np.bool_] | None = None,
 ) -> TorchSequenceBatch | None:
     """The batch as CPU tensors; of `world` devices, the share of device `rank`, if it has one.
 
     Args:
         species_S: index of each of the store's species among the model's, -1 for one that it does
             not tell apart; all -1 unless given.
+        mine: the rows that are taken, where it is not every `world`-th.
     """
-    mine = np.arange(len(batch.species_B)) % world == rank
+    if mine is None:
+        mine = np.arange(len(batch.species_B)) % world == rank
     if not mine.any():
         return None
 

@@ -24,9 +24,9 @@ _PAPERS = {
     "arXiv 2405.08538",
 }
 _CHOSEN_ON = (
-    "The weights were chosen on this part, so these values are better than those on new windows, "
-    "and they have no intervals. For a held-out part with intervals run `cislens evaluate` or "
-    "`cislens bench`, then `cislens model card RUN --judged FOLDER`."
+    "The weights were chosen on this part, so these values are better than those on new windows. "
+    "For a held-out part run `cislens evaluate` or `cislens bench`, then `cislens model card RUN "
+    "--judged FOLDER`."
 )
 
 
@@ -118,14 +118,23 @@ def _valid(name: str, manifest: Mapping[str, Any]) -> Judgement:
     """What the log of the run shows of its validation."""
     selection = manifest["selection"]
     metrics = [each for each in (selection["metric"], *selection["headline"]) if each]
+    known, blocks = manifest.get("valid_intervals", {}), manifest.get("valid_blocks", {})
     scores = [
-        Score(metric.partition("/")[2] or "all", metric.partition("/")[0], value)
+        Score(metric.partition("/")[2] or "all", metric.partition("/")[0], value, *bounds)
         for metric, value in sorted(manifest["valid"].items())
         if metric in metrics or metric.partition("/")[0] in metrics
         if value is not None and math.isfinite(value)
+        for bounds in [known.get(metric, ())]
     ]
     digest = manifest["store"]["digest"]
-    return Judgement(_TASKS[name], _STORES[name], digest, "valid", scores, [_CHOSEN_ON])
+    notes = [_CHOSEN_ON]
+    if known:
+        counted = ", ".join(f"{count} of {species}" for species, count in blocks.items())
+        notes.append(
+            f"Intervals: blocks of windows ({counted}) are left out one by one. The noise of "
+            "training is not in them; a score that is not a matter of single blocks has none."
+        )
+    return Judgement(_TASKS[name], _STORES[name], digest, "valid", scores, notes)
 
 
 def _limits(manifest: Mapping[str, Any]) -> str:

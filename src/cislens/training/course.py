@@ -10,7 +10,7 @@ from torch import nn
 from cislens.errors import CislensError
 from cislens.objectives.contract import Objective
 from cislens.recipes.schema import TrainRecipe
-from cislens.training.stream import EpochLoader
+from cislens.training.stream import EpochLoader, Place
 
 
 class Watch(Protocol):
@@ -66,6 +66,10 @@ class Course(ABC):
     @abstractmethod
     def passes(self, rank: int = 0, world: int = 1) -> Iterable[Any]:
         """One pass over the validation part; of `world` devices each takes whole batches of it."""
+
+    def blocks(self) -> Iterable[tuple[Place, Any]]:
+        """The validation part with every batch in one block of windows, if blocks are known."""
+        return ()
 
     @abstractmethod
     def save(self, folder: Path, model: nn.Module, manifest: dict[str, Any]) -> None:

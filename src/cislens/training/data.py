@@ -48,20 +48,30 @@ class SpeciesLabels:
 
 
 def to_tensors(
-    batch: ProfileBatch, labels: SpeciesLabels, rank: int = 0, world: int = 1
+    batch: ProfileBatch,
+    labels: SpeciesLabels,
+    rank: int = 0,
+    world: int = 1,
+    mine: npt.NDArray[np.bool_] | None = None,
 ) -> TorchProfileBatch | None:
-    """The batch as CPU tensors; of `world` devices, the share of device `rank`, if it has one."""
-    mine = np.arange(len(batch.species_B)) % world == rank
+    """The batch as CPU tensors; of `world` devices, the share of device `rank`, if it has one.
+
+    Args:
+        mine: the rows that are taken, where it is not every `world`-th.
+    """
+    if mine is None:
+        mine = np.arange(len(batch.species_B)) % world == rank
     if not mine.any():
         return None
+    whole = mine.all()
     targets = {}
     for name, values in batch.targets.items():
         here = mine[batch.species_B == labels.names.index(name)]
         if here.any():
-            targets[name] = torch.from_numpy(values[here] if world > 1 else values)
+            targets[name] = torch.from_numpy(values if whole else values[here])
     shown_W = labels.shown_W
     return TorchProfileBatch(
-        torch.from_numpy(batch.codes_BL[mine] if world > 1 else batch.codes_BL),
+        torch.from_numpy(batch.codes_BL if whole else batch.codes_BL[mine]),
         torch.from_numpy(labels.number_S[batch.species_B[mine]]),
         targets,
         None if shown_W is None else torch.from_numpy(shown_W[batch.index_B[mine]]),

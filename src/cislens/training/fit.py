@@ -37,6 +37,7 @@ from cislens.training.module import ObjectiveModule
 from cislens.training.monitor import Monitor
 from cislens.training.performance import Performance
 from cislens.training.sharding import Sharded, WholeValidation
+from cislens.training.uncertainty import valid_intervals
 
 logger = logging.getLogger("cislens")
 
@@ -199,7 +200,11 @@ def _finish(
         module = ObjectiveModule(course_of(recipe).objective, recipe.training, recipe.seed)
     module.load_state_dict(state["state_dict"])
     # A copy, because copies are not compiled.
-    model: Any = copy.deepcopy(module.objective.kept).cpu().eval()
+    objective = copy.deepcopy(module.objective).eval()
+    model: Any = objective.kept
     manifest = run_manifest(recipe, course, model, spent, int(state["global_step"]))
+    device = module.trainer.strategy.root_device
+    manifest |= valid_intervals(objective, course.blocks(), manifest["valid"], device)
+    model.cpu()
     course.save(folder, model, manifest)
     write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False) + "\n")

@@ -22,7 +22,7 @@ from cislens.training.course import Course
 from cislens.training.courses import course_of
 from cislens.training.part_course import PartCourse
 from cislens.training.store_parts import contradictions
-from cislens.training.stream import EpochLoader
+from cislens.training.stream import EpochLoader, Place
 
 logger = logging.getLogger("cislens")
 
@@ -96,6 +96,11 @@ class MixtureCourse(Course):
 
     def passes(self, rank: int = 0, world: int = 1) -> "_Passes":
         return _Passes({name: part.passes(rank, world) for name, part in self.parts.items()})
+
+    def blocks(self) -> Iterator[tuple[Place, Any]]:
+        for name, part in self.parts.items():
+            for (species, block), batch in part.blocks():
+                yield (f"{name}.{species}", block), MixtureBatch({name: batch})
 
     def guards(self, *given: Any) -> list[Any]:
         found = {

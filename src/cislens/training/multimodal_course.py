@@ -1,12 +1,13 @@
 """Training on regions: sequence together with what is open around it in a cell type."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from cislens.errors import CislensError
@@ -35,7 +36,7 @@ from cislens.training.ancestor import model_folder
 from cislens.training.course import recompute_activations
 from cislens.training.gradients import GradientWatch
 from cislens.training.part_course import PartCourse
-from cislens.training.stream import SplitPass, StepStream, shares
+from cislens.training.stream import Place, SplitPass, StepStream, shares
 
 logger = logging.getLogger("cislens")
 
@@ -130,6 +131,14 @@ class MultimodalCourse(PartCourse):
     def passes(self, rank: int = 0, world: int = 1) -> SplitPass:
         return SplitPass(self.valid, to_tensors, rank, world)
 
+    def blocks(self) -> Iterator[tuple[Place, Any]]:
+        stretch_R = self.store.stretches()
+
+        def places(batch: RegionBatch) -> list[Place]:
+            return [(self.store.species, int(stretch)) for stretch in stretch_R[batch.row_B]]
+
+        return self.passes().by_block(places)
+
     def about(self, model: MultimodalModel) -> str:
         return about(model.config)
 
@@ -164,15 +173,23 @@ class MultimodalCourse(PartCourse):
         }  # fmt: skip
 
 
-def to_tensors(batch: RegionBatch, rank: int = 0, world: int = 1) -> TorchRegionBatch | None:
-    """The batch as CPU tensors; of `world` devices, the share of device `rank`, if it has one."""
-    mine = np.arange(len(batch.row_B)) % world == rank
+def to_tensors(
+    batch: RegionBatch, rank: int = 0, world: int = 1, mine: npt.NDArray[np.bool_] | None = None
+) -> TorchRegionBatch | None:
+    """The batch as CPU tensors; of `world` devices, the share of device `rank`, if it has one.
+
+    Args:
+        mine: the rows that are taken, where it is not every `world`-th.
+    """
+    if mine is None:
+        mine = np.arange(len(batch.row_B)) % world == rank
     if not mine.any():
         return None
+    whole = world == 1 and mine.all()
 
     def share(part: Any) -> Any:
         """The rows of this device, of arrays and of the contexts made of them."""
-        if part is None or world == 1:
+        if part is None or whole:
             return part
         if isinstance(part, motif_batch.RegionContext):
             return replace(part, **{f.name: share(getattr(part, f.name)) for f in fields(part)})
@@ -185,7 +202,7 @@ def to_tensors(batch: RegionBatch, rank: int = 0, world: int = 1) -> TorchRegion
             tensors[each.name] = RegionContext.from_numpy(part)
         elif part is not None:
             tensors[each.name] = torch.from_numpy(np.ascontiguousarray(part))
-    if world > 1:
+    if not whole:
         tensors["place_B"] = torch.from_numpy(mine.nonzero()[0])
     return TorchRegionBatch(**{"next_B": None, "other": None, **tensors})
 

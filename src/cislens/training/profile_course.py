@@ -1,7 +1,7 @@
 """Training on measured profiles."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from cislens.training.data import SpeciesLabels, to_tensors
 from cislens.training.experts import expert_use
 from cislens.training.part_course import PartCourse
 from cislens.training.start import start_of
-from cislens.training.stream import SplitPass, StepStream, shares
+from cislens.training.stream import Place, SplitPass, StepStream, shares
 from cislens.training.watch import ExpertWatch
 
 logger = logging.getLogger("cislens")
@@ -79,6 +79,14 @@ class ProfileCourse(PartCourse):
 
     def passes(self, rank: int = 0, world: int = 1) -> SplitPass:
         return SplitPass(self.valid, partial(to_tensors, labels=self.labels), rank, world)
+
+    def blocks(self) -> Iterator[tuple[Place, Any]]:
+        known = [
+            (name, block)
+            for name in self.store.species
+            for block in self.store.windows(name)["block"]
+        ]
+        return self.passes().by_block(lambda batch: [known[index] for index in batch.index_B])
 
     def about(self, model: ProfileModel) -> str:
         return "Supervised genomic-profile model."

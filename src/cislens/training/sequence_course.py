@@ -1,7 +1,7 @@
 """Training on sequence alone: telling hidden bases, and self-distillation."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +34,7 @@ from cislens.training.collapse import CollapseGuard
 from cislens.training.course import recompute_activations
 from cislens.training.finite import places_of
 from cislens.training.part_course import PartCourse
-from cislens.training.stream import SplitPass, StepStream, shares
+from cislens.training.stream import Place, SplitPass, StepStream, shares
 
 logger = logging.getLogger("cislens")
 
@@ -91,6 +91,9 @@ class SequenceCourse(PartCourse):
     def passes(self, rank: int = 0, world: int = 1) -> SplitPass:
         return SplitPass(self.valid, partial(to_tensors, species_S=self.species_S), rank, world)
 
+    def blocks(self) -> Iterator[tuple[Place, Any]]:
+        return self.passes().by_block(self._blocks_of)
+
     def guards(self, folder: Path) -> list[Any]:
         return [CollapseGuard(folder, self.recipe.training, self.terms.on_collapse, self.markov)]
 
@@ -130,6 +133,21 @@ class SequenceCourse(PartCourse):
     def say(self) -> None:
         if self.recipe.training.batches == "alternate":
             logger.info("training: windows are drawn from all species: batches has no effect")
+
+    @cached_property
+    def _runs(self) -> dict[Any, tuple[Any, Any]]:
+        """First starts and blocks of the runs of windows, by species and chromosome."""
+        by = self.store.starts.sort("first").partition_by("species", "chrom", as_dict=True)
+        return {k: (runs["first"].to_numpy(), runs["block"].to_numpy()) for k, runs in by.items()}
+
+    def _blocks_of(self, batch: SequenceBatch) -> list[Place]:
+        """Where the split has dealt the windows of a batch."""
+        found = []
+        for index, chrom, start in zip(batch.species_B, batch.chrom_B, batch.start_B, strict=True):
+            species = self.store.species[index]
+            first, block = self._runs[species, self.store.chroms(species)[chrom]]
+            found.append((species, int(block[np.searchsorted(first, start, "right") - 1])))
+        return found
 
     def _model(self, encoder: Encoder | None) -> SequenceModel:
         """The model with fresh weights, a function of the seed, or with those of the ancestor."""

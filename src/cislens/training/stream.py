@@ -5,7 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
+
 from cislens.errors import CislensError
+
+Place = tuple[str, int]  # species, and number of a block among its own
 
 
 class EpochLoader(Protocol):
@@ -98,7 +102,7 @@ class SplitPass:
     """
 
     def __init__(
-        self, loader: EpochLoader, convert: Callable[[Any], Any], rank: int = 0, world: int = 1
+        self, loader: EpochLoader, convert: Callable[..., Any], rank: int = 0, world: int = 1
     ) -> None:
         self.loader = loader
         self.convert = convert
@@ -107,3 +111,15 @@ class SplitPass:
 
     def __iter__(self) -> Iterator[Any]:
         return map(self.convert, self.loader.epoch(0, self.rank, self.world))
+
+    def by_block(self, places: Callable[[Any], Sequence[Place]]) -> Iterator[tuple[Place, Any]]:
+        """The same windows, those of a batch that lie in one block at a time.
+
+        Args:
+            places: of the windows of one of the loader's batches.
+        """
+        for batch in self.loader.epoch(0, self.rank, self.world):
+            listed = places(batch)
+            for place in dict.fromkeys(listed):
+                mine = np.array([each == place for each in listed])
+                yield place, self.convert(batch, mine=mine)

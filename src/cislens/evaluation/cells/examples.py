@@ -27,8 +27,6 @@ PARTS: Mapping[str, tuple[str, str]] = {
 LEARNED, JUDGED = tuple(PARTS)[:2], tuple(PARTS)[2:]
 # A class that lies in fewer blocks would be missing from too many draws of blocks.
 _ENOUGH_BLOCKS = 10
-# Regions in a stretch, where whole chromosomes were dealt to the parts.
-_RUN = 16
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ class Candidates:
         self.open_RC: Bools = np.asarray(store.is_open, bool)
         self.regions_C = store.cells["split"].to_numpy()
         self.notes: list[str] = []
-        self._stretch_R = _stretches(store)
+        self._stretch_R = store.stretches()
         chrom_R = store.regions["chrom"].rle_id().to_numpy().astype(np.int64)
         open_KC = np.zeros((int(chrom_R.max()) + 1, self.open_RC.shape[1]), np.int64)
         np.add.at(open_KC, chrom_R, self.open_RC)
@@ -172,21 +170,6 @@ class Candidates:
         open_N = self.open_RC[row_N, cell_N].astype(np.int64)
         block_N = np.unique(self._stretch_R[row_N], return_inverse=True)[1]
         return Pairs(row_N, cell_N, open_N, block_N.astype(np.int64))
-
-
-def _stretches(store: RegionStore) -> Ints:
-    """Number of the stretch of the genome that each region lies in.
-
-    The blocks that the split dealt. Where it dealt whole chromosomes, of which a part has few, runs
-    of regions on one.
-    """
-    block_R = store.regions["block"].to_numpy().astype(np.int64)
-    if store.manifest.get("regions", {}).get("block_bp") is not None:
-        return block_R
-    first_R = np.searchsorted(block_R, block_R, "left")  # regions of a chromosome lie together
-    run_R = (np.arange(len(block_R)) - first_R) // _RUN
-    stretches: Ints = block_R * (len(block_R) // _RUN + 1) + run_R
-    return stretches
 
 
 def draw_parts(candidates: Candidates, limit: int, seed: int) -> Drawn:
