@@ -208,10 +208,8 @@ def _as_metric(score: Score) -> dict[str, Any]:
         given |= {"versus": score.versus, "difference": list(score.difference)}
     if score.said is not None:
         given["verdict"] = score.said
-    return {
-        "type": score.metric, "name": f"{score.metric} of {score.of}", "value": score.value,
-        "args": given,
-    }  # fmt: skip
+    name = f"{score.metric} of {score.of}"
+    return {"type": score.metric, "name": name, "value": score.value, "args": given}
 
 
 def _shown(results: Sequence[dict[str, Any]]) -> str:
