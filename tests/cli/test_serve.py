@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,15 +38,22 @@ def test_a_browser_page_is_written_beside_the_results(tmp_path: Path) -> None:
 
 def test_a_mistake_leaves_no_page(tmp_path: Path) -> None:
     folder = predicted_folder(tmp_path / "predicted")
+    (tmp_path / "empty").mkdir()
     shown = ["--browser", "--genome"]
+    fly = "example:fly_mini/dm6_chr2L_4_7Mb.fa.gz"
     wrongs = (
-        ["--browser"], [*shown[1:], GENOME], [*shown, GENOME, "--at", "chrI:1-10"],
-        [*shown, str(tmp_path / "no.fa")],
+        (folder, ["--browser"], "give --genome"),
+        (folder, [*shown[1:], GENOME], "are of --browser"),
+        (folder, [*shown, GENOME, "--at", "chrI:1-10"], "chrI"),
+        (folder, [*shown, str(tmp_path / "no.fa")], "no.fa"),
+        (folder, [*shown, fly], "made on another genome"),
+        (tmp_path / "empty", ["--browser"], "empty holds no manifest of results, expected"),
+        (tmp_path / "absent", ["--browser"], "absent"),
     )  # fmt: skip
-    for wrong in wrongs:
-        with pytest.raises(CislensError):
-            CliRunner().invoke(app, ["report", str(folder), *wrong], catch_exceptions=False)
-    assert not list(folder.glob("*.html"))
+    for place, wrong, said in wrongs:
+        with pytest.raises(CislensError, match=re.escape(said)):
+            CliRunner().invoke(app, ["report", str(place), *wrong], catch_exceptions=False)
+    assert not list(tmp_path.rglob("*.html"))
 
 
 def test_a_dry_run_names_what_would_be_served(tmp_path: Path) -> None:

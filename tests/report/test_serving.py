@@ -2,7 +2,9 @@
 
 import http.client
 import threading
+import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +79,43 @@ def test_ranges_come_from_the_file(port: int) -> None:
     assert (status, headers["Content-Length"], body) == (200, str(len(BYTES)), b"")
     assert headers["Accept-Ranges"] == "bytes"
     assert ask(port, "/inner/a%20b.bin")[2] == BYTES
+
+
+def test_ranges_of_a_file_beyond_4_gib_cost_no_memory(tmp_path: Path) -> None:
+    size, end = 5 << 30, b"the last bytes"
+    with (tmp_path / "large.bw").open("wb") as handle:
+        handle.seek(size - len(end))
+        handle.write(end)  # all before it is a hole
+    offered = Offered()
+    address = offered.offer(tmp_path / "large.bw")
+    with server_of(offered) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        number = server.server_address[1]
+        tracemalloc.start()
+        status, headers, body = ask(number, address, Range=f"bytes={size - 4}-")
+        assert (status, body) == (206, end[-4:])
+        assert headers["Content-Range"] == f"bytes {size - 4}-{size - 1}/{size}"
+        assert ask(number, address, Range=f"bytes={size - 14}-{size - 12}")[2] == end[:3]
+        assert ask(number, address, "HEAD")[1]["Content-Length"] == str(size)
+        assert read_part(number, address, 64 << 20) == 64 << 20
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        server.shutdown()
+    assert peak < 8 << 20
+
+
+def read_part(port: int, path: str, most: int) -> int:
+    """How many of the first bytes of a whole answer came; the reader leaves after `most`."""
+    connection = http.client.HTTPConnection(ADDRESS, port, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        came = 0
+        while came < most and (block := answer.read(1 << 20)):
+            came += len(block)
+        return came
+    finally:
+        connection.close()
 
 
 def test_pages_are_whole_and_may_read_nothing_else(port: int) -> None:

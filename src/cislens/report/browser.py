@@ -136,7 +136,9 @@ def bed12(rows: pl.DataFrame) -> str:
     Names that igv.js would take for HTML or for attributes, or that hold blanks, are changed.
     """
     plain = rows.with_columns(
-        pl.col("name").str.replace_all("<", "\u2039").str.replace_all(r"[\s;]+", "_"),
+        pl.col("name")
+        .str.replace_many(["<", '"'], ["\u2039", "\u201d"])
+        .str.replace_all(r"[\s;]+", "_"),
         count=pl.col("block_sizes").str.strip_chars(",").str.count_matches(",") + 1,
         score=pl.lit(0),
         color=pl.lit("."),

@@ -9,7 +9,7 @@ from cislens.files import require_file
 from cislens.genome.reference import open_genome
 from cislens.report.browser import LETTERS, NOTES, View, page, views_of_loci
 from cislens.report.browser_files import Sources
-from cislens.report.browser_sources import find_sources
+from cislens.report.browser_sources import find_sources, require_kind
 from cislens.report.serving import Offered
 
 
@@ -18,7 +18,8 @@ class Asked:
     """What is to be shown.
 
     Attributes:
-        folders: of a bench or a demo (one, alone), or of predictions, attributions and variants.
+        folders: of a bench, a demo or a run (one, alone), or of predictions, attributions and
+            variants.
         genome: FASTA or 2bit; needed for results.
         genes, tracks, at: as `find_sources`.
     """
@@ -42,10 +43,11 @@ class Asked:
         Raises:
             CislensError: if no genome is given, or as `find_sources`.
         """
+        for folder in self.folders:
+            require_kind(folder)
         if self.genome is None:
             raise CislensError(
-                f"{self.folders[0]} is no bench, so the browser needs to know its genome; give "
-                "--genome FASTA or 2bit."
+                f"the browser needs the genome of {self.folders[0]}; give --genome FASTA or 2bit."
             )
         genome = open_genome(self.genome)
         return find_sources(self.folders, genome, self.genes, self.tracks, self.at)
@@ -57,52 +59,53 @@ def browser_page(asked: Asked) -> str:
     Raises:
         CislensError: if there is nothing to show, or too much for a page.
     """
-    for folder in asked.folders:
-        require_file(folder, "folder")
-    bench = asked.bench()
-    if bench is not None:
-        return bench_page(bench)
+    text = _page_of_loci(asked)
+    if text is not None:
+        return text
     sources = asked.sources()
     if not sources.places:
         raise CislensError(_NOWHERE.format(asked.folders[0]))
     return _page([sources.embedded()], asked.folders, sources)
 
 
-def bench_page(folder: Path) -> str:
-    """The browser page of the held-out regions of a bench.
+def _page_of_loci(asked: Asked) -> str | None:
+    """The page of a bench's held-out regions or a run's validation windows; None of others."""
+    for folder in asked.folders:
+        require_file(folder, "folder")
+    bench = asked.bench()
+    if bench is not None:
+        from cislens.report.collect import loci_of
 
-    Raises:
-        CislensError: if it shows none.
-    """
-    from cislens.report.collect import loci_of
+        title, loci, missing = "Held-out regions", loci_of(bench), _NO_LOCI.format(bench)
+    elif len(asked.folders) == 1 and (asked.folders[0] / METRICS).exists():
+        from cislens.report.run import watched_loci
 
-    views = views_of_loci(loci_of(folder))
+        run = asked.folders[0]
+        title, loci, missing = "Validation windows", watched_loci(run), _NO_WINDOWS.format(run)
+    else:
+        return None
+    views = views_of_loci(loci)
     if not views:
-        raise CislensError(
-            f"{folder} shows no held-out regions; name a genome under `loci` in its recipe, or "
-            "predict regions and show that folder."
-        )
+        raise CislensError(missing)
     regions = sum(len(view.places) for view in views)
-    return page("Held-out regions, measured and predicted", views, [("Regions", str(regions))])
+    return page(f"{title}, measured and predicted", views, [("Regions", str(regions))])
 
 
 def offer(asked: Asked) -> Offered:
     """What `cislens serve` offers: the browser over whole files at `/`, and the first folder.
 
-    A bench's page holds its regions itself. A folder that has a report and no genome is offered
-    with the report at `/`.
+    The page of a bench or a run holds its regions itself. A folder that has a report and no genome
+    is offered with the report at `/`.
 
     Raises:
         CislensError: as `browser_page`.
     """
-    for folder in asked.folders:
-        require_file(folder, "folder")
     offered = Offered(asked.folders[0])
     report = asked.folders[0] / "report.html"
     if asked.genome is None and report.is_file():
         offered.pages["/"] = _redirect("report.html")
-    elif (bench := asked.bench()) is not None:
-        offered.pages["/"] = bench_page(bench)
+    elif (text := _page_of_loci(asked)) is not None:
+        offered.pages["/"] = text
     else:
         sources = asked.sources()
         view = sources.served(offered.offer, offered.offer_text)
@@ -123,6 +126,15 @@ def _page(
     return page(title, views, facts, [*NOTES, LETTERS] if letters else NOTES, connect)
 
 
+METRICS = "metrics.parquet"
+_NO_LOCI = (
+    "{} shows no held-out regions; name a genome under `loci` in its recipe, or predict regions "
+    "and show that folder."
+)
+_NO_WINDOWS = (
+    "{} shows no validation windows; they are of finished runs that predict profiles. Predict "
+    "regions with its model and show that folder."
+)
 _NOWHERE = "{} names no region to show; give --at chrom:start-end, or a BED file."
 
 

@@ -48,13 +48,7 @@ def find_sources(
     places: list[Place] = []
     variants: pl.DataFrame | None = None
     for folder in folders:
-        kind = manifest_format(require_file(folder, "folder of results"))
-        if kind not in _WIDTHS:
-            raise CislensError(
-                f"{folder} holds {kind or 'no manifest of results'}, expected a folder of "
-                "`cislens predict`, `attribute` or `variants`; for a bench or a run give that "
-                "folder alone."
-            )
+        kind = require_kind(folder)
         _require_genome(folder, genome)
         if kind == PREDICTED:
             signals += _predicted(folder)
@@ -69,6 +63,22 @@ def find_sources(
     signals = _with_measured(signals, tracks)
     asked = [place for text in at for place in _asked(text, genome)]
     return Sources(genome, signals, (asked or places)[: None if at else _PLACES], genes, variants)
+
+
+def require_kind(folder: Path) -> str:
+    """What kind of results a folder holds.
+
+    Raises:
+        CislensError: if the browser shows none of that kind.
+    """
+    kind = manifest_format(require_file(folder, "folder of results"))
+    if kind not in _WIDTHS:
+        raise CislensError(
+            f"{folder} holds {kind or 'no manifest of results'}, expected a folder of "
+            "`cislens predict`, `attribute` or `variants`; for a bench, a demo or a run give that "
+            "folder alone."
+        )
+    return kind
 
 
 def _require_genome(folder: Path, genome: Genome) -> None:

@@ -48,7 +48,7 @@ def render_run(folder: Path) -> str:
     step = int(training["step"].to_numpy().max(initial=0))
     manifest = {} if run is None else dict(run.manifest)
     manifest["recipe"] = json.loads(recipe.model_dump_json())
-    loci = [] if run is None else _watched(recipe, run)
+    loci = watched_loci(folder)
     browser = embedded(views_of_loci(loci)) if loci else None
     return render(
         "run.html.j2",
@@ -67,8 +67,12 @@ def render_run(folder: Path) -> str:
     )
 
 
-def _watched(recipe: TrainRecipe, run: Run) -> list[Locus]:
-    """Validation windows as the finished model sees them; none unless it predicts profiles."""
+def watched_loci(folder: Path) -> list[Locus]:
+    """Validation windows as a finished run's model sees them; none unless it predicts profiles."""
+    run = Run.open(folder)
+    if run is None:
+        return []
+    recipe = read_recipe(folder / "recipe.yaml", TrainRecipe)
     if run.manifest["objective"] != "profile" or manifest_format(recipe.store) != PROFILES:
         return []
     model, store = load_profile_model(run.model_folder), ProfileStore.open(recipe.store)

@@ -5,10 +5,18 @@
   const stage = block.querySelector(".stage");
   const status = block.querySelector(".status");
   const toggles = block.querySelector(".toggles");
-  // igv.js takes some names for HTML; no name of ours is any.
-  const plain = (key, value) => typeof value === "string" ? value.replaceAll("<", "\u2039") : value;
+  // igv.js writes names as HTML, also into attributes; no name of ours is any or ends one.
+  const plain = (key, value) => typeof value === "string"
+    ? value.replaceAll("<", "\u2039").replaceAll('"', "\u201d") : value;
   const views = JSON.parse(text("browser-views"), plain);
-  let browser = null, shown = -1, loading = null;
+  let browser = null, shown = -1, loading = Promise.resolve();
+
+  // igv.js fails where a track goes while it still draws; so one thing is done after the other.
+  const next = work => {
+    const done = loading.then(work);
+    loading = done.catch(() => {});
+    return done;
+  };
 
   // igv.js draws dark on white in a shadow root, where the page's styles do not reach.
   const INSIDE = `
@@ -53,8 +61,13 @@
       swatch.className = `swatch ${track.kind}`;
       box.addEventListener("change", async () => {
         box.disabled = true;
-        if (box.checked) await browser.loadTrack({ ...unfolded(track), order: order + 1 });
-        else browser.removeTrackByName(track.name);
+        await next(async () => {
+          if (box.checked) await browser.loadTrack({ ...unfolded(track), order: order + 1 });
+          else {
+            await browser.updateViews();
+            browser.removeTrackByName(track.name);
+          }
+        });
         box.disabled = false;
       });
       label.append(box, swatch, track.name);
@@ -90,11 +103,10 @@
       other.setAttribute("aria-pressed", String(other === button));
     status.textContent = "Loading \u2026";
     try {
-      await (loading = (loading || Promise.resolve()).then(() => show(number, views[number].places[at])));
+      await next(() => show(number, views[number].places[at]));
       status.textContent = "";
       block.dataset.ready = "yes";
     } catch (error) {
-      loading = null;
       status.textContent = `The browser cannot show this: ${error.message || error}`;
     }
   };
