@@ -32,6 +32,17 @@ CONTRAST = """() => {
 }"""
 
 
+# The control that has the focus: its place among all, and whether a ring shows it.
+REACHED = """() => {
+  const all = [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex]")];
+  const here = document.activeElement, style = getComputedStyle(here);
+  return [all.indexOf(here), style.outlineStyle === "solid" && parseFloat(style.outlineWidth) >= 2];
+}"""
+SHOWN = """() => [...document.querySelectorAll(
+    "a[href], button, input, select, summary, [tabindex]")]
+  .map((e, i) => [e, i]).filter(([e]) => e.checkVisibility()).map(([, i]) => i)"""
+
+
 def test_tables_sort_filter_and_are_taken_along(chromium: Chromium, report_file: Path) -> None:
     with looked_at(chromium, report_file) as (page, heard):
         table = page.locator("#verdicts table").first
@@ -88,6 +99,54 @@ def test_text_has_contrast_and_controls_have_names(chromium: Chromium, report_fi
             assert len(page.evaluate(CONTRAST)) == 1
             page.evaluate(paint, "")
         assert heard.errors == []
+
+
+def test_every_control_is_reached_and_worked_by_keyboard(
+    chromium: Chromium, report_file: Path
+) -> None:
+    with looked_at(chromium, report_file) as (page, heard):
+        shown = page.evaluate(SHOWN)
+        assert len(shown) > 100
+        reached = []
+        for _ in shown:
+            page.keyboard.press("Tab")
+            reached.append(page.evaluate(REACHED))
+        assert [place for place, _ in reached] == shown
+        assert all(ring for _, ring in reached)
+        fold = page.locator("#verdicts details")
+        for key, opened in (("Enter", True), ("Space", False), ("Space", True)):
+            fold.locator("summary").press(key)
+            assert fold.evaluate("fold => fold.open") is opened
+        head = page.locator("#verdicts th button").first
+        for key, direction in (("Space", "ascending"), ("Enter", "descending")):
+            head.press(key)
+            assert head.locator("..").get_attribute("aria-sort") == direction
+        with page.expect_download() as taking:
+            page.locator("#ranks figure button").press("Enter")
+        assert taking.value.suggested_filename.endswith(".svg")
+        assert heard.errors == []
+        # The check sees a control without a ring.
+        page.add_style_tag(content="* { outline: none !important; }")
+        page.locator("#verdicts th button").first.focus()
+        page.keyboard.press("Tab")
+        assert page.evaluate(REACHED)[1] is False
+
+
+def test_paper_has_what_is_folded_and_no_browser_that_drew_nothing(
+    chromium: Chromium, report_file: Path
+) -> None:
+    with looked_at(chromium, report_file) as (page, _):
+        page.evaluate(
+            "document.querySelector('#verdicts').insertAdjacentHTML('beforeend',"
+            " '<details id=idle><summary>x</summary><div class=browser></div></details>')"
+        )
+        page.emulate_media(media="print")
+        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        assert page.locator("#verdicts details[open] table").is_visible()
+        assert not page.locator("#idle summary").is_visible()
+        assert page.locator(".takes:visible, .tools:visible, nav:visible").count() == 0
+        page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+        assert page.locator("details[open]").count() == 0
 
 
 def test_the_page_is_whole_without_scripts(chromium: Chromium, report_file: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from cislens.errors import CislensError
+from cislens.evaluation.arms.features import LAST
 from cislens.evaluation.results import Key, ResultStore
 from cislens.evaluation.tasks.card import TaskCard
 from cislens.evaluation.tasks.task import Fold, Task
@@ -18,7 +19,7 @@ from cislens.extras import extra
 from cislens.randomness import generator
 from cislens.report.inputs import EmbeddingMap, Values
 from cislens.representations.baselines import KmerCounts
-from cislens.representations.cache import kept_features
+from cislens.representations.cache import DEFAULT, kept_features
 
 _MOST_FITTED, _MOST_SHOWN, _FEWEST = 1000, 400, 10
 _SEED = 20
@@ -63,10 +64,11 @@ def _features(
     card, parts = task.card, (_drawn(task, "train"), _drawn(task, "test"))
     some = False
     for row in arms.iter_rows(named=True):
-        view = store.config(Key(card.name, row["arm"], 0)).get("view")
+        chosen = str(store.config(Key(card.name, row["arm"], 0)).get("view"))
+        view = DEFAULT if chosen == LAST else chosen
         kept = [
             kept_features(results / "embeddings", part.sequences, name=row["arm"],
-                          species=card.species, stranded=card.stranded, view=str(view))
+                          species=card.species, stranded=card.stranded, view=view)
             for part in parts
         ]  # fmt: skip
         if min(len(rows) for rows, _ in kept) >= _FEWEST:

@@ -47,7 +47,7 @@ _PASSED_ON: dict[type, tuple[str, ...]] = {
     TrackEffects: ("effect_tracks", "track_effects"),
     Tunable: ("lora_targets", "network", "collate"),
 }
-_DEFAULT = "default"
+DEFAULT = "default"  # the view of what has only one
 logger = logging.getLogger("cislens")
 
 
@@ -127,7 +127,7 @@ class CachedEmbedding:
         self, sequences: Sequence[Codes], species: str | None, stranded: bool = False
     ) -> Features:
         """As the representation itself; features come from the cache where they are there."""
-        view = self.inner.views[-1] if isinstance(self.inner, Viewed) else _DEFAULT
+        view = self.inner.views[-1] if isinstance(self.inner, Viewed) else DEFAULT
         return self._looked_up(sequences, species, stranded, (view,))[view]
 
     def _looked_up(
@@ -165,7 +165,7 @@ class CachedEmbedding:
         views = [view for view, keys in absent.items() if keys]
         if isinstance(self.inner, Viewed):
             return self.inner.embed_views(sequences, species, stranded, views)
-        return {_DEFAULT: self.inner.embed(sequences, species, stranded)}
+        return {DEFAULT: self.inner.embed(sequences, species, stranded)}
 
     def _shelf(self, view: str, species: str | None, stranded: bool) -> "_Shelf":
         about = {
