@@ -32,6 +32,7 @@ from cislens.genome.genotypes import read_genotypes
 from cislens.genome.haplotypes import read_haplotypes
 from cislens.genome.intervals import read_intervals
 from cislens.genome.reference import Genome
+from cislens.genome.transcripts import read_transcripts
 from cislens.genome.variant_stream import stream_variants, variant_chromosomes, variant_header
 from cislens.genome.variants import check_reference, read_variants
 from cislens.motifs.build import build_regions
@@ -213,7 +214,7 @@ def _intervals(shop: Workshop) -> list[Reader]:
         return read_cell("x", CellSection(peaks=path, **cell), genome)
 
     def annotation(path: Path) -> object:
-        return read_genes(path), read_exons(path)
+        return read_genes(path), read_exons(path), read_transcripts(path)
 
     return [
         Reader("BED", "x.bed", seeds.BED, read_intervals, words),

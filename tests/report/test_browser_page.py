@@ -184,6 +184,21 @@ def test_a_folder_of_another_kind_is_refused(asked: Asked, tmp_path: Path) -> No
         browser_page(replace(asked, folders=[tmp_path / "other"]))
 
 
+def test_a_run_shows_its_validation_windows(
+    run: ReportInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (locus, *_) = run.loci
+    shown = [replace(locus, sequence="ACGT" * ((locus.end - locus.start) // 4))]
+    monkeypatch.setattr("cislens.report.run.watched_loci", lambda folder: shown)
+    (tmp_path / "metrics.parquet").touch()
+    page = browser_page(Asked([tmp_path]))
+    assert "Validation windows, measured and predicted" in page
+    assert f"{locus.chrom}:{locus.start + 1:,}" in page
+    shown.clear()
+    with pytest.raises(CislensError, match="shows no validation windows"):
+        browser_page(Asked([tmp_path]))
+
+
 def test_a_store_stands_in_for_the_genome_under_its_windows() -> None:
     genome, margin = yeast(), 3
     windows = pl.DataFrame({"row": [0, 1], "chrom": [CHROM] * 2, "start": [100, 200],
