@@ -8,7 +8,7 @@ from cislens.evaluation.profiles.arms import Averaging, Trained, open_predictor
 from cislens.models.saving import load_profile_model
 from cislens.recipes.profiles import Objective
 from cislens.recipes.schema import Training, TrainRecipe
-from cislens.report.collect import _predicted
+from cislens.report.loci import learned_part
 from cislens.signal.datacard import DataCard
 from cislens.signal.store import ProfileStore
 from cislens.training.fit import fit
@@ -36,7 +36,7 @@ def test_a_model_learns_the_tracks_that_a_query_asks_for(
     assert run.manifest["store"]["digest"] == small_store.digest
     judged = open_predictor(Trained(run.model_folder, run), small_store, Averaging())
     assert judged.tracks == {"yeast": (wanted,)}
-    shown = _predicted(small_store, "yeast", model)
+    shown = learned_part(small_store, "yeast", model)
     assert shown.tracks("yeast").frame["id"].to_list() == [wanted]
     np.testing.assert_array_equal(
         shown.targets("yeast", [1]), small_store.targets("yeast", [1])[:, :, :1]
