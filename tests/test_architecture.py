@@ -96,7 +96,9 @@ def test_ground_and_command_line_load_no_torch(path: Path) -> None:
 @pytest.mark.parametrize("code", ["import cislens", "import cislens.cli.app"])
 def test_import_leaves_the_heavy_libraries_alone(code: str) -> None:
     """Help takes a blink: of all libraries it loads typer and what typer needs."""
-    heavy = "{'torch','lightning','zarr','matplotlib','sklearn','scipy','polars','numpy','pydantic'}"
+    heavy = (
+        "{'torch','lightning','zarr','matplotlib','sklearn','scipy','polars','numpy','pydantic'}"
+    )
     check = f"{code}, sys; print(*sorted({heavy} & set(sys.modules)))"
     run = subprocess.run(
         [sys.executable, "-c", f"import sys; {check}"], capture_output=True, text=True, check=True

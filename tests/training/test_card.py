@@ -1,6 +1,5 @@
 """The card of a run says its data with digests and licenses, its scores, limits and cost."""
 
-
 import pytest
 
 from cislens.models.card import Card
