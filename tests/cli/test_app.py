@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cislens.cli.app import app
+from cislens.cli.app import app, help_asked_for
 from cislens.cli.train import PARTS
 from cislens.recipes import ablations
 from cislens.recipes.packaged import packaged_names
@@ -27,12 +27,26 @@ def verbs(command: object, *names: str) -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("path", verbs(TYPER), ids=" ".join)
 def test_every_verb_has_help_whose_first_sentence_is_listed_whole(path: tuple[str, ...]) -> None:
-    shown = CliRunner().invoke(app, [*path, "--help"])
+    shown = CliRunner().invoke(app, [*path, "--help"], prog_name="cislens")
     assert shown.exit_code == 0
+    quick = help_asked_for([*path, "--help"])
+    assert quick is not None
+    assert "".join(quick.split()) == "".join(shown.stdout.split())  # lines may be of other widths
     listed = CliRunner().invoke(app, [*path[:-1], "--help"]).stdout.splitlines()
     line = next(line for line in listed if line.split()[:1] == [path[-1]])
     assert line.endswith(".")
     assert not [line for line in listed if line.endswith("...") and "Usage" not in line]
+
+
+def test_only_names_and_help_are_answered_without_reading_options() -> None:
+    for words in (
+        [],
+        ["train"],
+        ["no-verb", "--help"],
+        ["train", "--help", "x"],
+        ["--log", "--help"],
+    ):
+        assert help_asked_for(words) is None
 
 
 def test_help_names_the_parts_that_a_control_can_lack() -> None:

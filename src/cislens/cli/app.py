@@ -4,7 +4,9 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -83,6 +85,24 @@ def _options(
     logging.getLogger("cislens").setLevel(logging.INFO)
 
 
+def help_asked_for(words: Sequence[str]) -> str | None:
+    """The help of a verb, where the words are its names and `--help`; else None.
+
+    It is what typer would print, before typer loads pydantic to read options: half of the time.
+    """
+    *names, last = words or [""]
+    if last != "--help":
+        return None
+    command: Any = typer.main.get_command(app)
+    context = typer.Context(command, info_name=app.info.name)
+    for name in names:
+        command = getattr(command, "commands", {}).get(name)
+        if command is None:
+            return None
+        context = typer.Context(command, info_name=name, parent=context)
+    return str(command.get_help(context))
+
+
 def main() -> None:
     """Run the command line; one message and exit code 2 on a user's mistake, 3 on a collapse.
 
@@ -91,6 +111,9 @@ def main() -> None:
     # Threads that spin while they wait take the cores from whatever else runs on the machine:
     # measured, one busy neighbor made training on two cores 30 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if (text := help_asked_for(sys.argv[1:])) is not None:
+        typer.echo(text)
+        return
     try:
         app()
     except CislensError as error:
