@@ -18,7 +18,6 @@ from cislens.evaluation.results import _SAFE
 from cislens.files import atomic_path, claimed, clear_partial, read_parquet
 from cislens.models.published.files import read_checkpoint
 from cislens.report.figures.canvas import canvas, picture
-from cislens.report.templates import render
 
 ROOT = Path(cislens.__file__).parent
 # Calls that may run what a file holds, and the modules that may make them.
@@ -33,6 +32,7 @@ MAY = {
     ("engines.py", "pickle.loads"),  # and to its own processes
     ("representations/worker.py", "importlib.util.spec_from_file_location"),  # --adapter
     ("representations/worker_client.py", "subprocess.Popen"),  # the interpreter of --python
+    ("cli/doctor_libraries.py", "subprocess.run"),  # this Python, to import one library
     ("untrusted.py", "zarr.open_array"),
     ("effects/track_files.py", "zarr.open_group"),  # writes
 }
@@ -187,18 +187,10 @@ def test_the_check_of_pages_finds_what_it_looks_for() -> None:
     assert not harmless('<p onclick="x">')
 
 
-def test_no_string_of_data_becomes_markup() -> None:
+def test_no_string_of_data_becomes_markup_in_a_figure() -> None:
+    """Of pages, `tests/report/test_hostile_names.py` asks the same."""
     with canvas(200, 100) as figure:
         figure.text(0.1, 0.5, HOSTILE)
-        drawn = picture(figure, HOSTILE)
+        drawn = picture(figure, HOSTILE, pl.DataFrame({"name": [HOSTILE]}))
     assert harmless(drawn.svg)
     assert "&lt;script&gt;" in drawn.svg
-    shown = {"title": HOSTILE, "sub": HOSTILE, "picture": drawn}
-    page = render(
-        "layout.html.j2", title=HOSTILE, headline=[HOSTILE, HOSTILE], facts=[(HOSTILE, HOSTILE)],
-        sections=[("a", HOSTILE)], skip=HOSTILE, panels=[shown],
-        manifest=[{"title": HOSTILE, "rows": [(HOSTILE, HOSTILE)]}],
-    )  # fmt: skip
-    assert harmless(page)
-    assert page.count("&lt;script&gt;") >= 8
-    assert "{{7*7}}" in page  # what data says is no template

@@ -167,7 +167,6 @@ def _cost(manifest: Mapping[str, Any]) -> str:
         ("bases", f"{ledger['bases']:,}"),
         ("floating-point operations", f"{ledger['flops']:.3g}"),
         ("devices", f"{ledger['devices']} x {manifest['device']}"),
-        ("seconds of all devices", f"{ledger['device_seconds']:,}"),
     ]
     return table(("what", "how much"), rows)
 

@@ -196,15 +196,16 @@ def _finish(
     """Keep the weights that were chosen, then write the model and the manifest."""
     best = folder / "checkpoints" / "best.ckpt"
     state = torch.load(best, map_location="cpu", weights_only=True)
-    if isinstance(module.trainer.strategy, Sharded):  # which this process has a share of
+    strategy = module.trainer.strategy
+    if isinstance(strategy, Sharded):  # which this process has a share of
         module = ObjectiveModule(course_of(recipe).objective, recipe.training, recipe.seed)
     module.load_state_dict(state["state_dict"])
     # A copy, because copies are not compiled.
     objective = copy.deepcopy(module.objective).eval()
     model: Any = objective.kept
     manifest = run_manifest(recipe, course, model, spent, int(state["global_step"]))
-    device = module.trainer.strategy.root_device
-    manifest |= valid_intervals(objective, course.blocks(), manifest["valid"], device)
+    blocks = course.blocks()
+    manifest |= valid_intervals(objective, blocks, manifest["valid"], strategy.root_device)
     model.cpu()
     course.save(folder, model, manifest)
     write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False) + "\n")
