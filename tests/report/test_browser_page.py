@@ -409,3 +409,13 @@ def test_a_report_opens_the_browser_when_its_fold_is_opened(
         keep_picture(page, "report-browser-1280-light", whole=False)
         assert heard.errors == []
         assert heard.requests == [page_file.as_uri()]
+
+
+@pytest.mark.parametrize("option", ["genome", "genes"])
+def test_a_run_is_shown_with_what_its_recipe_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    (tmp_path / "metrics.parquet").touch()
+    monkeypatch.setattr("cislens.report.run.watched_loci", lambda folder: [])
+    with pytest.raises(CislensError, match="its recipe names"):
+        browser_page(replace(Asked([tmp_path]), **{option: tmp_path / "some"}))

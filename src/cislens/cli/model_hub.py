@@ -40,7 +40,7 @@ def card(
     from cislens.models.saving import load_model
     from cislens.training.ancestor import model_folder
 
-    model = model_folder(folder)
+    model = model_folder(folder, "model")
     load_model(model)
     found = [each for path in judged or [] for each in judgements_of(model, path)]
     known = Card.read(model)
@@ -72,7 +72,7 @@ def push(
     from cislens.models.hub import folder_of, push, require_whole
     from cislens.training.ancestor import model_folder
 
-    model = model_folder(folder)
+    model = model_folder(folder, "model")
     if dry_run:
         where = folder_of(repository)
         plan = {

@@ -84,6 +84,12 @@ def _page_of_loci(asked: Asked) -> str | None:
         title, loci, missing = "Validation windows", watched_loci(run), _NO_WINDOWS.format(run)
     else:
         return None
+    if asked.genome or asked.genes or asked.tracks or asked.at:
+        raise CislensError(
+            f"{asked.folders[0]} is shown with the genome and the regions that its recipe names; "
+            "--genome, --genes, --tracks and --at are for folders of predict, attribute and "
+            "variants. Leave them out."
+        )
     views = views_of_loci(loci)
     if not views:
         raise CislensError(missing)

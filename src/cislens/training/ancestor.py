@@ -154,15 +154,15 @@ def track_card(model: ProfileModel, ancestor: Ancestor | None, store: ProfileSto
     )
 
 
-def model_folder(path: Path) -> Path:
-    """The model folder of a run folder, or `path` if it is one.
+def model_folder(path: Path, what: str = "init_from") -> Path:
+    """The model folder of a run folder, or `path` if it is one; `what` names it in the error.
 
     Raises:
         CislensError: if it is neither, or the run is not finished.
     """
     if path.is_file():
         raise CislensError(
-            f"init_from {path} is a file; name a run folder of `cislens train` or a model folder."
+            f"{what} {path} is a file; name a run folder of `cislens train` or a model folder."
         )
     if (path / "model" / "config.json").exists():
         return path / "model"
@@ -170,10 +170,10 @@ def model_folder(path: Path) -> Path:
         return path
     if (path / "recipe.yaml").exists():
         raise CislensError(
-            f"init_from {path} holds a run without a model: it did not finish. Train it to its end "
+            f"{what} {path} holds a run without a model: it did not finish. Train it to its end "
             "first; the same `cislens train` command resumes it."
         )
-    raise CislensError(f"init_from {path} is neither a run folder nor a model folder.")
+    raise CislensError(f"{what} {path} is neither a run folder nor a model folder.")
 
 
 def _head_of(tracks: TrackTable) -> tuple[list[str], list[str], list[int]]:
