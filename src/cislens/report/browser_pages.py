@@ -72,23 +72,26 @@ def _page_of_loci(asked: Asked) -> str | None:
     """The page of a bench's held-out regions or a run's validation windows; None of others."""
     for folder in asked.folders:
         require_file(folder, "folder")
-    bench = asked.bench()
+    folder, bench = asked.folders[0], asked.bench()
+    if bench is None and not (len(asked.folders) == 1 and (folder / METRICS).exists()):
+        return None
+    if asked.genome or asked.genes or asked.tracks or asked.at:
+        raise CislensError(
+            f"{folder} is shown with the genome and the regions that its recipe names; --genome, "
+            "--genes, --tracks and --at are for folders of predict, attribute and variants. Leave "
+            "them out."
+        )
     if bench is not None:
         from cislens.report.collect import loci_of
 
         title, loci, missing = "Held-out regions", loci_of(bench), _NO_LOCI.format(bench)
-    elif len(asked.folders) == 1 and (asked.folders[0] / METRICS).exists():
+    else:
         from cislens.report.run import watched_loci
 
-        run = asked.folders[0]
-        title, loci, missing = "Validation windows", watched_loci(run), _NO_WINDOWS.format(run)
-    else:
-        return None
-    if asked.genome or asked.genes or asked.tracks or asked.at:
-        raise CislensError(
-            f"{asked.folders[0]} is shown with the genome and the regions that its recipe names; "
-            "--genome, --genes, --tracks and --at are for folders of predict, attribute and "
-            "variants. Leave them out."
+        title, loci, missing = (
+            "Validation windows",
+            watched_loci(folder),
+            _NO_WINDOWS.format(folder),
         )
     views = views_of_loci(loci)
     if not views:
