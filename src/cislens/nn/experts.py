@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from cislens.nn.precision import full_precision
+from cislens.nn.precision import autocast_dtype, full_precision
 from cislens.nn.routing import Routing
 
 
@@ -87,11 +87,9 @@ def mix_experts(
     The gate goes onto the hidden channels: they are fewer, and the experts' outputs need not
     be kept for the gradient of the gate.
     """
-    device = z_TD.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
+    if (dtype := autocast_dtype(z_TD.device)) is not None:
         z_TD, w_in_EDH, w_out_EHD = z_TD.to(dtype), w_in_EDH.to(dtype), w_out_EHD.to(dtype)
-    if device == "cpu" and not torch.compiler.is_compiling():
+    if z_TD.device.type == "cpu" and not torch.compiler.is_compiling():
         mixed: Tensor = _MixInLoop.apply(  # type: ignore[no-untyped-call]
             z_TD, gate_TK, kept_TK, w_in_EDH, w_out_EHD
         )

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cislens.nn.experts import choose_product
-from cislens.nn.precision import full_precision
+from cislens.nn.precision import autocast_dtype, full_precision
 from cislens.nn.routing import Routing
 
 LEAK = 0.01
@@ -37,9 +37,9 @@ class ExpertPool(nn.Module):
 
     def forward(self, z_TD: Tensor, kept_TK: Tensor, weight_TK: Tensor) -> Tensor:
         """`sum_k weight_k expert_k(z)` over the kept experts of every token, (T, D)."""
-        device, (tokens, kept) = z_TD.device.type, kept_TK.shape
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            z_TD = z_TD.to(torch.get_autocast_dtype(device))
+        tokens, kept = kept_TK.shape
+        if (dtype := autocast_dtype(z_TD.device)) is not None:
+            z_TD = z_TD.to(dtype)
         expert_R, order_R = kept_TK.flatten().sort(stable=True)
         index_E = torch.arange(self.w_in.shape[0], device=z_TD.device)
         ends_E = torch.searchsorted(expert_R, index_E, right=True).to(torch.int32)
