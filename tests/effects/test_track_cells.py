@@ -78,6 +78,9 @@ def test_another_genomes_regions_and_other_formats_are_refused(
     bed.write_text("1\t0\t20\n")
     with pytest.raises(CislensError, match="regions on '1'"):
         predicted_regions(predicted, bed)
+    bed.write_text("c1\t0\t20\nc1\t90\t9000\n")
+    with pytest.raises(CislensError, match="1 regions beyond the end .* c1:90-9000"):
+        predicted_regions(predicted, bed)
     (predicted / "tracks.tsv").write_text("id\tbiosample\na\tliver\n")
     with pytest.raises(CislensError, match="--format bigwig"):
         predicted_regions(predicted, tmp_path / "regions.bed")

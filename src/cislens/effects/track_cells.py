@@ -30,7 +30,7 @@ def predicted_regions(folder: Path, regions: Path) -> Annotated:
 
     Raises:
         CislensError: if the folder is not finished or has no bigWigs, or a region lies on a
-            chromosome that its genome does not have.
+            chromosome that its genome does not have, or beyond its end.
     """
     with undamaged("folder of predictions", folder):
         return _table(folder, regions)
@@ -56,6 +56,14 @@ def _table(folder: Path, regions: Path) -> Annotated:
     for chrom in intervals["chrom"].unique(maintain_order=True):
         if chrom not in known:
             raise CislensError(f"{regions} has regions on {chrom!r}. {nearest(chrom, known)}")
+    ends = intervals["chrom"].replace_strict(known, return_dtype=pl.Int64)
+    beyond = intervals.filter(intervals["end"] > ends)
+    if beyond.height:
+        chrom, start, end = beyond.select("chrom", "start", "end").row(0)
+        raise CislensError(
+            f"{regions} has {beyond.height} regions beyond the end of their chromosome, the first "
+            f"{chrom}:{start}-{end} ({chrom} has {known[chrom]:,} bases); take those of its genome."
+        )
     layers = {}
     if set(spread) <= there:
         layers["spread"] = _means(folder, spread, intervals)
