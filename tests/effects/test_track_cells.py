@@ -79,7 +79,7 @@ def test_another_genomes_regions_and_other_formats_are_refused(
     with pytest.raises(CislensError, match="regions on '1'"):
         predicted_regions(predicted, bed)
     bed.write_text("c1\t0\t20\nc1\t90\t9000\n")
-    with pytest.raises(CislensError, match="1 regions beyond the end .* c1:90-9000"):
+    with pytest.raises(CislensError, match=r"1 regions beyond the end .* c1:90-9000"):
         predicted_regions(predicted, bed)
     (predicted / "tracks.tsv").write_text("id\tbiosample\na\tliver\n")
     with pytest.raises(CislensError, match="--format bigwig"):
